@@ -1,0 +1,134 @@
+"""Datasets: one file per dataset, each a function that loads the original training and test split; here they are split.
+
+Validation is carved from the full training split, then `train_size` takes a subset of the rest: both stratified, both by
+a fixed seed, so every run of every arm sees the same examples, and a smaller subset lies within each larger one.
+"""
+
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from bench import UsageError
+from bench.rng import stream
+from bench.settings import Choice, make
+
+_SPLIT_SEED = 0
+_PROTOCOL = ("train_size", "val_fraction", "augment")  # keys of every dataset, used here and not by its loader
+
+
+@dataclass(frozen=True)
+class Source:
+    """A dataset as it was published.
+
+    images are uint8 (N, H, W, C), labels int64 (N,) in [0, classes). `flips` says whether a horizontal flip keeps the
+    class; `fingerprint` identifies the content wherever it lies.
+    """
+
+    train_images: NDArray[np.uint8]
+    train_labels: NDArray[np.int64]
+    test_images: NDArray[np.uint8]
+    test_labels: NDArray[np.int64]
+    classes: int
+    flips: bool
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Split:
+    """images: uint8 (N, H, W, C); labels: int64 (N,); both on the run's device."""
+
+    images: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Data:
+    """The three splits on the device, and the training images' own mean and deviation per channel."""
+
+    train: Split
+    val: Split
+    test: Split
+    classes: int
+    flips: bool
+    mean: Tensor
+    std: Tensor
+
+    @property
+    def shape(self) -> torch.Size:
+        """Of the images as a model sees them: (N, C, H, W)."""
+        n, height, width, channels = self.train.images.shape
+        return torch.Size((n, channels, height, width))
+
+
+def load_source(choice: Choice) -> Source:
+    """The dataset's original splits, kept for the process's other runs.
+
+    Raises:
+        UsageError: files that are missing or damaged.
+    """
+    return _load(tuple(sorted(choice.values.items())))
+
+
+@cache
+def _load(values: tuple[tuple[str, object], ...]) -> Source:
+    source: Source = make(dict(values), leave_out=_PROTOCOL)
+    return source
+
+
+def make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
+    """The splits of a checked dataset choice, moved to `device` once."""
+    train, val = split_indices(choice, source.train_labels)
+
+    def move(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Split:
+        return Split(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
+
+    train_images = source.train_images[train]
+    pixels = train_images.reshape(-1, train_images.shape[-1])
+    std = pixels.std(axis=0, dtype=np.float64)
+    return Data(
+        train=move(train_images, source.train_labels[train]),
+        val=move(source.train_images[val], source.train_labels[val]),
+        test=move(source.test_images, source.test_labels),
+        classes=source.classes,
+        flips=source.flips,
+        mean=torch.tensor(pixels.mean(axis=0, dtype=np.float64), dtype=torch.float32, device=device),
+        std=torch.tensor(np.where(std == 0, 1, std), dtype=torch.float32, device=device),
+    )
+
+
+def split_indices(
+    choice: Choice, labels: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Indices of the training and of the validation images in the full training split.
+
+    Raises:
+        UsageError: fewer images than train_size asks for.
+    """
+    order = stratified_order(labels)
+    val, rest = np.split(order, [round(choice.values["val_fraction"] * len(labels))])
+    train_size = choice.values["train_size"] or len(rest)
+    if train_size > len(rest):
+        raise UsageError(
+            f"dataset.train_size={train_size} is more than dataset {choice.name} has: "
+            f"{len(labels)} training images, of which validation takes {len(val)}.\n"
+            f"Ask for at most {len(rest)}, or lower dataset.val_fraction."
+        )
+    return rest[:train_size], val
+
+
+def stratified_order(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """A fixed random order of which every stretch holds each class in proportion, to within an example or so."""
+    shuffled = stream(_SPLIT_SEED, "split").permutation(len(labels))
+    position = np.empty(len(labels))
+    for label in np.unique(labels):
+        members = shuffled[labels[shuffled] == label]
+        position[members] = (np.arange(len(members)) + 0.5) / len(members)
+    by_position: NDArray[np.int64] = shuffled[np.argsort(position[shuffled], kind="stable")]
+    return by_position

@@ -1,0 +1,29 @@
+"""CIFAR-10 (Krizhevsky 2009), by torchvision's loader and checksums."""
+
+from typing import Any
+
+from bench.dataset import Source
+
+
+def load_cifar10(root: str) -> Source:
+    """50,000 training and 10,000 test photographs in ten classes, 32x32 colour.
+
+    Args:
+        root: a folder that holds cifar-10-python.tar.gz or what is in it; else the archive is downloaded to it.
+
+    Raises:
+        UsageError: missing and not to be downloaded, or damaged.
+    """
+    from torchvision.datasets import CIFAR10
+
+    return load_cifar("cifar10", CIFAR10, root)
+
+
+def load_cifar(name: str, cls: Any, root: str) -> Source:
+    """Either CIFAR, as the archive or unpacked; `cls` is torchvision's class. Errors as `load_cifar10`."""
+    # Imported here because torchvision takes a second to load, which the other datasets need not wait for.
+    from bench.dataset.originals import Originals, load_originals
+
+    unpacked = {**dict(cls.train_list), **dict(cls.test_list), cls.meta["filename"]: cls.meta["md5"]}
+    forms = [Originals("", {cls.filename: cls.tgz_md5}), Originals(cls.base_folder, unpacked)]
+    return load_originals(name, cls, forms, root)

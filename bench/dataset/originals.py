@@ -1,0 +1,116 @@
+"""Finding, checking and downloading a dataset's original files; torchvision's own classes read them.
+
+A folder that already holds the files serves instead of a download, whatever its layout, and is never written to: the
+files are linked or unpacked into a scratch folder in the layout that torchvision expects.
+"""
+
+import gzip
+import shutil
+import socket
+import warnings
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from urllib.error import URLError
+
+import numpy as np
+from torchvision.datasets.utils import check_integrity
+
+from bench import UsageError
+from bench.dataset import Source
+
+_SECONDS_TO_CONNECT = 20
+
+
+@dataclass(frozen=True)
+class Originals:
+    """A set of files that suffices: where torchvision wants them below its root, and their MD5 by name.
+
+    A .gz is unpacked, and its MD5 is that of its content: distributions pack it anew, without name and time.
+    """
+
+    folder: str
+    checksums: Mapping[str, str]
+
+
+def load_originals(name: str, cls: Any, forms: Sequence[Originals], root: str, also: Sequence[str] = ()) -> Source:
+    """The dataset that torchvision's `cls` reads, from the first of `forms` that is complete, else downloaded to `root`.
+
+    Args:
+        name: the dataset's word, for messages.
+        cls: a torchvision dataset class whose constructor takes (root, train, download).
+        forms: the forms that the files are published in; the first is the one to ask the user for.
+        root: the folder to look into, and to download to.
+        also: further folders to look into.
+
+    Raises:
+        UsageError: missing and not to be downloaded, or damaged.
+    """
+    places = [(form, place) for form in forms for place in (Path(root), Path(root, form.folder), *map(Path, also))]
+    for form, place in places:
+        if all((place / file).is_file() for file in form.checksums):
+            with TemporaryDirectory(prefix="regbench-") as scratch:
+                for file, md5 in form.checksums.items():
+                    _put(name, place / file, Path(scratch, form.folder), md5)
+                return _read(cls, scratch, forms[0])
+    _download(name, cls, root, forms[0])
+    return _read(cls, root, forms[0])
+
+
+def _put(name: str, file: Path, folder: Path, md5: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        if file.suffix == ".gz" and not file.name.endswith(".tar.gz"):
+            target = folder / file.stem
+            with gzip.open(file) as packed, target.open("wb") as unpacked:
+                shutil.copyfileobj(packed, unpacked, length=2**20)
+        else:
+            target = folder / file.name
+            target.symlink_to(file.resolve())
+        whole = check_integrity(target, md5)
+    except (EOFError, zlib.error, gzip.BadGzipFile):
+        whole = False
+    if not whole:
+        raise UsageError(
+            f"dataset {name}: {file} is damaged: its content does not have the published MD5 sum.\n"
+            "Replace it, or delete it to have it downloaded anew."
+        )
+
+
+def _read(cls: Any, root: str, form: Originals) -> Source:
+    with warnings.catch_warnings():
+        # The CIFARs are pickles of 2009, whose dtypes NumPy reads with a deprecation warning.
+        warnings.filterwarnings("ignore", message=r"dtype\(\): align should be passed")
+        train, test = cls(root, train=True, download=True), cls(root, train=False, download=True)
+    images = [np.asarray(split.data, dtype=np.uint8) for split in (train, test)]
+    labels = [np.asarray(split.targets, dtype=np.int64) for split in (train, test)]
+    train_images, test_images = (x[..., None] if x.ndim == 3 else x for x in images)
+    return Source(
+        train_images,
+        labels[0],
+        test_images,
+        labels[1],
+        classes=len(train.classes),
+        flips=True,
+        fingerprint="+".join(form.checksums.values()),
+    )
+
+
+def _download(name: str, cls: Any, root: str, form: Originals) -> None:
+    timeout = socket.getdefaulttimeout()
+    socket.setdefaulttimeout(_SECONDS_TO_CONNECT)  # else a network that swallows packets would hang us
+    try:
+        Path(root).mkdir(parents=True, exist_ok=True)
+        cls(root, train=True, download=True)
+    except (OSError, RuntimeError, URLError) as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise UsageError(
+            f"dataset {name}: its files are not in {root}, and they could not be downloaded ({reason[:120]}).\n"
+            f"Put {', '.join(form.checksums)} there,\n"
+            "or name the folder that holds them: dataset.root=FOLDER, or the environment variable REGBENCH_DATA."
+        ) from error
+    finally:
+        socket.setdefaulttimeout(timeout)

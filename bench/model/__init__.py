@@ -1,0 +1,50 @@
+"""Models: one file per architecture, each a class of (channels, classes, ...) for images of 8x8 pixels upward."""
+
+from typing import Any
+
+import torch
+import yaml
+from torch import nn
+
+from bench import CONF, UsageError
+from bench.settings import Choice, make
+
+
+def make_model(name: str, channels: int, classes: int, **values: Any) -> nn.Module:
+    """The model that conf/model/<name>.yaml describes, with fresh weights from torch's global generator.
+
+    Args:
+        name: a file in conf/model.
+        channels: of the images, at least 1.
+        classes: K, at least 2.
+        values: override the file's, such as `dropout=0.2`.
+
+    Raises:
+        ValueError: no such model.
+    """
+    path = CONF / "model" / f"{name}.yaml"
+    if not path.is_file():
+        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
+        raise ValueError(f"unknown model {name!r}: choose one of {known}")
+    return _construct({**yaml.safe_load(path.read_text()), **values}, channels, classes)
+
+
+def make_chosen(choice: Choice, images: torch.Size, classes: int) -> nn.Module:
+    """The chosen model for images of shape (N, C, H, W), every weight drawn.
+
+    Raises:
+        UsageError: values that the architecture cannot be built with.
+    """
+    _, channels, height, width = images
+    try:
+        model = _construct(choice.values, channels, classes)
+    except ValueError as error:
+        raise UsageError(f"model {choice.name}: {error}") from error
+    with torch.no_grad():  # draws the weights of layers that learn their input's size, such as the mlp's first
+        model.eval()(torch.zeros(1, channels, height, width))
+    return model
+
+
+def _construct(values: Any, channels: int, classes: int) -> nn.Module:
+    model: nn.Module = make(values, channels, classes)
+    return model

@@ -1,0 +1,42 @@
+"""Pre-activation ResNet-18 (He et al. 2016b, "Identity Mappings") with the CIFAR stem: BatchNorm and ReLU come first.
+
+As in the code most CIFAR papers share (the Mixup authors' among them), a shortcut that changes shape is a 1x1 convolution
+of the activated input. Deviation: BatchNorm and ReLU after the last block, as in the paper, where that code leaves them out.
+"""
+
+from torch import Tensor, nn
+from torch.nn.functional import relu
+
+from bench.model.resnet import classifier, conv3x3, draw_convolutions
+
+
+class PreActBlock(nn.Module):
+    """BatchNorm, ReLU, 3x3 convolution, twice; dropout, where it is set, before the second (as wide ResNets have it)."""
+
+    def __init__(self, channels: int, width: int, stride: int, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.bn1, self.conv1 = nn.BatchNorm2d(channels), conv3x3(channels, width, stride)
+        self.bn2, self.conv2 = nn.BatchNorm2d(width), conv3x3(width, width)
+        self.dropout = nn.Dropout(dropout)
+        changes = stride != 1 or channels != width
+        self.shortcut = nn.Conv2d(channels, width, 1, stride, bias=False) if changes else None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Images (N, channels, H, W) to (N, width, H/stride, W/stride)."""
+        active = relu(self.bn1(x))
+        residual = x if self.shortcut is None else self.shortcut(active)
+        out: Tensor = self.conv2(self.dropout(relu(self.bn2(self.conv1(active))))) + residual
+        return out
+
+
+class PreActResNet18(nn.Sequential):
+    """11.2 million weights; dropout before the classifier."""
+
+    def __init__(self, channels: int, classes: int, dropout: float) -> None:
+        layers: list[nn.Module] = [conv3x3(channels, 64)]
+        before = 64
+        for width, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+            layers += [PreActBlock(before, width, stride), PreActBlock(width, width, 1)]
+            before = width
+        super().__init__(*layers, nn.BatchNorm2d(before), nn.ReLU(), *classifier(before, classes, dropout))
+        draw_convolutions(self)

@@ -1,0 +1,132 @@
+"""The one table of allowed values: the source of the checks, of their messages and of README's list.
+
+`python -m bench.ranges` prints the list as README holds it. Values of a user's own files are not in the table: their
+own code checks them.
+"""
+
+from dataclasses import dataclass
+from math import inf, isfinite
+from typing import Any
+
+from bench import UsageError
+from bench.schedule import SCHEDULES
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers between `low` and `high`, a bound left out where it is `open`."""
+
+    integer: bool = False
+    low: float = -inf
+    high: float = inf
+    low_open: bool = False
+    high_open: bool = False
+    optional: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        if value is None:
+            return self.optional
+        if isinstance(value, bool) or not isinstance(value, int if self.integer else (int, float)):
+            return False
+        above = value > self.low if self.low_open else value >= self.low
+        below = value < self.high if self.high_open else value <= self.high
+        return isfinite(value) and above and below
+
+    def __str__(self) -> str:
+        kind = "an integer" if self.integer else "a number"
+        if self.high < inf:
+            bounds = f" in {'(' if self.low_open else '['}{self.low:g}, {self.high:g}{')' if self.high_open else ']'}"
+        else:
+            bounds = f" above {self.low:g}" if self.low_open else f" of at least {self.low:g}"
+        return kind + bounds + (", or null" if self.optional else "")
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of a few values; `also` tells in words what else `prefix` allows."""
+
+    values: tuple[Any, ...]
+    prefix: str = ""
+    also: str = ""
+
+    def __contains__(self, value: Any) -> bool:
+        known = any(value is v if isinstance(v, bool) else value == v for v in self.values)
+        numbered = isinstance(value, str) and self.prefix != "" and value.removeprefix(self.prefix).isdecimal()
+        return known or numbered
+
+    def __str__(self) -> str:
+        return " or ".join(filter(None, [", ".join(str(v).lower() for v in self.values), self.also]))
+
+
+_COUNT = Range(integer=True, low=1)
+_SWITCH = OneOf((True, False))
+_SHARE = Range(low=0, high=1)
+_FRACTION = Range(low=0, high=1, high_open=True)
+_NOT_NEGATIVE = Range(low=0)
+_POSITIVE = Range(low=0, low_open=True)
+
+RANGES: dict[str, Range | OneOf] = {
+    "seed": Range(integer=True, low=0),
+    "force": _SWITCH,
+    "dataset.train_size": Range(integer=True, low=1, optional=True),
+    "dataset.val_fraction": _FRACTION,
+    "dataset.augment": OneOf(("none", "standard")),
+    "dataset.image_size": Range(integer=True, low=8),
+    "dataset.channels": _COUNT,
+    "dataset.classes": Range(integer=True, low=2),
+    "dataset.train_images": _COUNT,
+    "dataset.test_images": _COUNT,
+    "dataset.noise": _NOT_NEGATIVE,
+    "model.dropout": _FRACTION,
+    "model.depth": Range(integer=True, low=1),
+    "model.width": _COUNT,
+    "regularizer.label_smoothing.smoothing": _FRACTION,
+    "regularizer.mixup.alpha": _POSITIVE,
+    "regularizer.cutmix.alpha": _POSITIVE,
+    "regularizer.cutmix.prob": _SHARE,
+    "regularizer.mixup_cutmix.mixup_alpha": _POSITIVE,
+    "regularizer.mixup_cutmix.cutmix_alpha": _POSITIVE,
+    "regularizer.mixup_cutmix.cutmix_prob": _SHARE,
+    "regularizer.sam.rho": _NOT_NEGATIVE,
+    "regularizer.asam.rho": _NOT_NEGATIVE,
+    "regularizer.asam.eta": _NOT_NEGATIVE,
+    "regularizer.weight_decay.value": _NOT_NEGATIVE,
+    "regularizer.dropout.value": _FRACTION,
+    "optimizer.lr": _POSITIVE,
+    "optimizer.momentum": _FRACTION,
+    "optimizer.nesterov": _SWITCH,
+    "optimizer.weight_decay": _NOT_NEGATIVE,
+    "optimizer.eps": _POSITIVE,
+    "train.epochs": _COUNT,
+    "train.gradient_evaluations": Range(integer=True, low=1, optional=True),
+    "train.batch_size": _COUNT,
+    "train.device": OneOf(("auto", "cpu", "cuda"), prefix="cuda:", also="cuda:N"),
+    "train.precision": OneOf(("auto", "fp32", "bf16", "fp16")),
+    "train.compile": _SWITCH,
+    "train.schedule": OneOf(tuple(SCHEDULES)),
+    "train.warmup_epochs": _NOT_NEGATIVE,
+    "train.clip_norm": Range(low=0, low_open=True, optional=True),
+    "train.deterministic": _SWITCH,
+}
+
+
+def check(key: str, rule: str, value: Any) -> None:
+    """Checks `value` of the config key `key` against the table's row `rule`, if it has one.
+
+    Raises:
+        UsageError: the value is not allowed.
+    """
+    allowed = RANGES.get(rule)
+    if allowed is not None and value not in allowed:
+        shown = "null" if value is None else value
+        raise UsageError(f"{key}={shown} is not allowed.\nIt must be {allowed}.")
+
+
+def as_markdown() -> str:
+    """The table as README's list."""
+    rows = "\n".join(f"| `{key}` | {allowed} |" for key, allowed in RANGES.items())
+    return f"| key | allowed |\n| --- | --- |\n{rows}\n"
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

@@ -1,0 +1,67 @@
+"""The three slots of the training step that regularizers fill, and how a stack of them becomes a step.
+
+mixing    (images, targets, random) -> (images, targets), once per batch; neutral: as they are
+loss      (logits, targets) -> scalar; neutral: cross-entropy
+gradient  (model, loss closure, step) -> detached loss, and fills `.grad`; neutral: one backward pass
+
+A fourth kind, `slot: setting`, is a regularizer that lives elsewhere: it sets one value of the model or the optimizer.
+Targets are probabilities from the start, so smoothing and mixing commute and the order of a stack has no meaning.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from bench.settings import Choice, make
+
+Mixing = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
+Loss = Callable[[Tensor, Tensor], Tensor]
+
+
+class GradientRule(Protocol):
+    """Computes the gradient that the optimizer steps along."""
+
+    @property
+    def evaluations_per_step(self) -> int:
+        """Forward and backward passes over a batch that one call costs."""
+
+    def __call__(self, model: nn.Module, loss_closure: Callable[[], Tensor], *, step: int = 0) -> Tensor:
+        """Detached loss of the first pass; discards gradients that it finds, and fills `.grad`."""
+
+
+@dataclass(frozen=True)
+class Backward:
+    """The neutral gradient rule: one forward and backward pass."""
+
+    evaluations_per_step: ClassVar[int] = 1
+
+    def __call__(self, model: nn.Module, loss_closure: Callable[[], Tensor], *, step: int = 0) -> Tensor:
+        """Detached loss; `.grad` holds its gradient."""
+        model.zero_grad()
+        loss = loss_closure()
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+
+def keep(images: Tensor, targets: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """The neutral mixing: images and targets as they are."""
+    return images, targets
+
+
+@dataclass(frozen=True)
+class Slots:
+    """What a stack puts into the training step; each default is the slot's neutral element."""
+
+    mixing: Mixing = keep
+    loss: Loss = cross_entropy
+    gradient: GradientRule = Backward()
+
+
+def make_slots(regularizers: tuple[Choice, ...]) -> Slots:
+    """The step's slots as a checked stack fills them."""
+    filled: dict[str, Any] = {r.slot: make(r.values) for r in regularizers if r.slot in Slots.__dataclass_fields__}
+    return Slots(**filled)

@@ -1,0 +1,27 @@
+"""ASAM, adaptive SAM: the perturbation of each weight is scaled by the weight's own size.
+
+Source: Kwon et al. 2021, eq. 8 and 9, element-wise: e = rho·T²g/||Tg|| with T = |w| + eta. Biases and normalisation
+parameters (all tensors of fewer than two dimensions) are perturbed unscaled, T = 1, where the authors' code scales the
+normalisation weights. rho does not carry over between implementations: the authors' 0.5 is meant for this form.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bench.regularizer.sam import SAM, global_norm
+
+
+@dataclass(frozen=True)
+class ASAM(SAM):
+    """Two gradient evaluations a step; rho at least 0 bounds the norm of e/T, eta at least 0 keeps small weights moving."""
+
+    eta: float
+
+    def perturbation(self, weights: Sequence[Tensor], grads: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The ascent rho·T²g/||Tg|| per parameter."""
+        scales = [w.abs() + self.eta if w.ndim > 1 else torch.ones_like(w) for w in weights]
+        scaled = torch._foreach_mul(scales, grads)
+        return torch._foreach_mul(torch._foreach_mul(scales, scaled), self.rho / global_norm(scaled))

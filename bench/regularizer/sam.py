@@ -1,0 +1,87 @@
+"""SAM, sharpness-aware minimisation, as a gradient rule: min over w of max over ||e||_2 <= rho of L(w + e).
+
+Source: Foret et al. 2021, eq. 2: to first order e = rho·g/||g||, and the gradient is taken at w + e. It is no optimizer
+wrapper and keeps no state, so any optimizer, schedule, gradient scaling and checkpoint works as it does without it.
+Deviations from common code: weights are put back by copy (add-then-subtract leaves rounding), BatchNorm's running
+statistics move in the first pass only, and weight decay is not part of the perturbation.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+LossClosure = Callable[[], Tensor]
+
+
+@dataclass(frozen=True)
+class SAM:
+    """Two gradient evaluations a step; rho is the radius in the 2-norm over all weights, at least 0.
+
+    Reduces to one plain backward pass at rho 0, at twice the cost.
+    """
+
+    rho: float
+    evaluations_per_step: ClassVar[int] = 2
+
+    def __call__(self, model: nn.Module, loss_closure: LossClosure, *, step: int = 0) -> Tensor:
+        """Detached loss of the first pass; leaves the sharpness-aware gradient in `.grad` and the weights as they were.
+
+        Args:
+            model: gradients found on it are discarded; parameters without a gradient are not perturbed.
+            loss_closure: computes the scalar loss of the batch to train on; called twice, this rule runs `backward`.
+            step: not used by SAM.
+        """
+        model.zero_grad()
+        loss = loss_closure()
+        loss.backward()  # type: ignore[no-untyped-call]
+        with perturbed(model, self.perturbation), frozen_statistics(model):
+            model.zero_grad()
+            loss_closure().backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
+
+    def perturbation(self, weights: Sequence[Tensor], grads: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The ascent rho·g/||g|| per parameter."""
+        return torch._foreach_mul(grads, self.rho / global_norm(grads))
+
+
+@contextmanager
+def perturbed(
+    model: nn.Module, perturbation: Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]
+) -> Iterator[None]:
+    """Moves the weights that have a gradient by `perturbation(weights, grads)`, and puts them back bit for bit."""
+    moved = [p for p in model.parameters() if p.grad is not None]
+    weights = [p.detach() for p in moved]
+    before = [w.clone() for w in weights]
+    try:
+        with torch.no_grad():
+            torch._foreach_add_(weights, perturbation(weights, [p.grad for p in moved if p.grad is not None]))
+        yield
+    finally:
+        with torch.no_grad():
+            torch._foreach_copy_(weights, before)
+
+
+@contextmanager
+def frozen_statistics(model: nn.Module) -> Iterator[None]:
+    """Keeps BatchNorm's running mean, variance and count as they are, while batches are still normalised by their own.
+
+    The usual `momentum = 0` would count the batch twice, and turn an infinite batch into NaN statistics.
+    """
+    tracking = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    try:
+        for module in tracking:
+            module.track_running_stats = False
+        yield
+    finally:
+        for module in tracking:
+            module.track_running_stats = True
+
+
+def global_norm(tensors: Sequence[Tensor]) -> Tensor:
+    """2-norm over all entries of all tensors, kept on the device and away from 0."""
+    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors))) + 1e-12

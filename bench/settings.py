@@ -1,0 +1,166 @@
+"""A run's settings as plain typed values: what Hydra composed, checked, with nothing of Hydra left in them."""
+
+import pkgutil
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from bench import UsageError
+from bench.ranges import check
+
+AXES = ("dataset", "model", "regularizer", "optimizer")
+SLOTS = ("none", "mixing", "loss", "gradient", "setting")  # also the order of a stack's parts in its name
+_DESCRIBES = ("_target_", "slot")  # keys that say what a choice is, not how to construct it
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One choice on an axis: its word in tables, and the values of its file as overridden."""
+
+    name: str
+    values: Mapping[str, Any]
+
+    @property
+    def slot(self) -> str:
+        """The step's slot that it fills; empty for datasets and models."""
+        return str(self.values.get("slot", ""))
+
+
+@dataclass(frozen=True)
+class Train:
+    """The `train` group; conf/train/default.yaml tells what each key means and holds its default."""
+
+    epochs: int
+    gradient_evaluations: int | None
+    batch_size: int
+    device: str
+    precision: str
+    compile: bool
+    schedule: str
+    warmup_epochs: float
+    clip_norm: float | None
+    deterministic: bool
+
+
+@dataclass(frozen=True)
+class Run:
+    """One configuration and one seed."""
+
+    dataset: Choice
+    model: Choice
+    regularizers: tuple[Choice, ...]
+    optimizer: Choice
+    train: Train
+    seed: int
+    fingerprint: str = ""  # of the data, once they are found
+
+    @property
+    def regularizer(self) -> str:
+        """The stack's name: its parts in the fixed order, joined by +."""
+        return "+".join(choice.name for choice in self.regularizers)
+
+    @property
+    def words(self) -> dict[str, str]:
+        """The run's word on each axis, as in the tables."""
+        return {
+            "dataset": self.dataset.name,
+            "model": self.model.name,
+            "regularizer": self.regularizer,
+            "optimizer": self.optimizer.name,
+        }
+
+
+def read_run(config: Mapping[str, Any], names: Mapping[str, str]) -> Run:
+    """A checked run of a composed, resolved config; `names` holds the words of dataset and model.
+
+    Raises:
+        UsageError: a value out of its range, or a stack that does not fit together.
+    """
+    for axis in ("dataset", "model"):
+        _check_values(axis, axis, config[axis])
+    for axis in ("regularizer", "optimizer"):
+        for name, values in config[axis].items():
+            _check_values(axis, f"{axis}.{name}", values)
+    _check_values("train", "train", config["train"])
+    check("seed", "seed", config["seed"])
+    run = Run(
+        dataset=Choice(names["dataset"], config["dataset"]),
+        model=Choice(names["model"], config["model"]),
+        regularizers=_read_stack(_chosen(config["regularizer"])),
+        optimizer=_read_optimizer(_chosen(config["optimizer"])),
+        train=Train(**{field.name: config["train"][field.name] for field in fields(Train)}),
+        seed=config["seed"],
+    )
+    if run.train.warmup_epochs >= run.train.epochs and run.train.gradient_evaluations is None:
+        raise UsageError(
+            f"train.warmup_epochs={run.train.warmup_epochs} leaves nothing of train.epochs={run.train.epochs}.\n"
+            "The warm-up must be shorter than the training: lower it, or train for more epochs."
+        )
+    apply_settings(run)
+    return run
+
+
+def apply_settings(run: Run) -> Run:
+    """The run with what its `slot: setting` regularizers set, put where it belongs.
+
+    Raises:
+        UsageError: the chosen model or optimizer has no such value, or it is already set.
+    """
+    for choice in run.regularizers:
+        if choice.slot != "setting":
+            continue
+        axis, key = choice.values["sets"].split(".")
+        target: Choice = getattr(run, axis)
+        if key not in target.values:
+            raise UsageError(f"regularizer {choice.name} sets {axis}.{key}, which {axis} {target.name} does not have.")
+        if target.values[key]:
+            raise UsageError(
+                f"regularizer {choice.name} sets {key}, but {axis} {target.name} has {key}={target.values[key]} already.\n"
+                f"Set it in one place: leave the regularizer out, or set the {axis}'s {key} to 0."
+            )
+        run = replace(run, **{axis: replace(target, values={**target.values, key: choice.values["value"]})})
+    return run
+
+
+def make(values: Mapping[str, Any], *args: Any, leave_out: tuple[str, ...] = (), **more: Any) -> Any:
+    """Constructs what a config node describes: calls its `_target_` with its other values, after `args`."""
+    skipped = (*_DESCRIBES, *leave_out)
+    target = pkgutil.resolve_name(values["_target_"])
+    return target(*args, **{key: value for key, value in values.items() if key not in skipped}, **more)
+
+
+def _check_values(axis: str, path: str, values: Mapping[str, Any]) -> None:
+    for key, value in values.items():
+        check(f"{path}.{key}", f"{axis}.{key}" if axis == "optimizer" else f"{path}.{key}", value)
+
+
+def _chosen(nodes: Mapping[str, Mapping[str, Any]]) -> list[Choice]:
+    """The nodes of an axis that were chosen: an experiment may also hold values for others, which have no slot."""
+    return [Choice(name, values) for name, values in nodes.items() if "slot" in values]
+
+
+def _read_stack(choices: list[Choice]) -> tuple[Choice, ...]:
+    stack = sorted(choices, key=lambda choice: (SLOTS.index(choice.slot), choice.name))
+    if not stack:
+        raise AssertionError("an empty stack is composed as none")
+    names = [choice.name for choice in stack]
+    if len(stack) > 1 and stack[0].slot == "none":
+        raise UsageError(
+            f"regularizer=[{','.join(names)}]: none does not stack.\nLeave none out of the stack, or choose it alone."
+        )
+    for first, second in zip(stack, stack[1:], strict=False):
+        if first.slot == second.slot != "setting":
+            raise UsageError(
+                f"regularizers {first.name} and {second.name} both fill the slot {first.slot}: they cannot stack.\n"
+                "A stack takes one regularizer per slot; `regbench list` shows the slots."
+            )
+    return tuple(stack)
+
+
+def _read_optimizer(choices: list[Choice]) -> Choice:
+    if len(choices) != 1:
+        names = ", ".join(choice.name for choice in choices) or "none"
+        raise UsageError(
+            f"a run has one optimizer, got {names}.\nTo compare several, separate them by commas: optimizer=sgd,adam"
+        )
+    return choices[0]
