@@ -103,9 +103,7 @@ def make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
     )
 
 
-def split_indices(
-    choice: Choice, labels: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split_indices(choice: Choice, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Indices of the training and of the validation images in the full training split.
 
     Raises:

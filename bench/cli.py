@@ -1,0 +1,98 @@
+"""`regbench <command>`: reads the command and hands over. Only `run` imports torch."""
+
+import argparse
+import os
+import re
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from bench import CONF, UsageError, __version__
+from bench.settings import AXES
+
+_EPILOG = """\
+examples:
+  regbench run +exp=digits                         all that an experiment describes
+  regbench run +exp=digits seed=0,1 regularizer=none,sam
+  regbench run dataset=fashion_mnist model=resnet8 regularizer=[mixup,sam] train.epochs=5
+  regbench report digits
+
+exit code: 0 every run is finished, 1 some run failed or diverged, 2 bad input (nothing was trained)"""
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point of the `regbench` command: exits with 0, 1 or 2, or 130 when interrupted."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    try:
+        sys.exit(_dispatch(arguments))
+    except UsageError as error:
+        print(f"regbench: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("regbench: interrupted; what is finished is kept, and the same command does the rest", file=sys.stderr)
+        sys.exit(130)
+
+
+def _dispatch(arguments: Sequence[str]) -> int:
+    if arguments[:1] == ["run"]:  # its arguments are Hydra's
+        from bench.app import run
+
+        return run(arguments[1:])
+    parser = _make_parser()
+    options = parser.parse_args(arguments)
+    if options.command is None:
+        parser.print_help()
+        return 0
+    return int(options.function(options))
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        "regbench",
+        description="Fair comparisons of regularizers for image classifiers.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"regbench {__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command")
+    commands.add_parser("run", help="train runs and compare them; takes Hydra overrides (regbench run --help)")
+    report = commands.add_parser("report", help="write an experiment's tables from its records and print them")
+    report.add_argument("exp", nargs="+", help="experiment, as in results/<exp>")
+    report.add_argument("--results-dir", type=Path, default=Path(os.environ.get("REGBENCH_RESULTS", "results")))
+    report.set_defaults(function=_report)
+    listing = commands.add_parser("list", help="list datasets, models, regularizers, optimizers and experiments")
+    listing.add_argument("axis", nargs="?", choices=[*AXES, "exp"], help="one of them only")
+    listing.set_defaults(function=_list)
+    return parser
+
+
+def _report(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from bench.report import tables, terminal
+
+    for exp in options.exp:
+        if not (options.results_dir / exp).is_dir():
+            known = sorted(p.parent.name for p in options.results_dir.glob("*/runs.csv"))
+            raise UsageError(
+                f"there are no results of {exp} in {options.results_dir}.\n"
+                f"There are those of: {', '.join(known) or 'nothing yet'}. Train them: regbench run +exp={exp}"
+            )
+        terminal.show_comparison(Console(highlight=False), exp, tables.write_tables(options.results_dir, exp))
+    return 0
+
+
+def _list(options: argparse.Namespace) -> int:
+    for axis in [options.axis] if options.axis else [*AXES, "exp"]:
+        print(f"{'+' * (axis == 'exp')}{axis}=")
+        files = sorted((CONF / axis).glob("*.yaml"))
+        width = max(len(file.stem) for file in files) + 2
+        for file in files:
+            print(f"  {file.stem:{width}}{_first_comment(file)}")
+    return 0
+
+
+def _first_comment(file: Path) -> str:
+    """The first comment of a config file that is not for Hydra."""
+    comments = (line[1:].strip() for line in file.read_text().splitlines() if line.startswith("#"))
+    return next((comment for comment in comments if not re.match("@package", comment)), "")

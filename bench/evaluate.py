@@ -1,0 +1,36 @@
+"""Logits of a split, and every metric of them: in float32 whatever the training's precision, metrics in float64."""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from bench import metric
+from bench.dataset import Data, Split
+from bench.dataset.batches import normalise
+from bench.train import Diverged
+
+_BATCH_SIZE = 512  # fixed, so that a run's numbers do not depend on its training batches
+METRICS = {"accuracy": metric.accuracy, "nll": metric.nll, "ece": metric.ece, "brier": metric.brier}
+
+
+@torch.inference_mode()
+def compute_logits(model: nn.Module, split: Split, data: Data) -> NDArray[np.float32]:
+    """Logits (N, K) of a split's clean images, in evaluation mode; normalised as the training images of `data` are.
+
+    Raises:
+        Diverged: a logit is not finite.
+    """
+    model.eval()
+    parts = [model(normalise(images, data)).float() for images in split.images.split(_BATCH_SIZE)]
+    logits: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
+    if not np.isfinite(logits).all():
+        raise Diverged("the model's logits are not finite")
+    return logits
+
+
+def score(name: str, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+    """Every metric of a split, named as in the tables: `<split>_<metric>`; nothing for an empty split."""
+    if len(labels) == 0:
+        return {}
+    return {f"{name}_{key}": function(logits, labels) for key, function in METRICS.items()}

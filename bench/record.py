@@ -1,0 +1,135 @@
+"""What makes a run the run it is, and the files in which it is recorded.
+
+A run's folder is results/runs/<run_id>/. `result.json` is written last and by atomic rename: it is the commit point, and
+a folder without it holds nothing that counts.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from bench.settings import AXES, Choice, Run
+
+# Raised when a change moves numbers under equal settings; CHANGELOG.md tells what moved.
+PROTOCOL_VERSION = 1
+
+# Settings that cannot change the numbers. `dataset.root` is replaced by the fingerprint of the data.
+NOT_IDENTITY = {"dataset.root"}
+
+HISTORY_COLUMNS = ["run_id", "epoch", "train_loss", "val_accuracy", "val_nll", "val_ece", "lr", "seconds"]
+
+
+def identity(run: Run) -> dict[str, Any]:
+    """Every setting that can change the numbers, by its key in the config; device and precision are resolved by now."""
+
+    def values(path: str, choice: Choice) -> dict[str, Any]:
+        return {f"{path}.{key}": _plain(value) for key, value in choice.values.items()}
+
+    train = {f"train.{key}": _plain(value) for key, value in vars(run.train).items()}
+    train["train.device"] = run.train.device.split(":")[0]
+    if run.train.gradient_evaluations is not None:
+        train["train.epochs"] = None  # the budget replaces it
+    settings = {
+        **run.words,
+        **values("dataset", run.dataset),
+        **values("model", run.model),
+        **values(f"optimizer.{run.optimizer.name}", run.optimizer),
+        **train,
+        "seed": run.seed,
+        "fingerprint": run.fingerprint,
+        "protocol_version": PROTOCOL_VERSION,
+    }
+    for choice in run.regularizers:
+        settings |= values(f"regularizer.{choice.name}", choice)
+    return {key: value for key, value in settings.items() if key not in NOT_IDENTITY}
+
+
+def run_id(run: Run) -> str:
+    """Twelve hex digits that stand for the run's identity."""
+    return _digest(identity(run))
+
+
+def arm_id(run: Run) -> str:
+    """Twelve hex digits that stand for the run's identity less its seed: runs with unlike settings are never averaged."""
+    return _digest({key: value for key, value in identity(run).items() if key != "seed"})
+
+
+def _plain(value: Any) -> Any:
+    """Equal numbers written alike: 0 and 0.0 are one setting."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
+
+
+def _digest(settings: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def run_folder(results: Path, identifier: str) -> Path:
+    """Where a run of any experiment is recorded."""
+    return results / "runs" / identifier
+
+
+def write_run(
+    folder: Path, run: Run, result: Mapping[str, Any], history: Iterable[Mapping[str, Any]], arrays: Mapping[str, Any]
+) -> None:
+    """Records a run: its configuration, its history, its logits if it has any, and last its result.
+
+    Args:
+        folder: the run's; made if need be.
+        run: as it was trained, device and precision resolved.
+        result: the row of runs.csv but for what the tables add; None for a number that the run does not have.
+        history: the rows of history.csv but for `run_id`.
+        arrays: for logits.npz.
+    """
+    settings = identity(run)
+    identifiers = {"run_id": run_id(run), "arm_id": arm_id(run), "protocol_version": PROTOCOL_VERSION}
+    rows = [{"run_id": identifiers["run_id"], **row} for row in history]
+    write_atomically(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
+    write_atomically(folder / "history.csv", to_csv(HISTORY_COLUMNS, rows))
+    if arrays:
+        import numpy as np
+
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        write_atomically(folder / "logits.npz", buffer.getvalue())
+    words = {axis: settings[axis] for axis in AXES}
+    whole = {**identifiers, **words, "seed": run.seed, **result, "config": settings}
+    write_atomically(folder / "result.json", json.dumps(whole, indent=1) + "\n")
+
+
+def read_result(folder: Path) -> dict[str, Any] | None:
+    """A recorded run's result, or None where there is none."""
+    try:
+        result: dict[str, Any] = json.loads((folder / "result.json").read_text())
+    except FileNotFoundError:
+        return None
+    return result
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file whole or not at all: readers see the old one or the new one, also when the machine dies."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    with temporary.open("wb") as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)
+
+
+def to_csv(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as CSV: floats in full, an empty cell for None or a missing key."""
+    columns = list(columns)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

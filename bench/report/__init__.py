@@ -1,0 +1,1 @@
+"""What is made of the records: CSV tables, and what the terminal shows. Nothing here imports torch."""

@@ -1,0 +1,133 @@
+"""The CSV tables of an experiment, made anew from the records of its runs.
+
+runs.csv has a row per run, history.csv one per run and epoch, summary.csv one per arm. Which runs an experiment has asked
+for is in its asked.txt and its runs.csv; a row whose run folder is not here (a fresh clone with committed tables) is kept
+as it stands. Cells are text: a number is written in full once, and read back and written again without a change.
+"""
+
+import csv
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from statistics import fmean, stdev
+from typing import Any
+
+from bench.record import HISTORY_COLUMNS, read_result, run_folder, to_csv, write_atomically
+from bench.settings import AXES
+from bench.stats import t_interval
+
+Row = dict[str, str]
+
+METRIC_COLUMNS = [
+    *(f"{split}_{metric}" for split in ("test", "val", "train") for metric in ("accuracy", "nll", "ece")),
+    *("gradient_evaluations", "train_seconds", "images_per_second"),
+]
+BRIER_COLUMNS = ["test_brier", "val_brier", "train_brier"]
+RUN_COLUMNS = [
+    *("run_id", "exp", *AXES, "seed", "status", "epochs", "train_size", "batch_size", "precision", "device"),
+    *METRIC_COLUMNS,
+    *("arm_id", "settings", "protocol_version", "workers", "threads", "hardware", "torch"),
+    *BRIER_COLUMNS,
+    "message",
+]
+ARM_COLUMNS = [*AXES, "settings", "arm_id", "runs", "failed", "diverged"]
+SUMMARY_COLUMNS = [
+    *ARM_COLUMNS,
+    *(f"{metric}_{part}" for metric in METRIC_COLUMNS + BRIER_COLUMNS for part in ("mean", "std", "low", "high")),
+]
+
+
+def ask(results: Path, exp: str, run_ids: Iterable[str]) -> None:
+    """Notes that the experiment asks for these runs, so that their rows are made whenever they are recorded."""
+    path = results / exp / "asked.txt"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a") as file:
+        file.writelines(f"{identifier}\n" for identifier in run_ids)
+
+
+def write_tables(results: Path, exp: str) -> list[Row]:
+    """Rewrites the experiment's three tables, each atomically, and returns the rows of runs.csv."""
+    folder = results / exp
+    kept = {row["run_id"]: row for row in read_csv(folder / "runs.csv")}
+    asked = (folder / "asked.txt").read_text().split() if (folder / "asked.txt").is_file() else []
+    records = {i: record for i in dict.fromkeys([*kept, *asked]) if (record := read_result(run_folder(results, i)))}
+    for identifier, record in records.items():
+        kept[identifier] = {column: _cell(record.get(column)) for column in RUN_COLUMNS} | {"exp": exp}
+    _tell_apart(kept, records)
+    rows = sorted(kept.values(), key=_order)
+    history = _gather_history(results, exp, rows, records)
+    write_atomically(folder / "runs.csv", to_csv(RUN_COLUMNS, rows))
+    write_atomically(folder / "history.csv", to_csv(HISTORY_COLUMNS, history))
+    write_atomically(folder / "summary.csv", to_csv(SUMMARY_COLUMNS, summarise(rows)))
+    return rows
+
+
+def read_csv(path: Path) -> list[Row]:
+    """Rows of a table as text; none where there is no table."""
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
+    """A row per arm, in the order of the rows of runs.csv: counts, and each metric's mean, std (ddof=1) and 95 % t interval.
+
+    The statistics are over the runs that are done; with fewer than two of them all but the mean stay empty.
+    """
+    arms: dict[str, list[Row]] = defaultdict(list)
+    for row in rows:
+        arms[row["arm_id"]].append(row)
+    return [_summarise_arm(runs) for runs in arms.values()]
+
+
+def _summarise_arm(runs: Sequence[Row]) -> dict[str, Any]:
+    statuses = [run["status"] for run in runs]
+    arm: dict[str, Any] = {key: runs[0][key] for key in (*AXES, "settings", "arm_id")}
+    arm |= {"runs": statuses.count("done"), "failed": statuses.count("failed"), "diverged": statuses.count("diverged")}
+    for metric in METRIC_COLUMNS + BRIER_COLUMNS:
+        values = [float(run[metric]) for run in runs if run["status"] == "done" and run.get(metric)]
+        if values:
+            arm[f"{metric}_mean"] = fmean(values)
+        if len(values) > 1:
+            arm[f"{metric}_std"] = stdev(values)
+            arm[f"{metric}_low"], arm[f"{metric}_high"] = t_interval(values)
+    return arm
+
+
+def _tell_apart(rows: dict[str, Row], records: dict[str, dict[str, Any]]) -> None:
+    """Fills `settings`: the keys in which arms differ that share the four words."""
+    groups: dict[tuple[str, ...], dict[str, dict[str, Any]]] = defaultdict(dict)
+    for record in records.values():
+        config = {key: value for key, value in record["config"].items() if key != "seed"}
+        groups[tuple(record[axis] for axis in AXES)][record["arm_id"]] = config
+    for arms in groups.values():
+        keys = dict.fromkeys(key for config in arms.values() for key in config)
+        differing = [key for key in keys if len({str(config.get(key)) for config in arms.values()}) > 1]
+        for arm, config in arms.items():
+            text = " ".join(f"{key}={_cell(config.get(key)) or 'null'}" for key in differing)
+            for identifier, record in records.items():
+                if record["arm_id"] == arm:
+                    rows[identifier]["settings"] = text
+
+
+def _gather_history(results: Path, exp: str, rows: Sequence[Row], records: dict[str, Any]) -> list[Row]:
+    old: dict[str, list[Row]] = defaultdict(list)
+    for line in read_csv(results / exp / "history.csv"):
+        old[line["run_id"]].append(line)
+    history: list[Row] = []
+    for row in rows:
+        identifier = row["run_id"]
+        recorded = identifier in records
+        history += read_csv(run_folder(results, identifier) / "history.csv") if recorded else old[identifier]
+    return history
+
+
+def _order(row: Row) -> tuple[Any, ...]:
+    """Like with like, and the baseline first, whatever order the runs were trained in."""
+    stack = row["regularizer"]
+    return (row["dataset"], row["model"], stack != "none", stack, row["optimizer"], row["settings"], int(row["seed"]))
+
+
+def _cell(value: Any) -> str:
+    return "" if value is None else str(value)

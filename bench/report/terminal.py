@@ -1,0 +1,118 @@
+"""What the terminal shows: the plan, a line while a run trains, and the comparison at the end.
+
+Piped into a file it holds no control codes and a line per run; on a terminal one live line tells of the run in training.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from bench.report.tables import Row, summarise
+from bench.settings import AXES
+
+# Column title, metric, factor for print, digits, and which end is better.
+_COLUMNS: list[tuple[str, str, float, int, Callable[[Sequence[float]], float] | None]] = [
+    ("accuracy %", "test_accuracy", 100, 2, max),
+    ("NLL", "test_nll", 1, 4, min),
+    ("ECE %", "test_ece", 100, 2, min),
+    ("evals", "gradient_evaluations", 1, 0, None),
+    ("seconds", "train_seconds", 1, 1, None),
+]
+
+
+def show_plan(console: Console, exp: str, words: Sequence[dict[str, str]], seeds: int, done: int) -> None:
+    """What is about to run: how many of what, and how many are on record already."""
+    counts = ((len({run[axis] for run in words}), axis) for axis in AXES)
+    product = ", ".join(f"{n} {axis}{'s' * (n > 1)}" for n, axis in [*counts, (seeds, "seed")])
+    console.print(f"{exp}: {_count(len(words), 'run')} ({product}): {done} on record, {len(words) - done} to train")
+
+
+@contextmanager
+def live_line(console: Console) -> Iterator[Callable[[str], None]]:
+    """A function that shows a line in place of its last one; where nobody watches, it shows nothing."""
+    if not console.is_terminal:
+        yield lambda line: None
+        return
+    with Live(console=console, transient=True, auto_refresh=False) as live:
+        yield lambda line: live.update(Text(line, no_wrap=True, overflow="ellipsis"), refresh=True)
+
+
+def describe_epoch(row: dict[str, Any], images_per_second: float, seconds_left: float) -> str:
+    """The live line's part on the last epoch."""
+    accuracy = f", val {100 * row['val_accuracy']:.1f} %" if "val_accuracy" in row else ""
+    minutes, seconds = divmod(round(seconds_left), 60)
+    return f"loss {row['train_loss']:.3f}{accuracy}, {images_per_second:,.0f} images/s, {minutes}:{seconds:02} left"
+
+
+def describe_result(result: dict[str, Any]) -> str:
+    """A finished run's outcome on one line."""
+    if result["status"] != "done":
+        return f"{result['status']}: {result['message']}"
+    return (
+        f"accuracy {100 * result['test_accuracy']:.2f} %, NLL {result['test_nll']:.4f}, "
+        f"ECE {100 * result['test_ece']:.2f} %, {result['train_seconds']:.1f} s"
+    )
+
+
+def show_comparison(console: Console, exp: str, rows: Sequence[Row]) -> None:
+    """The comparison: a row per arm, mean ± half of its 95 % interval over seeds, each column's best marked, failures below.
+
+    One table per dataset and model, since arms on different ones do not compare.
+    """
+    for dataset, model in dict.fromkeys((row["dataset"], row["model"]) for row in rows):
+        here = [row for row in rows if (row["dataset"], row["model"]) == (dataset, model)]
+        console.print()
+        console.print(_comparison(f"{exp}: test results of {model} on {dataset}", here))
+    broken = [row for row in rows if row["status"] != "done"]
+    for row in broken:
+        name = " ".join([*(row[axis] for axis in AXES), f"seed {row['seed']}"])
+        console.print(f"{row['status']}: {name} ({row['run_id']}): {row['message']}", soft_wrap=True, highlight=False)
+    console.print(
+        "Mean over seeds ± half of the 95 % t interval; * best mean of its column. Last epoch, test read once."
+    )
+
+
+def _comparison(title: str, rows: Sequence[Row]) -> Table:
+    arms = summarise(rows)
+    table = Table(
+        title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold", title_style="bold"
+    )
+    table.add_column("regularizer", overflow="fold")
+    table.add_column("optimizer", overflow="fold")
+    table.add_column("n", justify="right")
+    for header, *_ in _COLUMNS:
+        table.add_column(header, justify="right", no_wrap=True)
+    cells = [_column(arms, *column[1:]) for column in _COLUMNS]
+    for index, arm in enumerate(arms):
+        name = Text(arm["regularizer"]) + Text(f" {arm['settings']}".rstrip(), style="dim")
+        table.add_row(name, arm["optimizer"], str(arm["runs"]), *(column[index] for column in cells))
+    return table
+
+
+def _column(
+    arms: Sequence[dict[str, Any]],
+    metric: str,
+    factor: float,
+    digits: int,
+    better: Callable[[Sequence[float]], float] | None,
+) -> list[Text]:
+    means = [arm[f"{metric}_mean"] for arm in arms if f"{metric}_mean" in arm]
+    best = better(means) if better and means else None
+    cells = []
+    for arm in arms:
+        mean, high = arm.get(f"{metric}_mean"), arm.get(f"{metric}_high")
+        text = "" if mean is None else f"{factor * mean:,.{digits}f}"
+        if better and high is not None:
+            text += f" ± {factor * (high - mean):.{digits}f}"
+        marked = mean is not None and mean == best
+        cells.append(Text(f"{text}{'*' if marked else ' '}" if better else text, style="bold" if marked else ""))
+    return cells
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"

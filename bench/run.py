@@ -1,0 +1,145 @@
+"""One run, top to bottom: seed, data, model, train, evaluate, record. Start reading here."""
+
+import os
+import platform
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from bench import __version__
+from bench.dataset import load_source, make_splits
+from bench.dataset.batches import Batches
+from bench.evaluate import compute_logits, score
+from bench.model import make_chosen
+from bench.optimizer import make_optimizer
+from bench.record import write_run
+from bench.regularizer import make_slots
+from bench.rng import global_stream
+from bench.settings import Run, apply_settings
+from bench.train import Diverged, Epoch, Trainer
+
+# Called after each epoch with the epoch, its row of history.csv, and the images trained on per second.
+OnEpoch = Callable[[Epoch, dict[str, Any], float], None]
+
+
+def train_run(run: Run, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+    """Trains and records one run, and returns its result; what goes wrong in it is recorded, not raised.
+
+    Args:
+        run: checked, with device and precision resolved.
+        folder: the run's; log.txt is written as it goes, all else at the end.
+        on_epoch: told of each epoch.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    history: list[dict[str, Any]] = []
+    arrays: dict[str, Any] = {}
+    result = _describe(run)
+    with (folder / "log.txt").open("w", buffering=1) as log:
+        print(f"regbench {__version__}, torch {torch.__version__}, {result['hardware']}", file=log)
+        try:
+            _train(run, result, history, arrays, log.write, on_epoch)
+            result["status"] = "done"
+        except Diverged as error:
+            result |= {"status": "diverged", "message": str(error)}
+        except Exception as error:
+            result |= {"status": "failed", "message": f"{type(error).__name__}: {error}"}
+            traceback.print_exc(file=log)
+        print(f"{result['status']} {result['message']}".strip(), file=log)
+    write_run(folder, run, result, history, arrays)
+    return result
+
+
+def _train(
+    run: Run,
+    result: dict[str, Any],
+    history: list[dict[str, Any]],
+    arrays: dict[str, Any],
+    log: Callable[[str], Any],
+    on_epoch: OnEpoch,
+) -> None:
+    """Fills `result`, `history` and `arrays` as far as the run gets."""
+    run = apply_settings(run)
+    device = torch.device(run.train.device)
+    _configure_torch(run)
+
+    data = make_splits(run.dataset, load_source(run.dataset), device)
+    batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
+    result["train_size"] = len(data.train)
+
+    # Drawn on the CPU, so that a seed's initial weights are the same on every device.
+    with global_stream(torch.device("cpu"), run.seed, "init"):
+        model = make_chosen(run.model, data.shape, data.classes)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    slots = make_slots(run.regularizers)
+    optimizer = make_optimizer(run.optimizer, model.parameters())
+    trainer = Trainer(run, model, slots, optimizer, device)
+    trainer.compile(batches)
+
+    steps, seconds = 0, 0.0
+    for epoch in trainer.epochs(batches):
+        steps, seconds = steps + epoch.steps, seconds + epoch.seconds
+        images_per_second = steps * run.train.batch_size / seconds
+        result |= {
+            "epochs": epoch.number,
+            "gradient_evaluations": steps * slots.gradient.evaluations_per_step,
+            "train_seconds": seconds,
+            "images_per_second": images_per_second,
+        }
+        row = {"epoch": epoch.number, "train_loss": epoch.train_loss, "lr": epoch.lr, "seconds": epoch.seconds}
+        if len(data.val):
+            row |= score("val", compute_logits(model, data.val, data), data.val.labels.cpu().numpy())
+        history.append(row)
+        log(" ".join(f"{key}={value:.6g}" for key, value in row.items()) + "\n")
+        on_epoch(epoch, row, images_per_second)
+
+    # The test split is read here and nowhere else: once, after the last epoch.
+    for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
+        if len(split) == 0:
+            continue
+        logits, labels = compute_logits(model, split, data), split.labels.cpu().numpy()
+        result |= score(name, logits, labels)
+        if name != "train":
+            arrays |= {f"{name}_logits": logits, f"{name}_labels": labels}
+    for key in ("val_logits", "val_labels"):
+        arrays.setdefault(key, arrays[key.replace("val", "test")][:0])
+
+
+def _describe(run: Run) -> dict[str, Any]:
+    """What is known of a run before it starts; its numbers are None until they are measured."""
+    return {
+        "status": "",
+        "message": "",
+        "batch_size": run.train.batch_size,
+        "precision": run.train.precision,
+        "device": run.train.device.split(":")[0],
+        "workers": 1,  # trainings at a time on this machine
+        "threads": torch.get_num_threads(),
+        "hardware": _hardware(run.train.device),
+        "torch": torch.__version__,
+    }
+
+
+def _hardware(device: str) -> str:
+    """A short description of what trains, without the host's name."""
+    if device.startswith("cuda") and torch.cuda.is_available():
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+
+
+def _configure_torch(run: Run) -> None:
+    """fp32 is IEEE float32, without TF32; equal commands give equal rows on CUDA too where `deterministic` asks for it."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = not run.train.deterministic
+    if run.train.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
+    torch.use_deterministic_algorithms(run.train.deterministic)

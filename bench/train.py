@@ -1,0 +1,133 @@
+"""The training step, and the epochs around it.
+
+A step is a fixed sentence with four replaceable words: mix the batch, compute the loss, compute the gradient, step the
+optimizer. Nothing here branches on a method's name. Nothing waits for the device but the end of an epoch, when the losses
+are read, and fp16's gradient scaling.
+"""
+
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from math import ceil
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+from torch.optim import Optimizer
+
+from bench.dataset.batches import Batches
+from bench.regularizer import Slots
+from bench.rng import global_stream, stream
+from bench.schedule import lr_factor
+from bench.settings import Run, Train
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Diverged(Exception):
+    """The loss or the logits stopped being finite; the message says where."""
+
+
+@dataclass(frozen=True)
+class Epoch:
+    """What an epoch's training steps gave: the mean objective, the last step's lr, and their time in
+    seconds; `number` counts from 1 up to the run's `epochs`."""
+
+    number: int
+    epochs: int
+    steps: int
+    train_loss: float
+    lr: float
+    seconds: float
+
+
+@dataclass
+class Trainer:
+    """Trains `model` by the run's settings, with what its stack of regularizers puts into the slots."""
+
+    run: Run
+    model: nn.Module
+    slots: Slots
+    optimizer: Optimizer
+    device: torch.device
+    scaler: torch.amp.GradScaler = field(init=False)
+
+    def __post_init__(self) -> None:
+        # Only fp16 needs its gradient scaled; disabled, the scaler hands everything through.
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.run.train.precision == "fp16")
+        self.forward = torch.compile(self.model) if self.run.train.compile else self.model
+        self.base_lr = self.optimizer.param_groups[0]["lr"]
+
+    def step(self, images: Tensor, targets: Tensor, step: int) -> Tensor:
+        """Trains on one batch, images (N, C, H, W) and targets (N, K); returns the detached loss, still on the device."""
+        images, targets = self.slots.mixing(images, targets, stream(self.run.seed, "mixing", step))
+        loss = self.slots.gradient(self.model, lambda: self._loss(images, targets, step), step=step)
+        loss = loss / self.scaler.get_scale()
+        self.scaler.unscale_(self.optimizer)
+        if self.run.train.clip_norm is not None:
+            clip_grad_norm_(self.model.parameters(), self.run.train.clip_norm)
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        return loss
+
+    def _loss(self, images: Tensor, targets: Tensor, step: int) -> Tensor:
+        """The loss to differentiate. A gradient rule may call it twice: both passes draw the same dropout masks, and each
+        enters autocast anew, which would otherwise hand the first pass's low-precision weights to the second."""
+        with global_stream(self.device, self.run.seed, "dropout", step), self._autocast():
+            logits = self.forward(images)
+        return self.scaler.scale(self.slots.loss(logits.to(targets.dtype), targets))
+
+    def _autocast(self) -> AbstractContextManager[None]:
+        dtype = DTYPES[self.run.train.precision]
+        return torch.autocast(self.device.type, dtype, enabled=dtype is not torch.float32)
+
+    def epochs(self, batches: Batches) -> Iterator[Epoch]:
+        """Trains epoch after epoch, as long as the budget lasts.
+
+        Raises:
+            Diverged: a loss is not finite.
+        """
+        train, per_epoch = self.run.train, batches.per_epoch
+        steps = total_steps(train, per_epoch, self.slots.gradient.evaluations_per_step)
+        for number, first in enumerate(range(0, steps, per_epoch)):
+            self.model.train()
+            losses = []
+            started = time.perf_counter()
+            for step, (images, targets) in zip(range(first, min(first + per_epoch, steps)), batches.epoch(number)):  # noqa: B905
+                lr = self.base_lr * lr_factor(train.schedule, step, steps, warmup_steps(train, per_epoch))
+                for group in self.optimizer.param_groups:
+                    group["lr"] = lr
+                losses.append(self.step(images, targets, step))
+            train_loss = _read_losses(losses, first)
+            yield Epoch(number + 1, ceil(steps / per_epoch), len(losses), train_loss, lr, time.perf_counter() - started)
+
+    def compile(self, batches: Batches) -> None:
+        """Has torch.compile do its work before the clock runs: one gradient whose traces are wiped out."""
+        if not self.run.train.compile:
+            return
+        before = {name: value.clone() for name, value in self.model.state_dict().items()}
+        images, targets = next(batches.epoch(0))
+        self.slots.gradient(self.model.train(), lambda: self._loss(images, targets, 0), step=0)
+        self.model.load_state_dict(before)
+
+
+def total_steps(train: Train, steps_per_epoch: int, evaluations_per_step: int) -> int:
+    """Steps of a run: all of its epochs, or as many as its budget of gradient evaluations pays for."""
+    if train.gradient_evaluations is not None:
+        return train.gradient_evaluations // evaluations_per_step
+    return train.epochs * steps_per_epoch
+
+
+def warmup_steps(train: Train, steps_per_epoch: int) -> int:
+    """Steps of linear warm-up."""
+    return round(train.warmup_epochs * steps_per_epoch)
+
+
+def _read_losses(losses: list[Tensor], first_step: int) -> float:
+    values = torch.stack(losses).double()
+    finite = values.isfinite()
+    if not finite.all():
+        step = first_step + int((~finite).nonzero()[0])
+        raise Diverged(f"the loss is {values[step - first_step].item()} at step {step}")
+    return float(values.mean())
