@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import hydra
+import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
@@ -66,24 +67,34 @@ def _start_hydra(command: Callable[..., None], arguments: Sequence[str]) -> None
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us, instead of a print and an exit
     shows = any(argument.split("=")[0] in _HYDRA_SHOWS for argument in arguments)
     multirun = [] if shows or {"-m", "--multirun"} & set(arguments) else ["--multirun"]
-    sys.argv = ["regbench run", *multirun, *map(_accept_unchosen, arguments)]
+    sys.argv = ["regbench run", *multirun, *map(_loosen, arguments)]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(command)()
     except (HydraException, OmegaConfBaseException) as error:
         raise UsageError(_tell(error)) from error
 
 
-def _accept_unchosen(override: str) -> str:
-    """Has Hydra take a value for a regularizer or optimizer that some runs do not choose; its key is checked later."""
-    return re.sub(r"^(?=(regularizer|optimizer)\.)", "++", override)
+def _loosen(override: str) -> str:
+    """Lets Hydra take what we check ourselves, with a better message, and what only some runs of a sweep choose."""
+    override = re.sub(r"^exp=", "+exp=", override)
+    return re.sub(rf"^(?=({'|'.join(_GROUPS)})\.)", "++", override)
 
 
 def _tell(error: Exception) -> str:
     """Hydra's message in at most three lines, without its internals."""
-    text = str(error.__cause__ or error) if not str(error).strip() else str(error)
+    text = str(error) if str(error).strip() else str(error.__cause__)
+    unknown = re.search(r"Could not override '([\w.@/]+)'", text)
+    if unknown:
+        return _no_setting(unknown[1], "the config", [*_GROUPS, *_PLAIN_KEYS])
+    text = re.sub(r"(Available options in '[^']*':)((\n\t.*)+)", lambda m: m[1] + " " + ", ".join(m[2].split()), text)
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    internal = re.compile(r"^(full_key|object_type|reference_type|Config search path|See https?:|provider=|\^)")
-    return "\n".join([line for line in lines if not internal.match(line)][:3])
+    internal = re.compile(r"^(full_key|object_type|reference_type|Config search path|See https?:|provider=)")
+    return "\n".join([line.removeprefix("In 'config': ") for line in lines if not internal.match(line)][:3])
+
+
+def _no_setting(key: str, holder: str, known: Sequence[str]) -> str:
+    shown = ", ".join(k for k in known if not k.startswith("_") and k != "slot")
+    return f"there is no setting {key}.\nIn {holder} there are: {shown}"
 
 
 # --- composing -------------------------------------------------------------------------------------------------------
@@ -94,7 +105,7 @@ def _compose(config: DictConfig, loader: ConfigLoader, sweep: Sequence[str]) -> 
     exp = OmegaConf.select(config, "hydra.runtime.choices.exp") or "adhoc"
     if not isinstance(exp, str) or any(re.match(r"\+?exp=.*,", override) for override in sweep):
         raise UsageError("+exp takes one experiment.\nRun one after the other, or combine them in a file of their own.")
-    overrides = OverridesParser.create(loader).parse_overrides([_accept_unchosen(override) for override in sweep])
+    overrides = OverridesParser.create(loader).parse_overrides([_loosen(override) for override in sweep])
     combinations = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
     settings = _plain(config)
     for key in ("results_dir", "force"):
@@ -106,8 +117,14 @@ def _compose(config: DictConfig, loader: ConfigLoader, sweep: Sequence[str]) -> 
     return Command(exp, runs, Path(settings["results_dir"]), settings["force"])
 
 
-def _compose_arm(config: DictConfig, loader: ConfigLoader, overrides: tuple[str, ...]) -> tuple[dict[str, Any], ...]:
+def _compose_arm(
+    config: DictConfig, loader: ConfigLoader, overrides: tuple[str, ...]
+) -> tuple[dict[str, Any], dict[str, Any]]:
     """An arm's settings and the names of its choices. Composing takes longer than a small epoch, so seeds share it."""
+    for override in overrides:
+        parts = re.findall(r"\w+", override.partition("=")[2]) if re.match(r"\w+=\[", override) else []
+        if len(parts) > len(set(parts)):
+            raise UsageError(f"{override} names one choice twice.\nName each part of a stack once.")
     composed = loader.load_sweep_config(config, list(overrides))
     settings, choices = _plain(composed), dict(composed.hydra.runtime.choices)
     settings.setdefault("regularizer", {})
@@ -117,10 +134,9 @@ def _compose_arm(config: DictConfig, loader: ConfigLoader, overrides: tuple[str,
     return settings, choices
 
 
-def _read(settings: dict[str, Any], choices: dict[str, str], overrides: Sequence[str]) -> Run:
+def _read(settings: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str]) -> Run:
     seeds = [override.removeprefix("seed=") for override in overrides if override.startswith("seed=")]
-    seed = OmegaConf.to_container(OmegaConf.from_dotlist([f"seed={seeds[-1]}"])) if seeds else {}  # typed as Hydra does
-    assert isinstance(seed, dict)
+    seed = {"seed": yaml.safe_load(seeds[-1])} if seeds else {}
     return read_run({**settings, **seed}, choices)
 
 
@@ -133,7 +149,7 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 
 def _check_keys(settings: Mapping[str, Any], choices: Mapping[str, Any], loader: ConfigLoader) -> None:
-    """Raises UsageError for a key that the chosen file does not have: Hydra takes any key after a plus, or from a file."""
+    """Raises UsageError for a key that its file does not have: Hydra takes any after a plus, or in a file."""
     _check_known("", settings, [*_PLAIN_KEYS, *_GROUPS])
     for group in ("dataset", "model", "train"):
         _check_known(f"{group}.", settings[group], _file_keys(loader, f"{group}/{choices[group]}"))
@@ -146,8 +162,7 @@ def _check_keys(settings: Mapping[str, Any], choices: Mapping[str, Any], loader:
 def _check_known(path: str, values: Mapping[str, Any], known: Sequence[str]) -> None:
     for key in values:
         if key not in known:
-            shown = ", ".join(k for k in known if not k.startswith("_") and k != "slot")
-            raise UsageError(f"there is no setting {path}{key}.\n{path.rstrip('.') or 'The config'} has: {shown}")
+            raise UsageError(_no_setting(f"{path}{key}", path.rstrip(".") or "the config", known))
 
 
 def _file_keys(loader: ConfigLoader, name: str) -> list[str]:

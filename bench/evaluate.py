@@ -22,7 +22,7 @@ def compute_logits(model: nn.Module, split: Split, data: Data) -> NDArray[np.flo
         Diverged: a logit is not finite.
     """
     model.eval()
-    parts = [model(normalise(images, data)).float() for images in split.images.split(_BATCH_SIZE)]
+    parts = [model(normalise(images, data)).float() for images in torch.split(split.images, _BATCH_SIZE)]
     logits: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
     if not np.isfinite(logits).all():
         raise Diverged("the model's logits are not finite")

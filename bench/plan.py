@@ -74,7 +74,7 @@ def _check_fit(run: Run, source: Source) -> None:
     train, _ = split_indices(run.dataset, source.train_labels)
     if run.train.batch_size > len(train):
         raise UsageError(
-            f"train.batch_size={run.train.batch_size} is more than the {len(train)} images to train on: no batch is full.\n"
+            f"train.batch_size={run.train.batch_size} is more than the {len(train)} images to train on.\n"
             f"Set train.batch_size to at most {len(train)}, or raise dataset.train_size."
         )
     per_epoch = len(train) // run.train.batch_size

@@ -55,7 +55,7 @@ class OneOf:
         return known or numbered
 
     def __str__(self) -> str:
-        return " or ".join(filter(None, [", ".join(str(v).lower() for v in self.values), self.also]))
+        return " or ".join(filter(None, ["one of " + ", ".join(str(v).lower() for v in self.values), self.also]))
 
 
 _COUNT = Range(integer=True, low=1)

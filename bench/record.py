@@ -1,7 +1,7 @@
 """What makes a run the run it is, and the files in which it is recorded.
 
-A run's folder is results/runs/<run_id>/. `result.json` is written last and by atomic rename: it is the commit point, and
-a folder without it holds nothing that counts.
+A run's folder is results/runs/<run_id>/. `result.json` is written last and by atomic rename: it is the commit point,
+and a folder without it holds nothing that counts.
 """
 
 import csv
@@ -57,7 +57,7 @@ def run_id(run: Run) -> str:
 
 
 def arm_id(run: Run) -> str:
-    """Twelve hex digits that stand for the run's identity less its seed: runs with unlike settings are never averaged."""
+    """Twelve hex digits for the identity less its seed: runs with unlike settings are never averaged."""
     return _digest({key: value for key, value in identity(run).items() if key != "seed"})
 
 

@@ -136,7 +136,7 @@ def _hardware(device: str) -> str:
 
 
 def _configure_torch(run: Run) -> None:
-    """fp32 is IEEE float32, without TF32; equal commands give equal rows on CUDA too where `deterministic` asks for it."""
+    """fp32 is IEEE float32, without TF32; `deterministic` gives equal rows for equal commands on CUDA too."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = not run.train.deterministic

@@ -1,7 +1,8 @@
 """Learning-rate schedules as pure functions of the step: no state to save, nothing to fast-forward.
 
-Each gives the factor on the optimizer's lr at a progress in [0, 1) through the steps that follow the warm-up. They match
-torch.optim.lr_scheduler (tested); one_cycle moves the learning rate only, where torch's also cycles momentum by default.
+Each gives the factor on the optimizer's lr at a progress in [0, 1) through the steps that follow the warm-up. They
+match torch.optim.lr_scheduler (tested); one_cycle moves the learning rate only, where torch's also cycles momentum by
+default.
 """
 
 import math

@@ -3,6 +3,7 @@
 import pkgutil
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 from typing import Any
 
 from bench import UsageError
@@ -115,10 +116,11 @@ def apply_settings(run: Run) -> Run:
             raise UsageError(f"regularizer {choice.name} sets {axis}.{key}, which {axis} {target.name} does not have.")
         if target.values[key]:
             raise UsageError(
-                f"regularizer {choice.name} sets {key}, but {axis} {target.name} has {key}={target.values[key]} already.\n"
+                f"regularizer {choice.name} sets {key}, but {axis} {target.name} has {key}={target.values[key]}.\n"
                 f"Set it in one place: leave the regularizer out, or set the {axis}'s {key} to 0."
             )
-        run = replace(run, **{axis: replace(target, values={**target.values, key: choice.values["value"]})})
+        changed: Any = {axis: replace(target, values={**target.values, key: choice.values["value"]})}
+        run = replace(run, **changed)
     return run
 
 
@@ -148,7 +150,7 @@ def _read_stack(choices: list[Choice]) -> tuple[Choice, ...]:
         raise UsageError(
             f"regularizer=[{','.join(names)}]: none does not stack.\nLeave none out of the stack, or choose it alone."
         )
-    for first, second in zip(stack, stack[1:], strict=False):
+    for first, second in pairwise(stack):
         if first.slot == second.slot != "setting":
             raise UsageError(
                 f"regularizers {first.name} and {second.name} both fill the slot {first.slot}: they cannot stack.\n"

@@ -1,8 +1,8 @@
 """The training step, and the epochs around it.
 
-A step is a fixed sentence with four replaceable words: mix the batch, compute the loss, compute the gradient, step the
-optimizer. Nothing here branches on a method's name. Nothing waits for the device but the end of an epoch, when the losses
-are read, and fp16's gradient scaling.
+A step is a fixed sentence with four replaceable words: mix the batch, compute the loss, compute the gradient, step
+the optimizer. Nothing here branches on a method's name. Nothing waits for the device but the end of an epoch, when
+the losses are read, and fp16's gradient scaling.
 """
 
 import time
@@ -60,7 +60,7 @@ class Trainer:
         self.base_lr = self.optimizer.param_groups[0]["lr"]
 
     def step(self, images: Tensor, targets: Tensor, step: int) -> Tensor:
-        """Trains on one batch, images (N, C, H, W) and targets (N, K); returns the detached loss, still on the device."""
+        """Trains on one batch, images (N, C, H, W) and targets (N, K); the detached loss stays on the device."""
         images, targets = self.slots.mixing(images, targets, stream(self.run.seed, "mixing", step))
         loss = self.slots.gradient(self.model, lambda: self._loss(images, targets, step), step=step)
         loss = loss / self.scaler.get_scale()
@@ -72,8 +72,11 @@ class Trainer:
         return loss
 
     def _loss(self, images: Tensor, targets: Tensor, step: int) -> Tensor:
-        """The loss to differentiate. A gradient rule may call it twice: both passes draw the same dropout masks, and each
-        enters autocast anew, which would otherwise hand the first pass's low-precision weights to the second."""
+        """The loss to differentiate.
+
+        A gradient rule may call it twice. Both passes draw the same dropout masks, and each enters autocast anew: one
+        context around both would hand the first pass's low-precision weights to the second.
+        """
         with global_stream(self.device, self.run.seed, "dropout", step), self._autocast():
             logits = self.forward(images)
         return self.scaler.scale(self.slots.loss(logits.to(targets.dtype), targets))

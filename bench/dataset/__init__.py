@@ -1,7 +1,7 @@
 """Datasets: one file per dataset, each a function that loads the original training and test split; here they are split.
 
-Validation is carved from the full training split, then `train_size` takes a subset of the rest: both stratified, both by
-a fixed seed, so every run of every arm sees the same examples, and a smaller subset lies within each larger one.
+Validation is carved from the full training split, then `train_size` takes a subset of the rest: both stratified, both
+by a fixed seed, so every run of every arm sees the same examples, and a smaller subset lies within each larger one.
 """
 
 from dataclasses import dataclass

@@ -19,9 +19,9 @@ PAD = 4
 
 
 class Draws(NamedTuple):
-    """For each image of an epoch, in its order: which one, its crop's corner in the padded image, whether it is flipped."""
+    """For each image of an epoch, in order: which one, its crop's corner in the padded image, its flip."""
 
-    index: Tensor
+    which: Tensor
     top: Tensor
     left: Tensor
     flip: Tensor
@@ -48,9 +48,9 @@ class Batches:
         draws = self.draw(epoch)
         height, width = self.data.shape[-2:]
         for start in range(0, self.per_epoch * self.batch_size, self.batch_size):
-            batch = Draws(*(drawn[start : start + self.batch_size] for drawn in draws))
-            images = gather(self.images, batch, height, width) if self.crops else self.images[batch.index]
-            yield normalise(images, self.data), self.targets[batch.index]
+            batch = Draws._make(drawn[start : start + self.batch_size] for drawn in draws)
+            images = gather(self.images, batch, height, width) if self.crops else self.images[batch.which]
+            yield normalise(images, self.data), self.targets[batch.which]
 
     def draw(self, epoch: int) -> Draws:
         """The epoch's order, crops and flips, drawn on the CPU and moved to the device in one go."""
@@ -60,7 +60,8 @@ class Batches:
         corners = random.integers(0, 2 * PAD + 1, size=(2, n))
         flips = (random.random(n) < 0.5) & self.data.flips
         drawn = torch.from_numpy(np.stack([order, *corners, flips])).to(self.data.train.images.device)
-        return Draws(*drawn[:3], drawn[3].bool())
+        which, top, left, flip = drawn
+        return Draws(which, top, left, flip.bool())
 
 
 def gather(padded: Tensor, draws: Draws, height: int, width: int) -> Tensor:
@@ -69,7 +70,7 @@ def gather(padded: Tensor, draws: Draws, height: int, width: int) -> Tensor:
     rows = draws.top[:, None] + torch.arange(height, device=device)
     columns = torch.arange(width, device=device)
     columns = draws.left[:, None] + torch.where(draws.flip[:, None], columns.flip(0), columns)
-    return padded[draws.index[:, None, None], rows[:, :, None], columns[:, None, :]]
+    return padded[draws.which[:, None, None], rows[:, :, None], columns[:, None, :]]
 
 
 def normalise(images: Tensor, data: Data) -> Tensor:

@@ -37,7 +37,7 @@ class Originals:
 
 
 def load_originals(name: str, cls: Any, forms: Sequence[Originals], root: str, also: Sequence[str] = ()) -> Source:
-    """The dataset that torchvision's `cls` reads, from the first of `forms` that is complete, else downloaded to `root`.
+    """The dataset that torchvision's `cls` reads, from the first complete form of it, else downloaded.
 
     Args:
         name: the dataset's word, for messages.

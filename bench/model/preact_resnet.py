@@ -1,7 +1,8 @@
 """Pre-activation ResNet-18 (He et al. 2016b, "Identity Mappings") with the CIFAR stem: BatchNorm and ReLU come first.
 
-As in the code most CIFAR papers share (the Mixup authors' among them), a shortcut that changes shape is a 1x1 convolution
-of the activated input. Deviation: BatchNorm and ReLU after the last block, as in the paper, where that code leaves them out.
+As in the code most CIFAR papers share (the Mixup authors' among them), a shortcut that changes shape is a 1x1
+convolution of the activated input. Deviation: BatchNorm and ReLU after the last block, as in the paper, where that
+code leaves them out.
 """
 
 from torch import Tensor, nn
@@ -11,7 +12,7 @@ from bench.model.resnet import classifier, conv3x3, draw_convolutions
 
 
 class PreActBlock(nn.Module):
-    """BatchNorm, ReLU, 3x3 convolution, twice; dropout, where it is set, before the second (as wide ResNets have it)."""
+    """BatchNorm, ReLU, 3x3 convolution, twice; dropout before the second, where wide ResNets have it."""
 
     def __init__(self, channels: int, width: int, stride: int, dropout: float = 0.0) -> None:
         super().__init__()

@@ -11,7 +11,7 @@ from torch.nn.functional import pad, relu
 
 
 class BasicBlock(nn.Module):
-    """Two 3x3 convolutions around a shortcut, which is projected by 1x1 (option B) or padded (option A) if shapes change."""
+    """Two 3x3 convolutions and a shortcut; where shapes change it is a projection (B) or padded (A)."""
 
     def __init__(self, channels: int, width: int, stride: int, *, project: bool) -> None:
         super().__init__()

@@ -5,7 +5,6 @@ parameters (all tensors of fewer than two dimensions) are perturbed unscaled, T 
 normalisation weights. rho does not carry over between implementations: the authors' 0.5 is meant for this form.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,12 +15,13 @@ from bench.regularizer.sam import SAM, global_norm
 
 @dataclass(frozen=True)
 class ASAM(SAM):
-    """Two gradient evaluations a step; rho at least 0 bounds the norm of e/T, eta at least 0 keeps small weights moving."""
+    """Two gradient evaluations a step; rho >= 0 bounds the norm of e/T, eta >= 0 keeps small weights moving."""
 
     eta: float
 
-    def perturbation(self, weights: Sequence[Tensor], grads: Sequence[Tensor]) -> Sequence[Tensor]:
+    def perturbation(self, weights: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
         """The ascent rho·T²g/||Tg|| per parameter."""
         scales = [w.abs() + self.eta if w.ndim > 1 else torch.ones_like(w) for w in weights]
-        scaled = torch._foreach_mul(scales, grads)
-        return torch._foreach_mul(torch._foreach_mul(scales, scaled), self.rho / global_norm(scaled))
+        scaled = list(torch._foreach_mul(scales, grads))
+        ascent = torch._foreach_mul(scales, scaled)
+        return list(torch._foreach_mul(ascent, self.rho / global_norm(scaled)))

@@ -17,7 +17,7 @@ Box = tuple[int, int, int, int]
 
 
 def cutmix(images: Tensor, targets: Tensor, box: Box, perm: Tensor) -> tuple[Tensor, Tensor]:
-    """Images whose box comes from their partner, and targets mixed by the share of pixels kept; inputs stay as they are.
+    """Images with their partner's box, targets mixed by the share of pixels kept; inputs stay as they are.
 
     Args:
         images: (N, C, H, W).

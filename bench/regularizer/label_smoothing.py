@@ -1,8 +1,8 @@
 """Label smoothing: cross-entropy against targets that are pulled towards the uniform distribution.
 
-Source: Szegedy et al. 2016, "Rethinking the Inception Architecture", sect. 7: y' = (1 - s)·y + s/K. Some code spreads s
-over the K - 1 other classes instead: another method. The value of this loss is no NLL: regbench scores NLL apart, on hard
-labels.
+Source: Szegedy et al. 2016, "Rethinking the Inception Architecture", sect. 7: y' = (1 - s)·y + s/K. Some code spreads
+s over the K - 1 other classes instead: another method. The value of this loss is no NLL: regbench scores NLL apart,
+on hard labels.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,9 @@
 """Mixup: train on convex combinations of pairs of samples and of their labels.
 
-Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", eq. 1, lam ~ Beta(alpha, alpha), one lam per batch
-as in the authors' code. Deviation: none in the arithmetic; as everywhere here, targets are mixed instead of losses, which
-is the same for cross-entropy. The authors report the best test epoch; regbench reads the test split once, at the end.
+Source: Zhang et al. 2018, "mixup: Beyond Empirical Risk Minimization", eq. 1, lam ~ Beta(alpha, alpha), one lam per
+batch as in the authors' code. Deviation: none in the arithmetic; as everywhere here, targets are mixed instead of
+losses, which is the same for cross-entropy. The authors report the best test epoch; regbench reads the test split
+once, at the end.
 """
 
 from dataclasses import dataclass

@@ -1,7 +1,7 @@
 """Mixup or CutMix by a coin per batch: the usual recipe of current image classifiers.
 
-Source: timm's Mixup with `switch_prob` (Wightman et al. 2021, "ResNet strikes back", sect. 3). Both mix the same slot, so
-they cannot stack; this is their combination.
+Source: timm's Mixup with `switch_prob` (Wightman et al. 2021, "ResNet strikes back", sect. 3). Both mix the same
+slot, so they cannot stack; this is their combination.
 """
 
 from dataclasses import dataclass

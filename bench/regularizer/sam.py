@@ -6,7 +6,7 @@ Deviations from common code: weights are put back by copy (add-then-subtract lea
 statistics move in the first pass only, and weight decay is not part of the perturbation.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import ClassVar
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 LossClosure = Callable[[], Tensor]
+Perturbation = Callable[[list[Tensor], list[Tensor]], list[Tensor]]  # of weights and gradients
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,13 @@ class SAM:
             loss_closure().backward()  # type: ignore[no-untyped-call]
         return loss.detach()
 
-    def perturbation(self, weights: Sequence[Tensor], grads: Sequence[Tensor]) -> Sequence[Tensor]:
+    def perturbation(self, weights: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
         """The ascent rho·g/||g|| per parameter."""
-        return torch._foreach_mul(grads, self.rho / global_norm(grads))
+        return list(torch._foreach_mul(grads, self.rho / global_norm(grads)))
 
 
 @contextmanager
-def perturbed(
-    model: nn.Module, perturbation: Callable[[Sequence[Tensor], Sequence[Tensor]], Sequence[Tensor]]
-) -> Iterator[None]:
+def perturbed(model: nn.Module, perturbation: Perturbation) -> Iterator[None]:
     """Moves the weights that have a gradient by `perturbation(weights, grads)`, and puts them back bit for bit."""
     moved = [p for p in model.parameters() if p.grad is not None]
     weights = [p.detach() for p in moved]
@@ -82,6 +81,7 @@ def frozen_statistics(model: nn.Module) -> Iterator[None]:
             module.track_running_stats = True
 
 
-def global_norm(tensors: Sequence[Tensor]) -> Tensor:
+def global_norm(tensors: list[Tensor]) -> Tensor:
     """2-norm over all entries of all tensors, kept on the device and away from 0."""
-    return torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors))) + 1e-12
+    norm: Tensor = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(tensors)))
+    return norm + 1e-12

@@ -1,8 +1,9 @@
 """The CSV tables of an experiment, made anew from the records of its runs.
 
-runs.csv has a row per run, history.csv one per run and epoch, summary.csv one per arm. Which runs an experiment has asked
-for is in its asked.txt and its runs.csv; a row whose run folder is not here (a fresh clone with committed tables) is kept
-as it stands. Cells are text: a number is written in full once, and read back and written again without a change.
+runs.csv has a row per run, history.csv one per run and epoch, summary.csv one per arm. Which runs an experiment has
+asked for is in its asked.txt and its runs.csv; a row whose run folder is not here (a fresh clone with committed
+tables) is kept as it stands. Cells are text: a number is written in full once, and read back and written again
+without a change.
 """
 
 import csv
@@ -71,7 +72,7 @@ def read_csv(path: Path) -> list[Row]:
 
 
 def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
-    """A row per arm, in the order of the rows of runs.csv: counts, and each metric's mean, std (ddof=1) and 95 % t interval.
+    """A row per arm, in the order of `rows`: counts, and each metric's mean, std (ddof=1) and 95 % t interval.
 
     The statistics are over the runs that are done; with fewer than two of them all but the mean stay empty.
     """

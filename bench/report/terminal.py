@@ -1,8 +1,10 @@
 """What the terminal shows: the plan, a line while a run trains, and the comparison at the end.
 
-Piped into a file it holds no control codes and a line per run; on a terminal one live line tells of the run in training.
+Piped into a file it holds no control codes and a line per run; on a terminal one live line tells of the run in
+training.
 """
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,21 +17,24 @@ from rich.text import Text
 from bench.report.tables import Row, summarise
 from bench.settings import AXES
 
-# Column title, metric, factor for print, digits, and which end is better.
-_COLUMNS: list[tuple[str, str, float, int, Callable[[Sequence[float]], float] | None]] = [
+BestOf = Callable[[Sequence[float]], float]
+
+# Column title, metric, factor for print, digits, and which end is best.
+_COLUMNS: list[tuple[str, str, float, int, BestOf | None]] = [
     ("accuracy %", "test_accuracy", 100, 2, max),
-    ("NLL", "test_nll", 1, 4, min),
+    ("NLL", "test_nll", 1, 3, min),
     ("ECE %", "test_ece", 100, 2, min),
     ("evals", "gradient_evaluations", 1, 0, None),
-    ("seconds", "train_seconds", 1, 1, None),
+    ("secs", "train_seconds", 1, 1, None),
 ]
 
 
 def show_plan(console: Console, exp: str, words: Sequence[dict[str, str]], seeds: int, done: int) -> None:
     """What is about to run: how many of what, and how many are on record already."""
     counts = ((len({run[axis] for run in words}), axis) for axis in AXES)
-    product = ", ".join(f"{n} {axis}{'s' * (n > 1)}" for n, axis in [*counts, (seeds, "seed")])
-    console.print(f"{exp}: {_count(len(words), 'run')} ({product}): {done} on record, {len(words) - done} to train")
+    product = ", ".join(_count(n, axis) for n, axis in [*counts, (seeds, "seed")])
+    console.print(f"{exp}: {_count(len(words), 'run')}, {done} on record, {len(words) - done} to train")
+    console.print(f"({product})")
 
 
 @contextmanager
@@ -60,7 +65,7 @@ def describe_result(result: dict[str, Any]) -> str:
 
 
 def show_comparison(console: Console, exp: str, rows: Sequence[Row]) -> None:
-    """The comparison: a row per arm, mean ± half of its 95 % interval over seeds, each column's best marked, failures below.
+    """A row per arm, mean ± half of its 95 % interval over seeds, each column's best marked, failures below.
 
     One table per dataset and model, since arms on different ones do not compare.
     """
@@ -72,45 +77,39 @@ def show_comparison(console: Console, exp: str, rows: Sequence[Row]) -> None:
     for row in broken:
         name = " ".join([*(row[axis] for axis in AXES), f"seed {row['seed']}"])
         console.print(f"{row['status']}: {name} ({row['run_id']}): {row['message']}", soft_wrap=True, highlight=False)
-    console.print(
-        "Mean over seeds ± half of the 95 % t interval; * best mean of its column. Last epoch, test read once."
-    )
+    console.print("Mean over seeds ± half of the 95 % t interval; * is the best mean of its column.")
+    console.print("After the last epoch; the test split is read once. evals: gradient evaluations.")
 
 
 def _comparison(title: str, rows: Sequence[Row]) -> Table:
     arms = summarise(rows)
-    table = Table(
-        title=title, title_justify="left", box=None, padding=(0, 2, 0, 0), header_style="bold", title_style="bold"
-    )
+    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     table.add_column("regularizer", overflow="fold")
-    table.add_column("optimizer", overflow="fold")
-    table.add_column("n", justify="right")
+    table.add_column("optimizer", no_wrap=True)
+    table.add_column("seeds", justify="right", no_wrap=True)
     for header, *_ in _COLUMNS:
         table.add_column(header, justify="right", no_wrap=True)
-    cells = [_column(arms, *column[1:]) for column in _COLUMNS]
+    columns = [_cells(arms, *column[1:]) for column in _COLUMNS]
     for index, arm in enumerate(arms):
-        name = Text(arm["regularizer"]) + Text(f" {arm['settings']}".rstrip(), style="dim")
-        table.add_row(name, arm["optimizer"], str(arm["runs"]), *(column[index] for column in cells))
+        settings = re.sub(r"[\w.]+\.(?=\w+=)", "", arm["settings"])
+        name = Text.assemble(arm["regularizer"], (f" {settings}".rstrip(), "dim"))
+        table.add_row(name, arm["optimizer"], str(arm["runs"]), *(cells[index] for cells in columns))
     return table
 
 
-def _column(
-    arms: Sequence[dict[str, Any]],
-    metric: str,
-    factor: float,
-    digits: int,
-    better: Callable[[Sequence[float]], float] | None,
+def _cells(
+    arms: Sequence[dict[str, Any]], metric: str, factor: float, digits: int, best_of: BestOf | None
 ) -> list[Text]:
     means = [arm[f"{metric}_mean"] for arm in arms if f"{metric}_mean" in arm]
-    best = better(means) if better and means else None
+    best = best_of(means) if best_of and means else None
     cells = []
     for arm in arms:
         mean, high = arm.get(f"{metric}_mean"), arm.get(f"{metric}_high")
-        text = "" if mean is None else f"{factor * mean:,.{digits}f}"
-        if better and high is not None:
-            text += f" ± {factor * (high - mean):.{digits}f}"
+        text = "" if mean is None else f"{factor * mean:.{digits}f}"
+        if best_of and high is not None:
+            text += f"±{factor * (high - mean):.{digits}f}"
         marked = mean is not None and mean == best
-        cells.append(Text(f"{text}{'*' if marked else ' '}" if better else text, style="bold" if marked else ""))
+        cells.append(Text(f"{text}{'*' if marked else ' '}" if best_of else text, style="bold" if marked else ""))
     return cells
 
 
