@@ -154,7 +154,7 @@ def _read_stack(choices: list[Choice]) -> tuple[Choice, ...]:
         if first.slot == second.slot != "setting":
             raise UsageError(
                 f"regularizers {first.name} and {second.name} both fill the slot {first.slot}: they cannot stack.\n"
-                "A stack takes one regularizer per slot; `regbench list` shows the slots."
+                "A stack takes at most one regularizer for each of the slots mixing, loss and gradient."
             )
     return tuple(stack)
 

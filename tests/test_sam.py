@@ -1,0 +1,134 @@
+import copy
+
+import pytest
+import torch
+from reference.sam import sharpness_aware_gradient
+from torch import nn
+from torch.nn.functional import cross_entropy
+
+from bench.regularizer import Backward
+from bench.regularizer.asam import ASAM
+from bench.regularizer.sam import SAM
+
+OPTIMIZERS = {
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3),
+    "adam": lambda p: torch.optim.Adam(p, lr=1e-2),
+}
+
+
+def make_net(dtype=torch.float64):
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        nn.Conv2d(2, 4, 3, padding=1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(4 * 5 * 6, 3)
+    )
+    return net.to(dtype)
+
+
+def make_batches(n, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(n, 8, 2, 5, 6, generator=generator, dtype=dtype)
+    return list(zip(images, torch.randint(0, 3, (n, 8), generator=generator), strict=True))
+
+
+def plain_scale(name, weights):
+    return torch.ones_like(weights)
+
+
+def adaptive_scale(name, weights):
+    """BatchNorm is layer 1 of the net; its parameters and all biases stay unscaled."""
+    return plain_scale(name, weights) if name.endswith("bias") or name.startswith("1.") else weights.abs() + 0.01
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+@pytest.mark.parametrize(
+    ("rule", "rho", "scale"),
+    [(SAM(rho=0.05), 0.05, plain_scale), (ASAM(rho=0.5, eta=0.01), 0.5, adaptive_scale)],
+    ids=["sam", "asam"],
+)
+def test_five_steps_equal_a_plain_restatement(rule, rho, scale, optimizer):
+    ours, theirs = make_net(), make_net()
+    our_optimizer, their_optimizer = (OPTIMIZERS[optimizer](net.parameters()) for net in (ours, theirs))
+    for images, labels in make_batches(5):
+        our_loss = rule(ours, lambda: cross_entropy(ours(images), labels))
+        our_optimizer.step()
+        their_loss = sharpness_aware_gradient(theirs, lambda: cross_entropy(theirs(images), labels), rho, scale)
+        their_optimizer.step()
+        torch.testing.assert_close(our_loss, their_loss, rtol=0, atol=1e-9)
+    for (name, mine), (_, other) in zip(ours.state_dict().items(), theirs.state_dict().items(), strict=True):
+        torch.testing.assert_close(mine, other, rtol=0, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
+
+
+@pytest.mark.parametrize("rule", [SAM(rho=0.0), ASAM(rho=0.0, eta=0.01)], ids=["sam", "asam"])
+def test_reduces_to_plain_backward_at_rho_0(rule):
+    net, other = make_net(), make_net()
+    ((images, labels),) = make_batches(1)
+    loss = rule(net, lambda: cross_entropy(net(images), labels))
+    assert torch.equal(loss, Backward()(other, lambda: cross_entropy(other(images), labels)))
+    for mine, plain in zip(net.parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine.grad, plain.grad)
+
+
+def test_weights_come_back_bit_for_bit_and_statistics_move_once():
+    net, once = make_net(torch.float32), make_net(torch.float32)
+    ((images, labels),) = make_batches(1, torch.float32)
+    before = copy.deepcopy(dict(net.named_parameters()))
+    SAM(rho=0.7)(net, lambda: cross_entropy(net(images), labels))
+    once(images)
+    assert all(torch.equal(p, before[name]) for name, p in net.named_parameters())
+    for (name, mine), (_, other) in zip(net.named_buffers(), once.named_buffers(), strict=True):
+        assert torch.equal(mine, other), name
+    assert net[1].num_batches_tracked == 1
+
+
+@pytest.mark.parametrize("failing_call", [1, 2])
+def test_weights_and_tracking_come_back_when_the_closure_raises(failing_call):
+    net = make_net()
+    ((images, labels),) = make_batches(1)
+    before, calls = copy.deepcopy(dict(net.named_parameters())), []
+
+    def loss_closure():
+        calls.append(1)
+        if len(calls) == failing_call:
+            raise RuntimeError("no")
+        return cross_entropy(net(images), labels)
+
+    with pytest.raises(RuntimeError, match="no"):
+        SAM(rho=0.5)(net, loss_closure)
+    assert all(torch.equal(p, before[name]) for name, p in net.named_parameters())
+    assert net[1].track_running_stats
+
+
+def test_gradients_found_are_discarded_and_unused_parameters_are_left_alone():
+    net = make_net()
+    net.unused = nn.Parameter(torch.ones(3, dtype=torch.float64))
+    net[0].bias.requires_grad_(False)
+    ((images, labels),) = make_batches(1)
+    forward = nn.Sequential(*list(net)[:5])
+    SAM(rho=0.1)(net, lambda: cross_entropy(forward(images), labels))
+    expected = [p.grad.clone() for p in net.parameters() if p.grad is not None]
+    SAM(rho=0.1)(net, lambda: cross_entropy(forward(images), labels))  # now with gradients to be found
+    assert all(torch.equal(a, b) for a, b in zip(expected, (p.grad for p in forward.parameters() if p.grad is not None)))  # noqa: B905
+    assert net.unused.grad is None
+    assert net[0].bias.grad is None
+
+
+def test_the_perturbation_has_norm_rho_along_the_gradient():
+    net = make_net()
+    ((images, labels),) = make_batches(1)
+    seen = []
+
+    def loss_closure():
+        seen.append(torch.cat([p.detach().flatten() for p in net.parameters()]))
+        return cross_entropy(net(images), labels)
+
+    SAM(rho=0.3)(net, loss_closure)
+    Backward()(net, lambda: cross_entropy(net(images), labels))
+    gradient = torch.cat([p.grad.flatten() for p in net.parameters()])
+    torch.testing.assert_close(seen[1] - seen[0], 0.3 * gradient / gradient.norm())
+
+
+def test_a_zero_gradient_gives_no_nan():
+    net = nn.Linear(2, 2)
+    SAM(rho=0.1)(net, lambda: (net(torch.zeros(1, 2)) * 0).sum())
+    assert net.weight.isfinite().all()
+    assert net.weight.grad.isfinite().all()
