@@ -63,7 +63,7 @@ def arm_id(run: Run) -> str:
 
 def _plain(value: Any) -> Any:
     """Equal numbers written alike: 0 and 0.0 are one setting."""
-    if isinstance(value, float) and value.is_integer():
+    if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return int(value)
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 

@@ -107,7 +107,8 @@ def test_gradients_found_are_discarded_and_unused_parameters_are_left_alone():
     SAM(rho=0.1)(net, lambda: cross_entropy(forward(images), labels))
     expected = [p.grad.clone() for p in net.parameters() if p.grad is not None]
     SAM(rho=0.1)(net, lambda: cross_entropy(forward(images), labels))  # now with gradients to be found
-    assert all(torch.equal(a, b) for a, b in zip(expected, (p.grad for p in forward.parameters() if p.grad is not None)))  # noqa: B905
+    again = [p.grad for p in net.parameters() if p.grad is not None]
+    assert all(torch.equal(a, b) for a, b in zip(expected, again, strict=True))
     assert net.unused.grad is None
     assert net[0].bias.grad is None
 

@@ -1,0 +1,19 @@
+"""Makes the golden tables in tests/golden anew from the records beside them: python scripts/remake_golden.py
+
+The records are those of two real commands, less their logits and logs:
+    regbench run +exp=digits_smoke results_dir=tests/golden
+    regbench run +exp=digits_smoke results_dir=tests/golden regularizer=none seed=0 optimizer.sgd.lr=1e30
+"""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from bench.report import tables, terminal
+
+GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
+
+rows = tables.write_tables(GOLDEN, "digits_smoke")
+for width in (80, 160):
+    with (GOLDEN / f"comparison_{width}.txt").open("w") as file:
+        terminal.show_comparison(Console(file=file, width=width, highlight=False), "digits_smoke", rows)

@@ -1,0 +1,144 @@
+"""The contract of every file in conf/, found by itself."""
+
+import re
+
+import pytest
+import yaml
+from conftest import TINY, compose
+
+import bench
+from bench import CONF
+from bench.ranges import RANGES, as_markdown
+from bench.report.tables import RUN_COLUMNS
+from bench.run import train_run
+from bench.settings import AXES, SLOTS, apply_settings
+
+ROOT = CONF.parent
+FILES = sorted(path for axis in AXES for path in (CONF / axis).glob("*.yaml"))
+EXPERIMENTS = sorted(path.stem for path in (CONF / "exp").glob("*.yaml"))
+RUNS = {"digits": 90, "digits_smoke": 4, "fashion": 90, "cifar_sam": 20, "cifar_all": 90, "cifar100_all": 90}
+HUGE = {"wide_resnet28_10"}  # a step of it takes seconds on a CPU
+
+
+def ids(path):
+    return f"{path.parent.name}/{path.stem}"
+
+
+def smallest_steps(axis, name):
+    """Overrides that choose a file and train it for two steps on tiny data."""
+    axes = {"dataset": "synthetic", "model": "mlp", "regularizer": "none", "optimizer": "sgd"} | {axis: name}
+    steps = ("train.gradient_evaluations=4", "train.batch_size=8", "train.device=cpu")
+    small = ("dataset.train_images=40", "dataset.test_images=16") if axes["dataset"] == "synthetic" else ()
+    return (*(f"{key}={value}" for key, value in axes.items()), *steps, *small)
+
+
+@pytest.mark.parametrize("axis", AXES)
+def test_an_axis_is_one_word_in_conf_in_the_package_and_in_the_tables(axis):
+    assert (CONF / axis).is_dir()
+    assert (ROOT / "bench" / axis / "__init__.py").is_file()
+    assert axis in RUN_COLUMNS
+    assert "seed" in RUN_COLUMNS
+
+
+@pytest.mark.parametrize("path", [*FILES, *sorted((CONF / "exp").glob("*.yaml"))], ids=ids)
+def test_every_file_begins_with_what_it_is_on_a_line_that_fits(path):
+    lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
+    assert re.match(r"# \S", lines[0])
+    assert len(lines[0]) <= 92
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_every_choice_composes_and_its_word_is_its_files_name(path):
+    (run,) = compose(*smallest_steps(path.parent.name, path.stem))
+    assert run.words[path.parent.name] == path.stem
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in FILES if p.stem not in HUGE and p.stem not in {"cifar10", "cifar100", "fashion_mnist"}], ids=ids
+)
+def test_every_choice_trains(path, plan, tmp_path):
+    (planned,) = plan(*(o for o in smallest_steps(path.parent.name, path.stem)), *_without_tiny(path))
+    result = train_run(planned.run, tmp_path / "run", lambda *_: None)
+    assert result["status"] == "done", result["message"]
+    assert 0 <= result["test_ece"] <= 1
+
+
+def _without_tiny(path):
+    """TINY's values that do not exist in another dataset or model are taken back."""
+    undo = {"dataset": ("~dataset.train_images", "~dataset.test_images"), "model": ("~model.width",)}
+    has = yaml.safe_load(path.read_text())
+    return [key for key in undo.get(path.parent.name, ()) if key.split(".")[1] not in has]
+
+
+@pytest.mark.parametrize("path", FILES, ids=ids)
+def test_every_number_has_a_row_in_the_table_of_ranges(path):
+    axis = path.parent.name
+    prefix = f"{axis}.{path.stem}" if axis == "regularizer" else axis
+    for key, value in yaml.safe_load(path.read_text()).items():
+        if isinstance(value, int | float):
+            assert f"{prefix}.{key}" in RANGES
+            assert value in RANGES[f"{prefix}.{key}"]
+
+
+def test_every_key_of_train_has_a_row_in_the_table_of_ranges():
+    train = yaml.safe_load((CONF / "train" / "default.yaml").read_text())
+    assert {f"train.{key}" for key in train} == {key for key in RANGES if key.startswith("train.")}
+    assert all(value in RANGES[f"train.{key}"] for key, value in train.items())
+
+
+def test_readme_holds_the_table_of_ranges():
+    """`python -m bench.ranges` prints it."""
+    assert as_markdown() in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "regularizer").glob("*.yaml")), ids=ids)
+def test_every_regularizer_has_a_slot(path):
+    assert yaml.safe_load(path.read_text())["slot"] in SLOTS
+    assert path.read_text().startswith(f"# @package regularizer.{path.stem}\n")
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "optimizer").glob("*.yaml")), ids=ids)
+def test_every_optimizer_decays_nothing_of_itself(path):
+    values = yaml.safe_load(path.read_text())
+    assert values["slot"] == "optimizer"
+    assert values["weight_decay"] == 0
+    assert path.read_text().startswith(f"# @package optimizer.{path.stem}\n")
+
+
+@pytest.mark.parametrize("exp", EXPERIMENTS)
+def test_every_experiment_composes_into_its_runs(exp):
+    runs = compose(f"+exp={exp}")
+    assert len(runs) == RUNS[exp]
+    assert [apply_settings(run) for run in runs]
+    text = (CONF / "exp" / f"{exp}.yaml").read_text()
+    assert f"# regbench run +exp={exp}" in text
+    assert "gradient evaluations" in text
+    assert "mode: MULTIRUN" in text
+
+
+@pytest.mark.parametrize("exp", ["digits", "fashion", "cifar_all", "cifar100_all"])
+def test_experiments_on_all_hold_every_regularizer(exp):
+    regularizers = {path.stem for path in (CONF / "regularizer").glob("*.yaml")}
+    assert {run.regularizer for run in compose(f"+exp={exp}")} == regularizers
+
+
+def test_cifar_sam_is_what_it_says():
+    runs = compose("+exp=cifar_sam")
+    assert {run.regularizer for run in runs} == {"none", "sam"}
+    assert {run.optimizer.values["weight_decay"] for run in runs} == {5e-4}
+    assert {(run.optimizer.name, run.optimizer.values["lr"]) for run in runs} == {("sgd", 0.1), ("adam", 1e-3)}
+    (train,) = {run.train for run in runs}
+    assert (train.epochs, train.batch_size, train.schedule) == (200, 128, "cosine")
+    assert {run.seed for run in runs} == {0, 1, 2, 3, 4}
+
+
+def test_any_number_of_epochs_works_with_digits():
+    assert {run.train.epochs for run in compose("+exp=digits", "train.epochs=1")} == {1}
+
+
+def test_tiny_is_composed_from_keys_that_exist():
+    assert compose(*TINY)
+
+
+def test_the_package_finds_its_conf():
+    assert (bench.CONF / "config.yaml").is_file()

@@ -1,0 +1,222 @@
+import gzip
+import hashlib
+import pickle
+import shutil
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
+from torchvision.transforms.v2 import functional
+
+from bench import UsageError
+from bench.dataset import Choice, load_source, make_splits, split_indices, stratified_order
+from bench.dataset.batches import PAD, Batches, Draws, gather
+from bench.dataset.cifar10 import load_cifar
+from bench.dataset.digits import load_digits
+from bench.dataset.fashion_mnist import load_fashion_mnist
+from bench.dataset.originals import Originals, load_originals
+
+CPU = torch.device("cpu")
+DEBIAN = Path("/usr/share/datasets/fashion-mnist")
+
+
+def choice(**values):
+    values = {"train_size": None, "val_fraction": 0.2, "augment": "none", **values}
+    return Choice("digits", {"_target_": "bench.dataset.digits.load_digits", **values})
+
+
+# --- splits ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_larger_train_size_holds_a_smaller_one_and_val_stays_apart():
+    labels = load_digits().train_labels
+    small, val = split_indices(choice(train_size=50), labels)
+    large, same_val = split_indices(choice(train_size=400), labels)
+    everything, _ = split_indices(choice(), labels)
+    assert set(small) < set(large) < set(everything)
+    assert (val == same_val).all()
+    assert set(val) | set(everything) == set(range(len(labels)))
+    assert len(val) + len(everything) == len(labels)
+
+
+def test_every_stretch_is_stratified_to_within_an_example():
+    labels = np.repeat([0, 1, 2], [600, 300, 100])
+    ordered = labels[stratified_order(labels)]
+    for stretch in (ordered[:100], ordered[100:300], ordered[:777]):
+        shares = np.bincount(stretch, minlength=3) - len(stretch) * np.array([0.6, 0.3, 0.1])
+        assert np.abs(shares).max() <= 1.5
+
+
+def test_digits_has_1000_stratified_test_images_apart_from_the_797():
+    source = load_digits()
+    assert source.test_images.shape == (1000, 8, 8, 1)
+    assert len(source.train_labels) == 797
+    assert np.bincount(source.test_labels).min() >= 95
+    assert (load_digits().test_images == source.test_images).all()
+
+
+def test_too_large_a_train_size_is_an_error_that_says_what_there_is():
+    with pytest.raises(UsageError, match="at most 638"):
+        split_indices(choice(train_size=700), load_digits().train_labels)
+
+
+def test_normalisation_is_by_the_training_images_own_mean_and_deviation():
+    data = make_splits(choice(train_size=100), load_source(choice(train_size=100)), CPU)
+    images = torch.cat([images for images, _ in Batches(data, 10, "none", seed=0).epoch(0)])
+    assert images.mean().item() == pytest.approx(0, abs=1e-5)
+    assert images.std(correction=0).item() == pytest.approx(1, abs=1e-5)
+
+
+def test_a_zero_deviation_divides_by_1():
+    source = load_digits()
+    blank = np.zeros_like(source.train_images)
+    data = make_splits(choice(), source.__class__(**{**vars(source), "train_images": blank}), CPU)
+    assert data.std.tolist() == [1.0]
+
+
+# --- batches ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def data():
+    return make_splits(choice(train_size=90), load_source(choice()), CPU)
+
+
+def test_an_epoch_visits_images_once_and_drops_the_last_incomplete_batch(data):
+    batches = Batches(data, 20, "none", seed=0)
+    assert batches.per_epoch == 4
+    epoch = list(batches.epoch(0))
+    assert [len(images) for images, _ in epoch] == [20] * 4
+    order = batches.draw(0).which
+    assert sorted(order.tolist()) == list(range(90))
+    labels = torch.cat([targets.argmax(1) for _, targets in epoch])
+    assert torch.equal(labels, data.train.labels[order[:80]])
+
+
+def test_crops_and_flips_equal_torchvisions():
+    images = torch.randint(0, 256, (6, 10, 14, 3), dtype=torch.uint8)
+    padded = torch.nn.functional.pad(images, (0, 0, PAD, PAD, PAD, PAD))
+    draws = Draws(
+        torch.tensor([3, 0, 5]), torch.tensor([0, 8, 3]), torch.tensor([8, 0, 5]), torch.tensor([True, False, True])
+    )
+    ours = gather(padded, draws, 10, 14).permute(0, 3, 1, 2)
+    for mine, which, top, left, flip in zip(ours, *draws, strict=True):
+        theirs = functional.pad(images[which].permute(2, 0, 1), [PAD])
+        theirs = functional.crop(theirs, int(top), int(left), 10, 14)
+        assert torch.equal(mine, functional.horizontal_flip(theirs) if flip else theirs)
+
+
+def test_standard_augmentation_draws_all_crops_and_flips_only_where_a_flip_keeps_the_class(data):
+    draws = Batches(data, 20, "standard", seed=0).draw(0)
+    assert set(draws.top.tolist()) == set(draws.left.tolist()) == set(range(2 * PAD + 1))
+    assert not draws.flip.any()  # digits
+    flipping = data.__class__(**{**vars(data), "flips": True})
+    assert Batches(flipping, 20, "standard", seed=0).draw(0).flip.float().mean().item() == pytest.approx(0.5, abs=0.2)
+
+
+def test_epochs_and_seeds_differ_and_repeat(data):
+    first, again = Batches(data, 20, "standard", seed=0), Batches(data, 20, "standard", seed=0)
+    assert all(torch.equal(a, b) for a, b in zip(first.draw(3), again.draw(3), strict=True))
+    assert not torch.equal(first.draw(3).which, first.draw(4).which)
+    assert not torch.equal(first.draw(3).which, Batches(data, 20, "standard", seed=1).draw(3).which)
+
+
+# --- files -----------------------------------------------------------------------------------------------------------
+
+
+def write_cifar(folder, cls, monkeypatch):
+    """Ten images in the published format, with torchvision's tables of checksums made to fit."""
+    inner = folder / cls.base_folder
+    inner.mkdir(parents=True)
+    key = "fine_labels" if cls is CIFAR100 else "labels"
+
+    def write(name, content):
+        (inner / name).write_bytes(pickle.dumps(content))
+        return hashlib.md5((inner / name).read_bytes()).hexdigest()
+
+    for table in ("train_list", "test_list"):
+        rows = []
+        for number, (name, _) in enumerate(getattr(cls, table)):
+            images = np.full((10, 3072), number, np.uint8)
+            images[:, :1024] += 100  # red
+            rows.append([name, write(name, {"data": images, key: list(range(10))})])
+        monkeypatch.setattr(cls, table, rows)
+    names = [f"class {k}" for k in range(10)]
+    md5 = write(cls.meta["filename"], {cls.meta["key"]: names})
+    monkeypatch.setattr(cls, "meta", {**cls.meta, "md5": md5})
+    with tarfile.open(folder / cls.filename, "w:gz") as archive:
+        archive.add(inner, cls.base_folder)
+    monkeypatch.setattr(cls, "tgz_md5", hashlib.md5((folder / cls.filename).read_bytes()).hexdigest())
+
+
+@pytest.mark.parametrize("cls", [CIFAR10, CIFAR100])
+@pytest.mark.parametrize("form", ["archive", "unpacked", "inner folder"])
+def test_cifar_is_read_from_each_form_and_the_folder_is_left_alone(cls, form, tmp_path, monkeypatch):
+    write_cifar(tmp_path, cls, monkeypatch)
+    if form == "archive":
+        shutil.rmtree(tmp_path / cls.base_folder)
+    else:
+        (tmp_path / cls.filename).unlink()
+    before = sorted(tmp_path.rglob("*"))
+    root = tmp_path / cls.base_folder if form == "inner folder" else tmp_path
+    source = load_cifar("cifar", cls, str(root))
+    assert source.train_images.shape == (10 * len(cls.train_list), 32, 32, 3)
+    assert source.test_images[0, 0, 0].tolist() == [100, 0, 0]
+    assert source.classes == 10
+    assert source.fingerprint == cls.tgz_md5
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_damaged_file_is_named(tmp_path, monkeypatch):
+    write_cifar(tmp_path, CIFAR10, monkeypatch)
+    (tmp_path / CIFAR10.filename).unlink()
+    (tmp_path / CIFAR10.base_folder / "data_batch_3").write_bytes(b"damaged")
+    with pytest.raises(UsageError, match="data_batch_3 is damaged"):
+        load_cifar("cifar10", CIFAR10, str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "content", [b"no gzip at all", gzip.compress(b"other content"), gzip.compress(b"x" * 999)[:20]]
+)
+def test_a_damaged_gz_is_named(content, tmp_path):
+    (tmp_path / "a.gz").write_bytes(content)
+    with pytest.raises(UsageError, match=r"a\.gz is damaged"):
+        load_originals("fake", None, [Originals("", {"a.gz": "0" * 32})], str(tmp_path))
+
+
+def test_missing_files_without_a_network_say_what_goes_where(tmp_path, monkeypatch):
+    def unreachable(*args, **kwargs):
+        raise OSError("no network")
+
+    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", unreachable)
+    with pytest.raises(UsageError) as caught:
+        load_cifar("cifar10", CIFAR10, str(tmp_path))
+    message = str(caught.value)
+    assert len(message.splitlines()) == 3
+    assert "cifar-10-python.tar.gz" in message
+    assert str(tmp_path) in message
+    assert "dataset.root" in message
+
+
+@pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
+def test_the_real_fashion_mnist_is_found_by_itself_and_read_as_torchvision_reads_it(tmp_path):
+    source = load_fashion_mnist(str(tmp_path))
+    assert source.train_images.shape == (60_000, 28, 28, 1)
+    assert np.bincount(source.train_labels).tolist() == [6_000] * 10
+    assert np.bincount(source.test_labels).tolist() == [1_000] * 10
+    assert source.classes == len(FashionMNIST.classes)
+    # the mean and deviation that is given for it everywhere
+    assert source.train_images.mean() / 255 == pytest.approx(0.2860, abs=1e-4)
+    assert source.train_images.std() / 255 == pytest.approx(0.3530, abs=1e-4)
+    assert not list(tmp_path.iterdir())
+
+
+def test_synthetic_takes_any_size_channels_and_classes(plan):
+    overrides = ("dataset.image_size=12", "dataset.channels=5", "dataset.classes=3")
+    (planned,) = plan(*overrides)
+    data = make_splits(planned.run.dataset, load_source(planned.run.dataset), CPU)
+    assert data.shape[1:] == (5, 12, 12)
+    assert data.classes == 3

@@ -1,0 +1,135 @@
+import csv
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.record import read_result, write_atomically
+from bench.report import tables, terminal
+
+GOLDEN = Path(__file__).parent / "golden"
+
+# Each setting once: a key that can change the numbers moves the id.
+MOVES = [
+    *("seed=1", "train.epochs=3", "train.batch_size=8", "train.schedule=constant", "train.warmup_epochs=1"),
+    *("train.clip_norm=1", "train.precision=bf16", "train.deterministic=true", "train.gradient_evaluations=4"),
+    *("dataset.train_size=32", "dataset.val_fraction=0.1", "dataset.augment=standard", "dataset.noise=0.1"),
+    *("model.width=8", "model.dropout=0.1", "optimizer.sgd.lr=0.2", "optimizer.sgd.momentum=0.8", "optimizer=adam"),
+    *("regularizer=sam", "regularizer=weight_decay", "train.compile=true"),
+]
+# Neither a path, nor what was not chosen, nor another way to write a number does.
+KEEPS = [
+    "results_dir=elsewhere",
+    "regularizer.sam.rho=0.1",
+    "optimizer.adam.lr=1",
+    "optimizer.sgd.lr=1e-1",
+    "force=true",
+]
+
+
+@pytest.mark.parametrize("override", MOVES)
+def test_what_can_change_the_numbers_moves_the_id(override, plan):
+    assert plan(override)[0].run_id != plan()[0].run_id
+
+
+@pytest.mark.parametrize("override", KEEPS)
+def test_what_cannot_change_the_numbers_keeps_the_id(override, plan):
+    assert plan(override)[0].run_id == plan()[0].run_id
+
+
+def test_the_order_of_a_stack_keeps_the_id_and_a_budget_replaces_the_epochs(plan):
+    assert plan("regularizer=[sam,mixup]")[0].run_id == plan("regularizer=[mixup,sam]")[0].run_id
+    budget = "train.gradient_evaluations=8"
+    assert plan(budget, "train.epochs=2")[0].run_id == plan(budget, "train.epochs=9")[0].run_id
+
+
+def test_a_file_is_written_whole_or_not_at_all(tmp_path):
+    write_atomically(tmp_path / "a.txt", "old")
+    with pytest.raises(TypeError):
+        write_atomically(tmp_path / "a.txt", 3)
+    assert (tmp_path / "a.txt").read_text() == "old"
+    assert read_result(tmp_path) is None
+
+
+@pytest.fixture
+def records(tmp_path):
+    """A copy of the recorded sweep, without its tables."""
+    shutil.copytree(GOLDEN, tmp_path / "results")
+    for path in (tmp_path / "results").glob("*/*.csv"):
+        path.unlink()
+    return tmp_path / "results"
+
+
+@pytest.mark.parametrize("name", ["runs.csv", "summary.csv", "history.csv"])
+def test_the_tables_of_a_recorded_sweep_are_these_to_the_byte(name, records):
+    """`python scripts/remake_golden.py` makes them anew after a change that is meant to move them."""
+    tables.write_tables(records, "digits_smoke")
+    assert (records / "digits_smoke" / name).read_text() == (GOLDEN / "digits_smoke" / name).read_text()
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_printed_comparison_is_this_to_the_byte(width, records, tmp_path):
+    with (tmp_path / "out.txt").open("w") as file:
+        console = Console(file=file, width=width, highlight=False)
+        terminal.show_comparison(console, "digits_smoke", tables.write_tables(records, "digits_smoke"))
+    printed = (tmp_path / "out.txt").read_text()
+    assert printed == (GOLDEN / f"comparison_{width}.txt").read_text()
+    assert "\x1b" not in printed
+    assert max(map(len, printed.splitlines())) <= width
+
+
+def test_rows_whose_run_folder_is_gone_stay_as_they_stand(records):
+    tables.write_tables(records, "digits_smoke")
+    shutil.rmtree(records / "runs")
+    (records / "digits_smoke" / "asked.txt").unlink()
+    tables.write_tables(records, "digits_smoke")
+    for name in ("runs.csv", "summary.csv", "history.csv"):
+        assert (records / "digits_smoke" / name).read_text() == (GOLDEN / "digits_smoke" / name).read_text()
+
+
+def test_the_tables_begin_with_the_contracts_columns():
+    def header(name):
+        with (GOLDEN / "digits_smoke" / name).open() as file:
+            return next(csv.reader(file))
+
+    assert (
+        header("runs.csv")[:24]
+        == (
+            "run_id exp dataset model regularizer optimizer seed status epochs train_size batch_size precision device "
+            "test_accuracy test_nll test_ece val_accuracy val_nll val_ece train_accuracy train_nll train_ece "
+            "gradient_evaluations train_seconds images_per_second".split()[:24]
+        )
+    )
+    further = {"arm_id", "settings", "protocol_version", "workers", "threads", "hardware", "images_per_second"}
+    assert further <= set(header("runs.csv"))
+    assert header("summary.csv")[:13] == (
+        "dataset model regularizer optimizer settings arm_id runs failed diverged test_accuracy_mean "
+        "test_accuracy_std test_accuracy_low test_accuracy_high".split()
+    )
+    assert header("history.csv") == "run_id epoch train_loss val_accuracy val_nll val_ece lr seconds".split()
+
+
+def test_runs_without_a_number_have_an_empty_cell_and_do_not_count_in_the_means():
+    rows = tables.read_csv(GOLDEN / "digits_smoke" / "runs.csv")
+    (diverged,) = [row for row in rows if row["status"] == "diverged"]
+    assert diverged["test_accuracy"] == diverged["test_nll"] == ""
+    (arm,) = [arm for arm in tables.summarise(rows) if arm["arm_id"] == diverged["arm_id"]]
+    assert (arm["runs"], arm["diverged"]) == (0, 1)
+    assert "test_accuracy_mean" not in arm
+
+
+def test_settings_tell_apart_arms_that_share_the_four_words():
+    rows = tables.read_csv(GOLDEN / "digits_smoke" / "runs.csv")
+    settings = {row["settings"] for row in rows if row["regularizer"] == "none"}
+    assert settings == {"optimizer.sgd.lr=0.1", "optimizer.sgd.lr=1e+30"}
+    assert {row["settings"] for row in rows if row["regularizer"] != "none"} == {""}
+
+
+def test_the_golden_script_remakes_what_is_there():
+    script = GOLDEN.parent.parent / "scripts" / "remake_golden.py"
+    before = {path: path.read_bytes() for path in GOLDEN.rglob("*") if path.is_file()}
+    subprocess.run([sys.executable, str(script)], check=True)
+    assert {path: path.read_bytes() for path in GOLDEN.rglob("*") if path.is_file()} == before

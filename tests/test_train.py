@@ -1,0 +1,347 @@
+"""The step and its fairness: what is the same in every arm, what each slot does, what ends a run."""
+
+import copy
+import json
+import random
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY, compose
+from torch.nn.functional import cross_entropy
+
+from bench import CONF
+from bench.dataset import load_source, make_splits
+from bench.dataset.batches import Batches
+from bench.model import make_chosen
+from bench.optimizer import make_optimizer
+from bench.plan import resolve_device
+from bench.regularizer import make_slots
+from bench.rng import global_stream
+from bench.run import train_run
+from bench.settings import apply_settings
+from bench.train import Trainer
+
+CPU = torch.device("cpu")
+REGULARIZERS = sorted(path.stem for path in (CONF / "regularizer").glob("*.yaml"))
+STACKS = [*REGULARIZERS, "[mixup,sam]", "[cutmix,label_smoothing,asam,dropout,weight_decay]"]
+
+
+def make_trainer(run):
+    """A trainer as `run.py` sets it up, and its batches."""
+    run = apply_settings(run)
+    data = make_splits(run.dataset, load_source(run.dataset), CPU)
+    with global_stream(CPU, run.seed, "init"):
+        model = make_chosen(run.model, data.shape, data.classes)
+    optimizer = make_optimizer(run.optimizer, model.parameters())
+    trainer = Trainer(run, model, make_slots(run.regularizers), optimizer, CPU)
+    return trainer, Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
+
+
+def train(run):
+    """The state dict after training, and the epochs."""
+    trainer, batches = make_trainer(run)
+    epochs = list(trainer.epochs(batches))
+    return trainer.model.state_dict(), epochs
+
+
+def equal(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)
+
+
+# --- pairing ---------------------------------------------------------------------------------------------------------
+
+
+def trace(run, monkeypatch):
+    """What an arm starts from and is fed: initial weights, and per step the augmented batch and the dropout masks."""
+    trainer, batches = make_trainer(run)
+    start, fed, masks = copy.deepcopy(trainer.model.state_dict()), [], []
+    mixing, step = trainer.slots.mixing, trainer.step
+
+    def feed(images, targets, number):
+        fed.append((images.clone(), targets.clone()))
+        with global_stream(CPU, run.seed, "dropout", number):
+            masks.append(torch.rand(8))
+        return step(images, targets, number)
+
+    monkeypatch.setattr(trainer, "step", feed)
+    list(trainer.epochs(batches))
+    assert trainer.slots.mixing is mixing
+    return start, fed, masks
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_every_arm_starts_from_the_same_weights_and_sees_the_same_batches(stack, tiny, monkeypatch):
+    base = trace(tiny("regularizer=none", "dataset.augment=standard"), monkeypatch)
+    arm = trace(tiny(f"regularizer={stack}", "dataset.augment=standard", "optimizer=adam"), monkeypatch)
+    assert equal(base[0], arm[0])
+    assert len(base[1]) == len(arm[1]) == 8
+    for (images, targets), (other_images, other_targets) in zip(base[1], arm[1], strict=True):
+        assert torch.equal(images, other_images)
+        assert torch.equal(targets, other_targets)
+    assert all(torch.equal(a, b) for a, b in zip(base[2], arm[2], strict=True))
+
+
+def dropout_masks(run):
+    """Which activations of the first dropout layer are dropped, per forward pass of training."""
+    trainer, batches = make_trainer(run)
+    masks = []
+    trainer.model[3].register_forward_hook(lambda layer, given, out: masks.append((given[0] != 0) & (out == 0)))
+    trainer.model[2] = torch.nn.Softplus()  # no activation is 0 of itself
+    list(trainer.epochs(batches))
+    return masks
+
+
+def test_dropout_masks_are_the_same_in_every_arm_and_in_both_passes_of_sam(tiny):
+    plain = dropout_masks(tiny("regularizer=dropout"))
+    sam = dropout_masks(tiny("regularizer=[sam,dropout,mixup]"))
+    assert len(plain) == 8
+    assert any(mask.any() for mask in plain)
+    assert not torch.equal(plain[0], plain[1])
+    for mask, first, second in zip(plain, sam[::2], sam[1::2], strict=True):
+        assert torch.equal(mask, first)
+        assert torch.equal(mask, second)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_nothing_touches_the_global_generators(stack, tiny, tmp_path):
+    run = tiny(f"regularizer={stack}")
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    result = train_run(run, tmp_path, lambda *_: None)
+    after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    assert result["status"] == "done"
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+
+
+def test_planning_does_not_touch_the_global_generators(plan):
+    before = torch.get_rng_state()
+    plan("model=convnet", "regularizer=none,sam")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+# --- determinism -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_same_run_twice_gives_equal_weights(stack, optimizer, tiny):
+    run = tiny(f"regularizer={stack}", f"optimizer={optimizer}")
+    torch.rand(17)  # whatever ran before
+    first, epochs = train(run)
+    second, again = train(run)
+    assert equal(first, second)
+    assert [epoch.train_loss for epoch in epochs] == [epoch.train_loss for epoch in again]
+
+
+def test_the_order_of_a_stack_does_not_matter(tiny):
+    first = train(tiny("regularizer=[mixup,label_smoothing,sam]"))[0]
+    assert equal(first, train(tiny("regularizer=[sam,label_smoothing,mixup]"))[0])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("regularizer=label_smoothing", "regularizer.label_smoothing.smoothing=0"),
+        ("regularizer=cutmix", "regularizer.cutmix.prob=0"),
+        ("regularizer=sam", "regularizer.sam.rho=0"),
+        ("regularizer=asam", "regularizer.asam.rho=0"),
+        ("regularizer=weight_decay", "regularizer.weight_decay.value=0"),
+        ("regularizer=dropout", "regularizer.dropout.value=0"),
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_neutral_settings_reduce_to_plain_training(overrides, tiny):
+    assert equal(train(tiny("regularizer=none"))[0], train(tiny(*overrides))[0])
+
+
+@pytest.mark.parametrize("stack", [s for s in STACKS if s != "none"])
+def test_every_method_changes_the_trajectory(stack, tiny):
+    assert not equal(train(tiny("regularizer=none"))[0], train(tiny(f"regularizer={stack}"))[0])
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "override"), [("dropout", "model.dropout=0.2"), ("weight_decay", "optimizer.sgd.weight_decay=5e-4")]
+)
+def test_a_setting_equals_the_value_set_where_it_lives(regularizer, override, tiny):
+    assert equal(train(tiny(f"regularizer={regularizer}"))[0], train(tiny(override))[0])
+
+
+# --- the step --------------------------------------------------------------------------------------------------------
+
+
+def test_plain_training_equals_a_plain_loop(tiny):
+    run = tiny("train.schedule=constant")
+    trainer, batches = make_trainer(run)
+    model = copy.deepcopy(trainer.model).train()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, nesterov=True)
+    for epoch in range(2):
+        for images, targets in batches.epoch(epoch):
+            optimizer.zero_grad()
+            cross_entropy(model(images), targets.argmax(1)).backward()
+            optimizer.step()
+    trained, _ = train(run)
+    for name, value in model.state_dict().items():
+        torch.testing.assert_close(trained[name], value, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+@pytest.mark.parametrize("stack", ["none", "sam", "asam"])
+def test_low_precision_follows_fp32(stack, precision, tiny):
+    fp32, _ = train(tiny(f"regularizer={stack}", "train.precision=fp32"))
+    low, epochs = train(tiny(f"regularizer={stack}", f"train.precision={precision}"))
+    assert all(value.dtype == torch.float32 for value in low.values())
+    assert np.isfinite([epoch.train_loss for epoch in epochs]).all()
+    assert not equal(fp32, low)
+    for name, value in fp32.items():
+        torch.testing.assert_close(low[name], value, rtol=0, atol=0.05)
+
+
+def test_in_bf16_the_second_pass_sees_the_moved_weights(tiny):
+    """One autocast context around both passes would hand the first pass's cached bf16 weights to the second."""
+    trainer, batches = make_trainer(tiny("regularizer=sam", "regularizer.sam.rho=5", "train.precision=bf16"))
+    outputs = []
+    trainer.model.register_forward_hook(lambda module, given, out: outputs.append(out.detach().clone()))
+    images, targets = next(batches.epoch(0))
+    trainer.step(images, targets, 0)
+    assert outputs[0].dtype == torch.bfloat16
+    assert not torch.equal(outputs[0], outputs[1])
+
+
+def test_clipping_bounds_the_final_gradient_only(tiny):
+    run = tiny("train.clip_norm=1e-3", "train.schedule=constant", "regularizer=sam", "optimizer.sgd.momentum=0",
+               "optimizer.sgd.nesterov=false")  # fmt: skip
+    trainer, batches = make_trainer(run)
+    norms, seen = [], []
+    gradient = trainer.slots.gradient
+
+    def spy(model, closure, *, step):
+        loss = gradient(model, closure, step=step)
+        seen.append(torch.cat([p.grad.flatten() for p in model.parameters()]).norm().item())
+        return loss
+
+    object.__setattr__(trainer.slots, "gradient", spy)
+    images, targets = next(batches.epoch(0))
+    trainer.step(images, targets, 0)
+    norms.append(torch.cat([p.grad.flatten() for p in trainer.model.parameters()]).norm().item())
+    assert seen[0] > 1e-2
+    assert norms[0] == pytest.approx(1e-3, rel=1e-3)
+
+
+# --- budget and divergence -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("stack", "steps"), [("none", 11), ("mixup", 11), ("sam", 5), ("[mixup,asam]", 5)])
+def test_a_budget_pays_for_floor_of_budget_over_evaluations_steps_and_the_schedule_spans_them(stack, steps, tiny):
+    trainer, batches = make_trainer(tiny(f"regularizer={stack}", "train.gradient_evaluations=11"))
+    epochs = list(trainer.epochs(batches))
+    assert sum(epoch.steps for epoch in epochs) == steps
+    assert [epoch.number for epoch in epochs] == list(range(1, epochs[0].epochs + 1))
+    last = 0.5 * (1 + np.cos(np.pi * (steps - 1) / steps))
+    assert epochs[-1].lr == pytest.approx(0.1 * last)
+
+
+def test_a_loss_that_stops_being_finite_names_its_step_and_is_recorded_as_diverged(tiny, tmp_path, monkeypatch):
+    run = tiny("train.epochs=3")
+    trainer_step = Trainer.step
+
+    def step(self, images, targets, number):
+        return trainer_step(self, images * (float("nan") if number == 6 else 1), targets, number)
+
+    monkeypatch.setattr(Trainer, "step", step)
+    result = train_run(run, tmp_path, lambda *_: None)
+    assert result["status"] == "diverged"
+    assert result["message"] == "the loss is nan at step 6"
+    recorded = json.loads((tmp_path / "result.json").read_text())
+    assert recorded["epochs"] == 1
+    assert "test_accuracy" not in recorded
+
+
+def test_a_real_divergence_is_recorded(tiny, tmp_path):
+    result = train_run(tiny("optimizer.sgd.lr=1e30"), tmp_path, lambda *_: None)
+    assert result["status"] == "diverged"
+    assert "step" in result["message"]
+
+
+def test_an_error_is_recorded_with_its_traceback_and_not_raised(tiny, tmp_path, monkeypatch):
+    def fail(*_):
+        raise MemoryError("no room")
+
+    monkeypatch.setattr(Trainer, "step", fail)
+    result = train_run(tiny(), tmp_path, lambda *_: None)
+    assert result["status"] == "failed"
+    assert result["message"] == "MemoryError: no room"
+    log = (tmp_path / "log.txt").read_text()
+    assert "Traceback" in log
+    assert "test_train.py" in log
+
+
+# --- whole runs ------------------------------------------------------------------------------------------------------
+
+
+def test_a_run_learns_easy_data_and_records_what_the_contract_says(tiny, tmp_path):
+    run = tiny("dataset.train_images=400", "dataset.noise=0.1", "train.epochs=8")
+    result = train_run(run, tmp_path, lambda *_: None)
+    assert result["test_accuracy"] > 0.95
+    assert result["test_nll"] < 0.3
+    assert result["gradient_evaluations"] == 8 * (320 // 16)
+    assert result["images_per_second"] == pytest.approx(8 * 320 / result["train_seconds"])
+    assert {p.name for p in tmp_path.iterdir()} == {
+        "config.yaml",
+        "result.json",
+        "history.csv",
+        "logits.npz",
+        "log.txt",
+    }
+    logits = np.load(tmp_path / "logits.npz")
+    assert {name: logits[name].dtype.name for name in logits} == {
+        "val_logits": "float32", "val_labels": "int64", "test_logits": "float32", "test_labels": "int64",
+    }  # fmt: skip
+    accuracy = (logits["test_logits"].argmax(1) == logits["test_labels"]).mean()
+    assert accuracy == result["test_accuracy"]
+
+
+def test_a_run_without_validation_leaves_those_numbers_out(tiny, tmp_path):
+    result = train_run(tiny("dataset.val_fraction=0"), tmp_path, lambda *_: None)
+    assert result["status"] == "done"
+    assert "val_accuracy" not in result
+    assert result["train_size"] == 80
+    assert np.load(tmp_path / "logits.npz")["val_logits"].shape == (0, 4)
+
+
+def test_train_metrics_are_of_the_clean_images_and_nll_is_not_the_objective(tiny, tmp_path):
+    smoothed = (
+        "regularizer=[mixup,label_smoothing]",
+        "train.epochs=6",
+        "dataset.train_images=400",
+        "dataset.noise=0.1",
+    )
+    result = train_run(tiny(*smoothed), tmp_path, lambda *_: None)
+    last = (tmp_path / "history.csv").read_text().splitlines()[-1].split(",")
+    assert result["train_nll"] < 0.8 * float(last[2])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="torch.compile needs a C++ compiler")
+def test_compiled_training_follows_eager_training(tiny):
+    eager, _ = train(tiny("regularizer=sam", "model=convnet", "model.width=8"))
+    run = tiny("regularizer=sam", "model=convnet", "model.width=8", "train.compile=true")
+    trainer, batches = make_trainer(run)
+    before = copy.deepcopy(trainer.model.state_dict())
+    trainer.compile(batches)
+    assert equal(before, trainer.model.state_dict())
+    list(trainer.epochs(batches))
+    for name, value in trainer.model.state_dict().items():
+        torch.testing.assert_close(value, eager[name], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_cuda_trains_every_stack_and_repeats_itself_when_deterministic(stack, precision, tmp_path):
+    overrides = (*TINY, f"regularizer={stack}", f"train.precision={precision}", "train.deterministic=true")
+    (run,) = compose(*overrides, "train.device=cuda", "model=convnet", "~model.width")
+    results = [train_run(resolve_device(run), tmp_path / name, lambda *_: None) for name in "ab"]
+    assert results[0]["status"] == "done", results[0]["message"]
+    assert results[0]["test_nll"] == results[1]["test_nll"]
