@@ -148,7 +148,8 @@ def test_list_has_a_line_for_each_file(tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [["--version"], ["--help"], ["list"], ["report", "digits_smoke"]])
-def test_commands_that_read_do_not_import_torch(arguments, swept):
+def test_commands_that_read_do_not_import_torch(arguments, swept, monkeypatch):
+    monkeypatch.delenv("REGBENCH_RESULTS")
     code = f"""
 import sys
 from bench.cli import main
