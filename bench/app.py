@@ -31,6 +31,7 @@ from bench.record import run_folder
 from bench.report import tables, terminal
 from bench.run import train_run
 from bench.settings import Run, read_run
+from bench.train import Epoch
 
 _PLAIN_KEYS = ("seed", "results_dir", "force")
 _GROUPS = ("dataset", "model", "regularizer", "optimizer", "train")
@@ -197,21 +198,22 @@ def _run(command: Command, config: DictConfig, context: HydraContext) -> int:
 def _train(todo: Sequence[Planned], results: Path, _: DictConfig) -> None:
     """Trains the job's run. Never raises: under Hydra one job's exception hides those of all others."""
     number = int(HydraConfig.get().job.num)
-    run, identifier, _status = todo[number].run, todo[number].run_id, todo[number].status
+    run, folder = todo[number].run, run_folder(results, todo[number].run_id)
     console = Console(highlight=False)
-    name = f"[{number + 1}/{len(todo)}] {' '.join(run.words.values())} seed {run.seed}"
+    differing = [word for axis, word in run.words.items() if len({each.run.words[axis] for each in todo}) > 1]
+    short_name = " ".join([f"[{number + 1}/{len(todo)}]", *differing, f"seed {run.seed}"])
     started = time.monotonic()
     with terminal.live_line(console) as show:
-        show(name)
+        show(short_name)
 
-        def on_epoch(epoch: Any, row: dict[str, Any], images_per_second: float) -> None:
+        def on_epoch(epoch: Epoch, row: dict[str, Any], images_per_second: float) -> None:
             left = (time.monotonic() - started) * (epoch.epochs / epoch.number - 1)
-            show(
-                f"{name}: epoch {epoch.number}/{epoch.epochs}, {terminal.describe_epoch(row, images_per_second, left)}"
-            )
+            told = terminal.describe_epoch(row, images_per_second, left)
+            show(f"{short_name}: epoch {epoch.number}/{epoch.epochs}, {told}")
 
-        result = train_run(run, run_folder(results, identifier), on_epoch)
+        result = train_run(run, folder, on_epoch)
     if not console.is_terminal or result["status"] != "done":
+        name = " ".join([f"[{number + 1}/{len(todo)}]", *run.words.values(), f"seed {run.seed}"])
         console.print(f"{name}: {terminal.describe_result(result)}", soft_wrap=True, markup=False)
 
 

@@ -6,8 +6,16 @@ from dataclasses import replace
 import pytest
 import torch
 
-from bench import app
+from bench import CONF, app
+from bench.dataset import load_source, make_splits
+from bench.dataset.batches import Batches
+from bench.model import make_chosen
+from bench.optimizer import make_optimizer
 from bench.plan import make_plan, resolve_device
+from bench.regularizer import make_slots
+from bench.rng import global_stream
+from bench.settings import apply_settings
+from bench.train import Trainer
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
@@ -15,6 +23,10 @@ TINY = (
     *("dataset=synthetic", "dataset.train_images=80", "dataset.test_images=40", "model=mlp", "model.width=16"),
     *("train.epochs=2", "train.batch_size=16", "train.device=cpu"),
 )
+
+CPU = torch.device("cpu")
+REGULARIZERS = sorted(path.stem for path in (CONF / "regularizer").glob("*.yaml"))
+STACKS = [*REGULARIZERS, "[mixup,sam]", "[cutmix,label_smoothing,asam,dropout,weight_decay]"]
 
 
 def pytest_runtest_setup(item):
@@ -61,3 +73,25 @@ def batch():
     """Images (12, 3, 6, 10) whose pixels name their sample, with H != W, and one-hot targets (12, 4)."""
     images = torch.arange(12.0).view(12, 1, 1, 1).expand(12, 3, 6, 10).contiguous()
     return images, torch.eye(4).repeat(3, 1)
+
+
+def make_trainer(run):
+    """A trainer as `run.py` sets it up, and its batches."""
+    run = apply_settings(run)
+    data = make_splits(run.dataset, load_source(run.dataset), CPU)
+    with global_stream(CPU, run.seed, "init"):
+        model = make_chosen(run.model, data.shape, data.classes)
+    optimizer = make_optimizer(run.optimizer, model.parameters())
+    trainer = Trainer(run, model, make_slots(run.regularizers), optimizer, CPU)
+    return trainer, Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
+
+
+def train(run):
+    """The state dict after training, and the epochs."""
+    trainer, batches = make_trainer(run)
+    epochs = list(trainer.epochs(batches))
+    return trainer.model.state_dict(), epochs
+
+
+def equal(one, other):
+    return all(torch.equal(one[name], other[name]) for name in one)

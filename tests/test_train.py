@@ -1,172 +1,18 @@
-"""The step and its fairness: what is the same in every arm, what each slot does, what ends a run."""
+"""The step: what each slot does to it, what a budget pays for, and what ends a run."""
 
 import copy
 import json
-import random
 import sys
 
 import numpy as np
 import pytest
 import torch
-from conftest import TINY, compose
+from conftest import STACKS, TINY, compose, equal, make_trainer, train
 from torch.nn.functional import cross_entropy
 
-from bench import CONF
-from bench.dataset import load_source, make_splits
-from bench.dataset.batches import Batches
-from bench.model import make_chosen
-from bench.optimizer import make_optimizer
 from bench.plan import resolve_device
-from bench.regularizer import make_slots
-from bench.rng import global_stream
 from bench.run import train_run
-from bench.settings import apply_settings
 from bench.train import Trainer
-
-CPU = torch.device("cpu")
-REGULARIZERS = sorted(path.stem for path in (CONF / "regularizer").glob("*.yaml"))
-STACKS = [*REGULARIZERS, "[mixup,sam]", "[cutmix,label_smoothing,asam,dropout,weight_decay]"]
-
-
-def make_trainer(run):
-    """A trainer as `run.py` sets it up, and its batches."""
-    run = apply_settings(run)
-    data = make_splits(run.dataset, load_source(run.dataset), CPU)
-    with global_stream(CPU, run.seed, "init"):
-        model = make_chosen(run.model, data.shape, data.classes)
-    optimizer = make_optimizer(run.optimizer, model.parameters())
-    trainer = Trainer(run, model, make_slots(run.regularizers), optimizer, CPU)
-    return trainer, Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
-
-
-def train(run):
-    """The state dict after training, and the epochs."""
-    trainer, batches = make_trainer(run)
-    epochs = list(trainer.epochs(batches))
-    return trainer.model.state_dict(), epochs
-
-
-def equal(one, other):
-    return all(torch.equal(one[name], other[name]) for name in one)
-
-
-# --- pairing ---------------------------------------------------------------------------------------------------------
-
-
-def trace(run, monkeypatch):
-    """What an arm starts from and is fed: initial weights, and per step the augmented batch and the dropout masks."""
-    trainer, batches = make_trainer(run)
-    start, fed, masks = copy.deepcopy(trainer.model.state_dict()), [], []
-    mixing, step = trainer.slots.mixing, trainer.step
-
-    def feed(images, targets, number):
-        fed.append((images.clone(), targets.clone()))
-        with global_stream(CPU, run.seed, "dropout", number):
-            masks.append(torch.rand(8))
-        return step(images, targets, number)
-
-    monkeypatch.setattr(trainer, "step", feed)
-    list(trainer.epochs(batches))
-    assert trainer.slots.mixing is mixing
-    return start, fed, masks
-
-
-@pytest.mark.parametrize("stack", STACKS)
-def test_every_arm_starts_from_the_same_weights_and_sees_the_same_batches(stack, tiny, monkeypatch):
-    base = trace(tiny("regularizer=none", "dataset.augment=standard"), monkeypatch)
-    arm = trace(tiny(f"regularizer={stack}", "dataset.augment=standard", "optimizer=adam"), monkeypatch)
-    assert equal(base[0], arm[0])
-    assert len(base[1]) == len(arm[1]) == 8
-    for (images, targets), (other_images, other_targets) in zip(base[1], arm[1], strict=True):
-        assert torch.equal(images, other_images)
-        assert torch.equal(targets, other_targets)
-    assert all(torch.equal(a, b) for a, b in zip(base[2], arm[2], strict=True))
-
-
-def dropout_masks(run):
-    """Which activations of the first dropout layer are dropped, per forward pass of training."""
-    trainer, batches = make_trainer(run)
-    masks = []
-    trainer.model[3].register_forward_hook(lambda layer, given, out: masks.append((given[0] != 0) & (out == 0)))
-    trainer.model[2] = torch.nn.Softplus()  # no activation is 0 of itself
-    list(trainer.epochs(batches))
-    return masks
-
-
-def test_dropout_masks_are_the_same_in_every_arm_and_in_both_passes_of_sam(tiny):
-    plain = dropout_masks(tiny("regularizer=dropout"))
-    sam = dropout_masks(tiny("regularizer=[sam,dropout,mixup]"))
-    assert len(plain) == 8
-    assert any(mask.any() for mask in plain)
-    assert not torch.equal(plain[0], plain[1])
-    for mask, first, second in zip(plain, sam[::2], sam[1::2], strict=True):
-        assert torch.equal(mask, first)
-        assert torch.equal(mask, second)
-
-
-@pytest.mark.parametrize("stack", STACKS)
-def test_nothing_touches_the_global_generators(stack, tiny, tmp_path):
-    run = tiny(f"regularizer={stack}")
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
-    result = train_run(run, tmp_path, lambda *_: None)
-    after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
-    assert result["status"] == "done"
-    assert torch.equal(before[0], after[0])
-    assert before[1:] == after[1:]
-
-
-def test_planning_does_not_touch_the_global_generators(plan):
-    before = torch.get_rng_state()
-    plan("model=convnet", "regularizer=none,sam")
-    assert torch.equal(before, torch.get_rng_state())
-
-
-# --- determinism -----------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("stack", STACKS)
-@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
-def test_the_same_run_twice_gives_equal_weights(stack, optimizer, tiny):
-    run = tiny(f"regularizer={stack}", f"optimizer={optimizer}")
-    torch.rand(17)  # whatever ran before
-    first, epochs = train(run)
-    second, again = train(run)
-    assert equal(first, second)
-    assert [epoch.train_loss for epoch in epochs] == [epoch.train_loss for epoch in again]
-
-
-def test_the_order_of_a_stack_does_not_matter(tiny):
-    first = train(tiny("regularizer=[mixup,label_smoothing,sam]"))[0]
-    assert equal(first, train(tiny("regularizer=[sam,label_smoothing,mixup]"))[0])
-
-
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        ("regularizer=label_smoothing", "regularizer.label_smoothing.smoothing=0"),
-        ("regularizer=cutmix", "regularizer.cutmix.prob=0"),
-        ("regularizer=sam", "regularizer.sam.rho=0"),
-        ("regularizer=asam", "regularizer.asam.rho=0"),
-        ("regularizer=weight_decay", "regularizer.weight_decay.value=0"),
-        ("regularizer=dropout", "regularizer.dropout.value=0"),
-    ],
-    ids=lambda overrides: overrides[0],
-)
-def test_neutral_settings_reduce_to_plain_training(overrides, tiny):
-    assert equal(train(tiny("regularizer=none"))[0], train(tiny(*overrides))[0])
-
-
-@pytest.mark.parametrize("stack", [s for s in STACKS if s != "none"])
-def test_every_method_changes_the_trajectory(stack, tiny):
-    assert not equal(train(tiny("regularizer=none"))[0], train(tiny(f"regularizer={stack}"))[0])
-
-
-@pytest.mark.parametrize(
-    ("regularizer", "override"), [("dropout", "model.dropout=0.2"), ("weight_decay", "optimizer.sgd.weight_decay=5e-4")]
-)
-def test_a_setting_equals_the_value_set_where_it_lives(regularizer, override, tiny):
-    assert equal(train(tiny(f"regularizer={regularizer}"))[0], train(tiny(override))[0])
-
 
 # --- the step --------------------------------------------------------------------------------------------------------
 

@@ -49,9 +49,9 @@ def live_line(console: Console) -> Iterator[Callable[[str], None]]:
 
 def describe_epoch(row: dict[str, Any], images_per_second: float, seconds_left: float) -> str:
     """The live line's part on the last epoch."""
-    accuracy = f", val {100 * row['val_accuracy']:.1f} %" if "val_accuracy" in row else ""
+    accuracy = f"val {100 * row['val_accuracy']:.1f} %, " if "val_accuracy" in row else ""
     minutes, seconds = divmod(round(seconds_left), 60)
-    return f"loss {row['train_loss']:.3f}{accuracy}, {images_per_second:,.0f} images/s, {minutes}:{seconds:02} left"
+    return f"{minutes}:{seconds:02} left, loss {row['train_loss']:.2f}, {accuracy}{images_per_second:,.0f} images/s"
 
 
 def describe_result(result: dict[str, Any]) -> str:

@@ -1,0 +1,143 @@
+"""Fairness: what is the same in every arm, and that a run repeats itself."""
+
+import copy
+import random
+
+import numpy as np
+import pytest
+import torch
+from conftest import STACKS, equal, make_trainer, train
+
+from bench.run import train_run
+
+# --- pairing ---------------------------------------------------------------------------------------------------------
+
+
+def trace(run, monkeypatch):
+    """What an arm starts from and is fed: initial weights, and each step's augmented batch before it is mixed."""
+    trainer, batches = make_trainer(run)
+    start, fed, step = copy.deepcopy(trainer.model.state_dict()), [], trainer.step
+
+    def feed(images, targets, number):
+        fed.append((images.clone(), targets.clone()))
+        return step(images, targets, number)
+
+    monkeypatch.setattr(trainer, "step", feed)
+    list(trainer.epochs(batches))
+    return start, fed
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_every_arm_starts_from_the_same_weights_and_sees_the_same_batches(stack, tiny, monkeypatch):
+    start, fed = trace(tiny("regularizer=none", "dataset.augment=standard"), monkeypatch)
+    same_start, same_fed = trace(
+        tiny(f"regularizer={stack}", "dataset.augment=standard", "optimizer=adam"), monkeypatch
+    )
+    assert equal(start, same_start)
+    assert len(fed) == len(same_fed) == 8
+    for (images, targets), (other_images, other_targets) in zip(fed, same_fed, strict=True):
+        assert torch.equal(images, other_images)
+        assert torch.equal(targets, other_targets)
+
+
+def forward_images(run):
+    """The images of each forward pass of training."""
+    trainer, batches = make_trainer(run)
+    seen = []
+    trainer.model.register_forward_pre_hook(lambda model, given: seen.append(given[0].clone()))
+    list(trainer.epochs(batches))
+    return seen
+
+
+@pytest.mark.parametrize("mixing", ["mixup", "cutmix", "mixup_cutmix"])
+def test_both_passes_of_sam_see_the_batch_that_is_mixed_as_without_sam(mixing, tiny):
+    plain = forward_images(tiny(f"regularizer={mixing}"))
+    sam = forward_images(tiny(f"regularizer=[{mixing},sam]"))
+    for images, first, second in zip(plain, sam[::2], sam[1::2], strict=True):
+        assert torch.equal(images, first)
+        assert torch.equal(images, second)
+
+
+def dropout_masks(run):
+    """Which activations of the first dropout layer are dropped, per forward pass of training."""
+    trainer, batches = make_trainer(run)
+    masks = []
+    trainer.model[3].register_forward_hook(lambda layer, given, out: masks.append((given[0] != 0) & (out == 0)))
+    trainer.model[2] = torch.nn.Softplus()  # no activation is 0 of itself
+    list(trainer.epochs(batches))
+    return masks
+
+
+def test_dropout_masks_are_the_same_in_every_arm_and_in_both_passes_of_sam(tiny):
+    plain = dropout_masks(tiny("regularizer=dropout"))
+    sam = dropout_masks(tiny("regularizer=[sam,dropout,mixup]"))
+    assert len(plain) == 8
+    assert any(mask.any() for mask in plain)
+    assert not torch.equal(plain[0], plain[1])
+    for mask, first, second in zip(plain, sam[::2], sam[1::2], strict=True):
+        assert torch.equal(mask, first)
+        assert torch.equal(mask, second)
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_nothing_touches_the_global_generators(stack, tiny, tmp_path):
+    run = tiny(f"regularizer={stack}")
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    result = train_run(run, tmp_path, lambda *_: None)
+    after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    assert result["status"] == "done"
+    assert torch.equal(before[0], after[0])
+    assert before[1:] == after[1:]
+
+
+def test_planning_does_not_touch_the_global_generators(plan):
+    before = torch.get_rng_state()
+    plan("model=convnet", "regularizer=none,sam")
+    assert torch.equal(before, torch.get_rng_state())
+
+
+# --- determinism -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("stack", STACKS)
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_the_same_run_twice_gives_equal_weights(stack, optimizer, tiny):
+    run = tiny(f"regularizer={stack}", f"optimizer={optimizer}")
+    torch.rand(17)  # whatever ran before
+    first, epochs = train(run)
+    second, again = train(run)
+    assert equal(first, second)
+    assert [epoch.train_loss for epoch in epochs] == [epoch.train_loss for epoch in again]
+
+
+def test_the_order_of_a_stack_does_not_matter(tiny):
+    first = train(tiny("regularizer=[mixup,label_smoothing,sam]"))[0]
+    assert equal(first, train(tiny("regularizer=[sam,label_smoothing,mixup]"))[0])
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("regularizer=label_smoothing", "regularizer.label_smoothing.smoothing=0"),
+        ("regularizer=cutmix", "regularizer.cutmix.prob=0"),
+        ("regularizer=sam", "regularizer.sam.rho=0"),
+        ("regularizer=asam", "regularizer.asam.rho=0"),
+        ("regularizer=weight_decay", "regularizer.weight_decay.value=0"),
+        ("regularizer=dropout", "regularizer.dropout.value=0"),
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_neutral_settings_reduce_to_plain_training(overrides, tiny):
+    assert equal(train(tiny("regularizer=none"))[0], train(tiny(*overrides))[0])
+
+
+@pytest.mark.parametrize("stack", [s for s in STACKS if s != "none"])
+def test_every_method_changes_the_trajectory(stack, tiny):
+    assert not equal(train(tiny("regularizer=none"))[0], train(tiny(f"regularizer={stack}"))[0])
+
+
+@pytest.mark.parametrize(
+    ("regularizer", "override"), [("dropout", "model.dropout=0.2"), ("weight_decay", "optimizer.sgd.weight_decay=5e-4")]
+)
+def test_a_setting_equals_the_value_set_where_it_lives(regularizer, override, tiny):
+    assert equal(train(tiny(f"regularizer={regularizer}"))[0], train(tiny(override))[0])
