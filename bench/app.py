@@ -6,7 +6,7 @@ import re
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,11 +14,12 @@ from typing import Any, NamedTuple
 import hydra
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
-from hydra.errors import HydraException
+from hydra.errors import HydraException, OverrideParseException
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -34,6 +35,7 @@ from bench.settings import Run, read_run
 from bench.train import Epoch
 
 _PLAIN_KEYS = ("seed", "results_dir", "force")
+_FIXED = ("_target_", "slot", "sets")  # keys that say what a choice is
 _GROUPS = ("dataset", "model", "regularizer", "optimizer", "train")
 _HYDRA_SHOWS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
 _SECONDS_BETWEEN_TABLES = 30
@@ -66,18 +68,39 @@ def run(arguments: Sequence[str]) -> int:
 def _start_hydra(command: Callable[..., None], arguments: Sequence[str]) -> None:
     """Lets Hydra compose the command line and call `command` through our sweeper; its errors are told our way."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us, instead of a print and an exit
-    shows = any(argument.split("=")[0] in _HYDRA_SHOWS for argument in arguments)
-    multirun = [] if shows or {"-m", "--multirun"} & set(arguments) else ["--multirun"]
-    sys.argv = ["regbench run", *multirun, *map(_loosen, arguments)]
+    sys.argv = ["regbench run", *_arrange(arguments)]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(command)()
-    except (HydraException, OmegaConfBaseException) as error:
+    except OverrideParseException as error:
+        raise UsageError(
+            f"cannot read {error.override.lstrip('+')}\n"
+            "An override is key=value; quote a value with special characters twice: 'key=\"a, b\"'. ~ is not expanded."
+        ) from error
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise UsageError(_tell(error)) from error
+
+
+def _arrange(arguments: Sequence[str]) -> list[str]:
+    """Hydra's flags first, then the overrides; a command is always a sweep, unless a flag only shows something."""
+    overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
+    others = [a for a in arguments if a not in overrides and a not in ("-m", "--multirun")]
+    known = get_args_parser()._option_string_actions
+    for argument in others:
+        if argument.startswith("-") and argument.split("=")[0] not in known:
+            raise UsageError(f"there is no flag {argument}.\nSettings are written key=value; see regbench run --help")
+    for override in overrides:
+        if re.fullmatch(rf"({'|'.join(_GROUPS)})=(.*,)?(null)?(,.*)?", override) or override.startswith(
+            "hydra/sweeper"
+        ):
+            raise UsageError(f"{override} is not a choice.\n`regbench list` shows what there is.")
+    multirun = [] if any(other.split("=")[0] in _HYDRA_SHOWS for other in others) else ["--multirun"]
+    return [*multirun, *others, *map(_loosen, overrides)]
 
 
 def _loosen(override: str) -> str:
     """Lets Hydra take what we check ourselves, with a better message, and what only some runs of a sweep choose."""
     override = re.sub(r"^exp=", "+exp=", override)
+    override = re.sub(rf"^\+*(?=({'|'.join(_PLAIN_KEYS)})=)", "", override)
     return re.sub(rf"^(?=({'|'.join(_GROUPS)})\.)", "++", override)
 
 
@@ -93,8 +116,8 @@ def _tell(error: Exception) -> str:
     return "\n".join([line.removeprefix("In 'config': ") for line in lines if not internal.match(line)][:3])
 
 
-def _no_setting(key: str, holder: str, known: Sequence[str]) -> str:
-    shown = ", ".join(k for k in known if not k.startswith("_") and k != "slot")
+def _no_setting(key: str, holder: str, known: Iterable[str]) -> str:
+    shown = ", ".join(k for k in known if k not in _FIXED)
     return f"there is no setting {key}.\nIn {holder} there are: {shown}"
 
 
@@ -112,7 +135,7 @@ def _compose(config: DictConfig, loader: ConfigLoader, sweep: Sequence[str]) -> 
     for key in ("results_dir", "force"):
         if any(override.get_key_element() == key and override.is_sweep_override() for override in overrides):
             raise UsageError(f"{key} cannot be swept.\nGive it one value.")
-    check("force", "force", settings["force"])
+        check(key, key, settings.get(key))
     composer = functools.cache(functools.partial(_compose_arm, config, loader))
     runs = [_read(*composer(tuple(o for o in each if not o.startswith("seed="))), each) for each in combinations]
     return Command(exp, runs, Path(settings["results_dir"]), settings["force"])
@@ -150,25 +173,35 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 
 def _check_keys(settings: Mapping[str, Any], choices: Mapping[str, Any], loader: ConfigLoader) -> None:
-    """Raises UsageError for a key that its file does not have: Hydra takes any after a plus, or in a file."""
-    _check_known("", settings, [*_PLAIN_KEYS, *_GROUPS])
+    """Raises UsageError where settings and files differ in keys: Hydra takes any after a plus, or in a file."""
+    _check_node("", settings, dict.fromkeys([*_PLAIN_KEYS, *_GROUPS]), whole=True)
     for group in ("dataset", "model", "train"):
-        _check_known(f"{group}.", settings[group], _file_keys(loader, f"{group}/{choices[group]}"))
+        _check_node(f"{group}.", settings[group], _file(loader, f"{group}/{choices[group]}"), whole=True)
     for group in ("regularizer", "optimizer"):
-        _check_known(f"{group}.", settings[group], loader.get_group_options(group))
+        _check_node(f"{group}.", settings[group], dict.fromkeys(loader.get_group_options(group)), whole=False)
         for name, values in settings[group].items():
-            _check_known(f"{group}.{name}.", values, _file_keys(loader, f"{group}/{name}"))
+            chosen = isinstance(values, dict) and "slot" in values
+            _check_node(f"{group}.{name}.", values, _file(loader, f"{group}/{name}"), whole=chosen)
 
 
-def _check_known(path: str, values: Mapping[str, Any], known: Sequence[str]) -> None:
+def _check_node(path: str, values: Any, file: Mapping[str, Any], whole: bool) -> None:
+    if not isinstance(values, dict):
+        raise UsageError(f"{path.rstrip('.')}={values} is not a choice.\nSet one of: {', '.join(file)}")
     for key in values:
-        if key not in known:
-            raise UsageError(_no_setting(f"{path}{key}", path.rstrip(".") or "the config", known))
+        if key not in file:
+            raise UsageError(_no_setting(f"{path}{key}", path.rstrip(".") or "the config", file))
+        if key in _FIXED and values[key] != file[key]:
+            raise UsageError(f"{path}{key} cannot be changed.\nIt says what the choice is; choose another instead.")
+    for key in file:
+        if whole and key not in values:
+            raise UsageError(f"{path}{key} was taken out.\nEvery run needs it: give it a value instead.")
 
 
-def _file_keys(loader: ConfigLoader, name: str) -> list[str]:
-    result = loader.repository.load_config(name)  # type: ignore[attr-defined]
-    return [str(key) for key in result.config]
+def _file(loader: ConfigLoader, name: str) -> dict[str, Any]:
+    """A config file's own content, as a plain dictionary that is not resolved."""
+    content = OmegaConf.to_container(loader.repository.load_config(name).config)  # type: ignore[attr-defined]
+    assert isinstance(content, dict)
+    return {str(key): value for key, value in content.items()}
 
 
 # --- training --------------------------------------------------------------------------------------------------------
@@ -181,18 +214,24 @@ def _run(command: Command, config: DictConfig, context: HydraContext) -> int:
     todo = [planned for planned in plan if command.force or planned.status is None]
     words, seeds = [planned.run.words for planned in plan], len({planned.run.seed for planned in plan})
     terminal.show_plan(console, command.exp, words, seeds, len(plan) - len(todo))
-    tables.ask(command.results, command.exp, [planned.run_id for planned in plan])
-    if todo:
-        launcher = Plugins.instance().instantiate_launcher(
-            config=config, hydra_context=context, task_function=functools.partial(_train, todo, command.results)
-        )
-        with _rewriting_tables(command.results, command.exp):
+    asked = [planned.run_id for planned in plan]
+    try:
+        tables.ask(command.results, command.exp, asked)
+    except OSError as error:
+        raise UsageError(f"results_dir={command.results} cannot be written to: {error.strerror}.") from error
+    with _rewriting_tables(command.results, command.exp):
+        if todo:
+            task = functools.partial(_train, todo, command.results)
+            launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=task)
             launcher.launch([[] for _ in todo], initial_job_idx=0)
-    asked = {planned.run_id for planned in plan}
-    rows = [row for row in tables.write_tables(command.results, command.exp) if row["run_id"] in asked]
-    terminal.show_comparison(console, command.exp, rows)
-    console.print(f"Tables: {command.results / command.exp}", soft_wrap=True)
-    return 0 if len(rows) == len(plan) and all(row["status"] == "done" for row in rows) else 1
+    rows = {row["run_id"]: row for row in tables.read_csv(command.results / command.exp / "runs.csv")}
+    shown = [row for identifier, row in rows.items() if identifier in asked]
+    terminal.show_comparison(console, command.exp, shown)
+    for identifier in asked:
+        if identifier not in rows:
+            console.print(f"not recorded: {identifier}; the same command tries again", markup=False)
+    console.print(f"Tables: {command.results / command.exp}", soft_wrap=True, markup=False)
+    return 0 if len(shown) == len(plan) and all(row["status"] == "done" for row in shown) else 1
 
 
 def _train(todo: Sequence[Planned], results: Path, _: DictConfig) -> None:
@@ -211,7 +250,10 @@ def _train(todo: Sequence[Planned], results: Path, _: DictConfig) -> None:
             told = terminal.describe_epoch(row, images_per_second, left)
             show(f"{short_name}: epoch {epoch.number}/{epoch.epochs}, {told}")
 
-        result = train_run(run, folder, on_epoch)
+        try:
+            result = train_run(run, folder, on_epoch)
+        except OSError as error:  # a full disk, say: there is no record, so the same command trains it again
+            result = {"status": "failed", "message": f"it could not be recorded: {error}"}
     if not console.is_terminal or result["status"] != "done":
         name = " ".join([f"[{number + 1}/{len(todo)}]", *run.words.values(), f"seed {run.seed}"])
         console.print(f"{name}: {terminal.describe_result(result)}", soft_wrap=True, markup=False)

@@ -28,6 +28,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except UsageError as error:
         print(f"regbench: {error}", file=sys.stderr)
         sys.exit(2)
+    except BrokenPipeError:  # `regbench list | head`: whoever read is satisfied
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except KeyboardInterrupt:
         print("regbench: interrupted; what is finished is kept, and the same command does the rest", file=sys.stderr)
         sys.exit(130)
@@ -72,7 +75,7 @@ def _report(options: argparse.Namespace) -> int:
     from bench.report import tables, terminal
 
     for exp in options.exp:
-        if not (options.results_dir / exp).is_dir():
+        if not any((options.results_dir / exp / file).is_file() for file in ("runs.csv", "asked.txt")):
             known = sorted(p.parent.name for p in options.results_dir.glob("*/runs.csv"))
             raise UsageError(
                 f"there are no results of {exp} in {options.results_dir}.\n"

@@ -64,14 +64,20 @@ def resolve_device(run: Run) -> Run:
         there = f"cpu, or cuda:0 to cuda:{gpus - 1}" if gpus else "cpu: torch sees no CUDA device"
         raise UsageError(f"train.device={device} is not on this machine.\nIt has {there}.")
     if precision == "auto":
-        native = device.startswith("cuda") and torch.cuda.is_bf16_supported(including_emulation=False)
-        precision = "bf16" if native else "fp32"
+        precision = "bf16" if device.startswith("cuda") and _computes_bf16(device) else "fp32"
     return replace(run, train=replace(run.train, device=device, precision=precision))
+
+
+def _computes_bf16(device: str) -> bool:
+    with torch.cuda.device(device):
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
 def _check_fit(run: Run, source: Source) -> None:
     """Raises UsageError where model, optimizer or budget cannot work with the data; builds, but trains nothing."""
     train, _ = split_indices(run.dataset, source.train_labels)
+    if len(train) == 0:
+        raise UsageError("validation leaves no image to train on.\nLower dataset.val_fraction.")
     if run.train.batch_size > len(train):
         raise UsageError(
             f"train.batch_size={run.train.batch_size} is more than the {len(train)} images to train on.\n"
@@ -85,8 +91,14 @@ def _check_fit(run: Run, source: Source) -> None:
             "Raise train.gradient_evaluations (or train.epochs), or lower train.warmup_epochs."
         )
     _, height, width, channels = source.train_images.shape
-    with torch.device("meta"):  # shapes without memory
-        make_chosen(run.model, torch.Size((1, channels, height, width)), source.classes)
+    try:
+        with torch.device("meta"):  # shapes without memory
+            model = make_chosen(run.model, torch.Size((1, channels, height, width)), source.classes)
+            model.train()(torch.zeros(run.train.batch_size, channels, height, width))
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(
+            f"model {run.model.name} cannot train on batches of {run.train.batch_size} of these images: {error}"
+        ) from error
     try:
         make_optimizer(run.optimizer, [nn.Parameter(torch.zeros(1))])
     except (TypeError, ValueError) as error:

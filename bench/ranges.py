@@ -58,6 +58,30 @@ class OneOf:
         return " or ".join(filter(None, ["one of " + ", ".join(str(v).lower() for v in self.values), self.also]))
 
 
+@dataclass(frozen=True)
+class Path:
+    """The path of a folder."""
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, str) and value != ""
+
+    def __str__(self) -> str:
+        return "the path of a folder"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two values of one range."""
+
+    each: Range
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, list) and len(value) == 2 and all(v in self.each for v in value)
+
+    def __str__(self) -> str:
+        return f"two of: {self.each}"
+
+
 _COUNT = Range(integer=True, low=1)
 _SWITCH = OneOf((True, False))
 _SHARE = Range(low=0, high=1)
@@ -65,9 +89,11 @@ _FRACTION = Range(low=0, high=1, high_open=True)
 _NOT_NEGATIVE = Range(low=0)
 _POSITIVE = Range(low=0, low_open=True)
 
-RANGES: dict[str, Range | OneOf] = {
+RANGES: dict[str, Range | OneOf | Path | Pair] = {
     "seed": Range(integer=True, low=0),
+    "results_dir": Path(),
     "force": _SWITCH,
+    "dataset.root": Path(),
     "dataset.train_size": Range(integer=True, low=1, optional=True),
     "dataset.val_fraction": _FRACTION,
     "dataset.augment": OneOf(("none", "standard")),
@@ -96,6 +122,7 @@ RANGES: dict[str, Range | OneOf] = {
     "optimizer.momentum": _FRACTION,
     "optimizer.nesterov": _SWITCH,
     "optimizer.weight_decay": _NOT_NEGATIVE,
+    "optimizer.betas": Pair(_FRACTION),
     "optimizer.eps": _POSITIVE,
     "train.epochs": _COUNT,
     "train.gradient_evaluations": Range(integer=True, low=1, optional=True),

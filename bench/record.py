@@ -109,7 +109,7 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     """A recorded run's result, or None where there is none."""
     try:
         result: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
     return result
 

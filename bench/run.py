@@ -36,10 +36,11 @@ def train_run(run: Run, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     history: list[dict[str, Any]] = []
     arrays: dict[str, Any] = {}
-    result = _describe(run)
+    result: dict[str, Any] = {"status": "", "message": ""}
     with (folder / "log.txt").open("w", buffering=1) as log:
-        print(f"regbench {__version__}, torch {torch.__version__}, {result['hardware']}", file=log)
         try:
+            result |= _describe(run)
+            print(f"regbench {__version__}, torch {torch.__version__}, {result['hardware']}", file=log)
             _train(run, result, history, arrays, log.write, on_epoch)
             result["status"] = "done"
         except Diverged as error:
@@ -77,7 +78,7 @@ def _train(
     slots = make_slots(run.regularizers)
     optimizer = make_optimizer(run.optimizer, model.parameters())
     trainer = Trainer(run, model, slots, optimizer, device)
-    trainer.compile(batches)
+    trainer.warm_up(batches)
 
     steps, seconds = 0, 0.0
     for epoch in trainer.epochs(batches):
@@ -111,8 +112,6 @@ def _train(
 def _describe(run: Run) -> dict[str, Any]:
     """What is known of a run before it starts; its numbers are None until they are measured."""
     return {
-        "status": "",
-        "message": "",
         "batch_size": run.train.batch_size,
         "precision": run.train.precision,
         "device": run.train.device.split(":")[0],
@@ -140,6 +139,6 @@ def _configure_torch(run: Run) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = not run.train.deterministic
-    if run.train.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
+    # For determinism; read once in a process, so it is set for runs that do not ask for it, too.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(run.train.deterministic)

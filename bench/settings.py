@@ -124,11 +124,10 @@ def apply_settings(run: Run) -> Run:
     return run
 
 
-def make(values: Mapping[str, Any], *args: Any, leave_out: tuple[str, ...] = (), **more: Any) -> Any:
+def make(values: Mapping[str, Any], *args: Any) -> Any:
     """Constructs what a config node describes: calls its `_target_` with its other values, after `args`."""
-    skipped = (*_DESCRIBES, *leave_out)
     target = pkgutil.resolve_name(values["_target_"])
-    return target(*args, **{key: value for key, value in values.items() if key not in skipped}, **more)
+    return target(*args, **{key: value for key, value in values.items() if key not in _DESCRIBES})
 
 
 def _check_values(axis: str, path: str, values: Mapping[str, Any]) -> None:

@@ -57,13 +57,14 @@ class Trainer:
         # Only fp16 needs its gradient scaled; disabled, the scaler hands everything through.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.run.train.precision == "fp16")
         self.forward = torch.compile(self.model) if self.run.train.compile else self.model
+        self.one = torch.ones((), device=self.device)
         self.base_lr = self.optimizer.param_groups[0]["lr"]
 
     def step(self, images: Tensor, targets: Tensor, step: int) -> Tensor:
         """Trains on one batch, images (N, C, H, W) and targets (N, K); the detached loss stays on the device."""
         images, targets = self.slots.mixing(images, targets, stream(self.run.seed, "mixing", step))
         loss = self.slots.gradient(self.model, lambda: self._loss(images, targets, step), step=step)
-        loss = loss / self.scaler.get_scale()
+        loss = loss / self.scaler.scale(self.one)  # the scale stays on the device
         self.scaler.unscale_(self.optimizer)
         if self.run.train.clip_norm is not None:
             clip_grad_norm_(self.model.parameters(), self.run.train.clip_norm)
@@ -105,14 +106,16 @@ class Trainer:
             train_loss = _read_losses(losses, first)
             yield Epoch(number + 1, ceil(steps / per_epoch), len(losses), train_loss, lr, time.perf_counter() - started)
 
-    def compile(self, batches: Batches) -> None:
-        """Has torch.compile do its work before the clock runs: one gradient whose traces are wiped out."""
-        if not self.run.train.compile:
+    def warm_up(self, batches: Batches) -> None:
+        """Has torch.compile and CUDA's libraries start before the clock does: one gradient, its traces wiped out."""
+        if not self.run.train.compile and self.device.type == "cpu":
             return
         before = {name: value.clone() for name, value in self.model.state_dict().items()}
         images, targets = next(batches.epoch(0))
         self.slots.gradient(self.model.train(), lambda: self._loss(images, targets, 0), step=0)
         self.model.load_state_dict(before)
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
 
 def total_steps(train: Train, steps_per_epoch: int, evaluations_per_step: int) -> int:

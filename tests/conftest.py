@@ -1,7 +1,6 @@
 """Fixtures: runs composed from overrides in-process, and tiny problems."""
 
 import os
-from dataclasses import replace
 
 import pytest
 import torch
@@ -51,7 +50,7 @@ def tiny():
 
     def make(*overrides):
         (run,) = compose(*TINY, *overrides)
-        return replace(resolve_device(run))
+        return resolve_device(run)
 
     return make
 

@@ -128,11 +128,17 @@ def test_bad_input_exits_with_2_in_at_most_three_lines_and_trains_nothing(argume
     assert not list(tmp_path.iterdir())
 
 
+def test_a_reader_that_stops_early_is_no_error(tmp_path):
+    done = subprocess.run(f"{REGBENCH} list | true", shell=True, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
 def test_hydras_own_flags_work(tmp_path):
     shown = regbench("run", "+exp=digits_smoke", "--cfg", "job", cwd=tmp_path)
     assert shown.returncode == 0
     assert "batch_size: 50" in shown.stdout
-    assert regbench("run", "-m", "+exp=digits_smoke", "--info", "defaults", cwd=tmp_path).returncode in (0, 1)
+    for flags in (["-m", "--info", "defaults"], ["model=mlp", "--cfg", "job", "-m", "seed=3"]):
+        assert regbench("run", *flags, cwd=tmp_path).returncode == 0
     helped = regbench("run", "--help", cwd=tmp_path)
     assert helped.returncode == 0
     assert "regularizer" in helped.stdout

@@ -1,4 +1,5 @@
 import csv
+import json
 import shutil
 import subprocess
 import sys
@@ -110,6 +111,30 @@ def test_the_tables_begin_with_the_contracts_columns():
         "test_accuracy_std test_accuracy_low test_accuracy_high".split()
     )
     assert header("history.csv") == "run_id epoch train_loss val_accuracy val_nll val_ece lr seconds".split()
+
+
+def test_settings_tell_apart_a_new_arm_from_a_committed_one_whose_records_are_gone(records):
+    tables.write_tables(records, "digits_smoke")
+    kept = {row["arm_id"]: row for row in tables.read_csv(records / "digits_smoke" / "runs.csv")}
+    for row in kept.values():
+        if row["regularizer"] == "none":  # both arms of `none`, of which one loses its record
+            shutil.rmtree(records / "runs" / row["run_id"])
+            break
+    rows = [row for row in tables.write_tables(records, "digits_smoke") if row["regularizer"] == "none"]
+    assert {row["settings"] for row in rows} == {"optimizer.sgd.lr=0.1", "optimizer.sgd.lr=1e+30"}
+
+
+def test_a_message_is_printed_as_it_is_and_only_its_first_line(records, tmp_path):
+    path = next(iter((records / "runs").iterdir())) / "result.json"
+    record = json.loads(path.read_text()) | {
+        "status": "failed",
+        "message": "RuntimeError: [enforce fail] [/tmp/x]\nmore",
+    }
+    path.write_text(json.dumps(record))
+    with (tmp_path / "out.txt").open("w") as file:
+        rows = tables.write_tables(records, "digits_smoke")
+        terminal.show_comparison(Console(file=file, width=80), "digits_smoke", rows)
+    assert "Error: [enforce fail] [/tmp/x]\n" in (tmp_path / "out.txt").read_text()
 
 
 def test_runs_without_a_number_have_an_empty_cell_and_do_not_count_in_the_means():

@@ -5,6 +5,7 @@ from conftest import TINY, compose
 
 from bench import UsageError
 from bench.app import run
+from bench.dataset import load_source
 from bench.plan import make_plan
 
 # What is typed, and what the message must name: what was wrong and what is allowed or how to mend it.
@@ -48,9 +49,27 @@ BAD = {
     "regularizer.label_smoothing.smoothing=1": ["smoothing=1", "[0, 1)"],
     "regularizer=dropout model.dropout=0.1": ["dropout", "0.1"],
     "regularizer=weight_decay optimizer.sgd.weight_decay=0.1": ["weight_decay", "sgd", "0.1"],
-    "optimizer=adam optimizer.adam.betas=[2,3]": ["adam", "beta"],
+    "optimizer=adam optimizer.adam.betas=[2,3]": ["betas=[2, 3]", "two of: a number in [0, 1)"],
     "optimizer.sgd.momentum=0": ["sgd", "momentum"],
     "model=wide_resnet ~model.width model.depth=11": ["wide_resnet", "6n + 4"],
+    "model=null": ["model=null", "list"],
+    "model=mlp,": ["model=mlp,", "list"],
+    "regularizer.sam=5": ["regularizer.sam=5", "rho"],
+    "optimizer.sgd=null": ["optimizer.sgd", "lr"],
+    "~train.epochs": ["train.epochs", "taken out"],
+    "~seed": ["seed", "taken out"],
+    "regularizer=sam regularizer.sam.slot=loss": ["slot", "cannot be changed"],
+    "regularizer=dropout regularizer.dropout.sets=model.width": ["sets", "cannot be changed"],
+    "model._target_=foo.bar": ["_target_", "cannot be changed"],
+    "hydra/sweeper=basic": ["hydra/sweeper"],
+    "results_dir=null": ["results_dir", "path of a folder"],
+    "results_dir=/dev/null/x": ["/dev/null/x", "cannot be written"],
+    "dataset=fashion_mnist ~dataset.train_images ~dataset.test_images dataset.root=5": ["dataset.root=5", "folder"],
+    "dataset.root=~/data": ["dataset.root=~/data", "~ is not expanded"],
+    "dataset.val_fraction=0.999 train.batch_size=1": ["no image", "val_fraction"],
+    "model=resnet18 train.batch_size=1": ["resnet18", "batches of 1"],
+    "optimizer=adam optimizer.adam.betas=3": ["betas=3", "two of"],
+    "--foo": ["--foo", "key=value"],
     "dataset.image_size=4": ["image_size=4", "at least 8"],
 }
 
@@ -59,7 +78,7 @@ BAD = {
 def test_bad_input_says_what_was_wrong_and_how_to_mend_it(typed, tmp_path):
     overrides = [o for o in TINY if not (typed.startswith("model=") and o.startswith("model"))]
     with pytest.raises(UsageError) as caught:
-        run([*overrides, *typed.replace("~model.width ", "").split(), f"results_dir={tmp_path / 'results'}"])
+        run([*overrides, f"results_dir={tmp_path / 'results'}", *typed.replace("~model.width ", "").split()])
     message = str(caught.value)
     assert len(message.splitlines()) <= 3
     assert all(part in message for part in BAD[typed]), message
@@ -86,6 +105,16 @@ def test_an_empty_stack_means_none(plan):
 def test_a_stack_is_named_in_its_fixed_order(tiny):
     stack = "[weight_decay,sam,label_smoothing,dropout,mixup]"
     assert tiny(f"regularizer={stack}").regularizer == "mixup+label_smoothing+sam+dropout+weight_decay"
+
+
+@pytest.mark.parametrize("plus", ["", "+", "++"])
+def test_a_plus_before_a_plain_key_changes_nothing(plus):
+    assert {run.seed for run in compose("+exp=digits_smoke", f"{plus}seed=7")} == {7}
+
+
+def test_one_dataset_is_loaded_once_whatever_is_taken_of_it(plan):
+    few, many = plan("dataset.train_size=20,40", "dataset.augment=none")
+    assert load_source(few.run.dataset) is load_source(many.run.dataset)
 
 
 def test_a_user_may_narrow_and_widen_an_experiment():

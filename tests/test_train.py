@@ -168,6 +168,16 @@ def test_train_metrics_are_of_the_clean_images_and_nll_is_not_the_objective(tiny
     assert result["train_nll"] < 0.8 * float(last[2])
 
 
+def test_a_full_disk_leaves_no_record(tiny, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("bench.run.write_run", full)
+    with pytest.raises(OSError, match="No space"):
+        train_run(tiny(), tmp_path, lambda *_: None)
+    assert not (tmp_path / "result.json").exists()
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="torch.compile needs a C++ compiler")
 def test_compiled_training_follows_eager_training(tiny):
@@ -175,7 +185,7 @@ def test_compiled_training_follows_eager_training(tiny):
     run = tiny("regularizer=sam", "model=convnet", "model.width=8", "train.compile=true")
     trainer, batches = make_trainer(run)
     before = copy.deepcopy(trainer.model.state_dict())
-    trainer.compile(batches)
+    trainer.warm_up(batches)
     assert equal(before, trainer.model.state_dict())
     list(trainer.epochs(batches))
     for name, value in trainer.model.state_dict().items():
@@ -187,7 +197,7 @@ def test_compiled_training_follows_eager_training(tiny):
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_cuda_trains_every_stack_and_repeats_itself_when_deterministic(stack, precision, tmp_path):
     overrides = (*TINY, f"regularizer={stack}", f"train.precision={precision}", "train.deterministic=true")
-    (run,) = compose(*overrides, "train.device=cuda", "model=convnet", "~model.width")
+    (run,) = compose(*overrides, "train.device=cuda", "model=convnet")
     results = [train_run(resolve_device(run), tmp_path / name, lambda *_: None) for name in "ab"]
     assert results[0]["status"] == "done", results[0]["message"]
     assert results[0]["test_nll"] == results[1]["test_nll"]

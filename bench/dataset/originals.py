@@ -37,7 +37,7 @@ class Originals:
 
 
 def load_originals(name: str, cls: Any, forms: Sequence[Originals], root: str, also: Sequence[str] = ()) -> Source:
-    """The dataset that torchvision's `cls` reads, from the first complete form of it, else downloaded.
+    """The dataset that torchvision's `cls` reads, from a complete form of it, else downloaded.
 
     Args:
         name: the dataset's word, for messages.
@@ -49,7 +49,10 @@ def load_originals(name: str, cls: Any, forms: Sequence[Originals], root: str, a
     Raises:
         UsageError: missing and not to be downloaded, or damaged.
     """
-    places = [(form, place) for form in forms for place in (Path(root), Path(root, form.folder), *map(Path, also))]
+    # The last form first: what is unpacked already need not be unpacked again.
+    places = [
+        (form, place) for form in reversed(forms) for place in (Path(root), Path(root, form.folder), *map(Path, also))
+    ]
     for form, place in places:
         if all((place / file).is_file() for file in form.checksums):
             with TemporaryDirectory(prefix="regbench-") as scratch:
@@ -106,7 +109,7 @@ def _download(name: str, cls: Any, root: str, form: Originals) -> None:
         Path(root).mkdir(parents=True, exist_ok=True)
         cls(root, train=True, download=True)
     except (OSError, RuntimeError, URLError) as error:
-        reason = str(error).strip().splitlines()[-1]
+        reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise UsageError(
             f"dataset {name}: its files are not in {root}, and they could not be downloaded ({reason[:120]}).\n"
             f"Put {', '.join(form.checksums)} there,\n"

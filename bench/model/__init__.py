@@ -13,6 +13,8 @@ from bench.settings import Choice, make
 def make_model(name: str, channels: int, classes: int, **values: Any) -> nn.Module:
     """The model that conf/model/<name>.yaml describes, with fresh weights from torch's global generator.
 
+    The mlp's first layer learns the images' size, and draws its weights, from the first batch that it sees.
+
     Args:
         name: a file in conf/model.
         channels: of the images, at least 1.
@@ -38,7 +40,7 @@ def make_chosen(choice: Choice, images: torch.Size, classes: int) -> nn.Module:
     _, channels, height, width = images
     try:
         model = _construct(choice.values, channels, classes)
-    except ValueError as error:
+    except (TypeError, ValueError) as error:
         raise UsageError(f"model {choice.name}: {error}") from error
     with torch.no_grad():  # draws the weights of layers that learn their input's size, such as the mlp's first
         model.eval()(torch.zeros(1, channels, height, width))

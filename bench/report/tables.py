@@ -1,12 +1,13 @@
 """The CSV tables of an experiment, made anew from the records of its runs.
 
-runs.csv has a row per run, history.csv one per run and epoch, summary.csv one per arm. Which runs an experiment has
-asked for is in its asked.txt and its runs.csv; a row whose run folder is not here (a fresh clone with committed
-tables) is kept as it stands. Cells are text: a number is written in full once, and read back and written again
-without a change.
+runs.csv has a row per run, history.csv one per run and epoch, summary.csv one per arm; arms.json holds every setting
+of each arm. Which runs an experiment has asked for is in its asked.txt and its runs.csv; a row whose run folder is not
+here (a fresh clone with committed tables) is kept as it stands. Cells are text: a number is written in full once, and
+read back and written again without a change.
 """
 
 import csv
+import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -42,21 +43,24 @@ def ask(results: Path, exp: str, run_ids: Iterable[str]) -> None:
     """Notes that the experiment asks for these runs, so that their rows are made whenever they are recorded."""
     path = results / exp / "asked.txt"
     path.parent.mkdir(parents=True, exist_ok=True)
+    known = set(path.read_text().split()) if path.is_file() else set()
     with path.open("a") as file:
-        file.writelines(f"{identifier}\n" for identifier in run_ids)
+        file.writelines(f"{identifier}\n" for identifier in run_ids if identifier not in known)
 
 
 def write_tables(results: Path, exp: str) -> list[Row]:
-    """Rewrites the experiment's three tables, each atomically, and returns the rows of runs.csv."""
+    """Rewrites the experiment's tables, each atomically, and returns the rows of runs.csv."""
     folder = results / exp
     kept = {row["run_id"]: row for row in read_csv(folder / "runs.csv")}
     asked = (folder / "asked.txt").read_text().split() if (folder / "asked.txt").is_file() else []
     records = {i: record for i in dict.fromkeys([*kept, *asked]) if (record := read_result(run_folder(results, i)))}
     for identifier, record in records.items():
         kept[identifier] = {column: _cell(record.get(column)) for column in RUN_COLUMNS} | {"exp": exp}
-    _tell_apart(kept, records)
+    arms = _read_arms(folder, records, {row["arm_id"] for row in kept.values()})
+    _tell_apart(kept.values(), arms)
     rows = sorted(kept.values(), key=_order)
     history = _gather_history(results, exp, rows, records)
+    write_atomically(folder / "arms.json", json.dumps(arms, indent=1) + "\n")
     write_atomically(folder / "runs.csv", to_csv(RUN_COLUMNS, rows))
     write_atomically(folder / "history.csv", to_csv(HISTORY_COLUMNS, history))
     write_atomically(folder / "summary.csv", to_csv(SUMMARY_COLUMNS, summarise(rows)))
@@ -96,20 +100,26 @@ def _summarise_arm(runs: Sequence[Row]) -> dict[str, Any]:
     return arm
 
 
-def _tell_apart(rows: dict[str, Row], records: dict[str, dict[str, Any]]) -> None:
-    """Fills `settings`: the keys in which arms differ that share the four words."""
-    groups: dict[tuple[str, ...], dict[str, dict[str, Any]]] = defaultdict(dict)
+def _read_arms(folder: Path, records: dict[str, dict[str, Any]], arm_ids: set[str]) -> dict[str, dict[str, Any]]:
+    """Every setting of each arm that has a row, by arm_id: from its runs' records, or as kept beside the rows."""
+    path = folder / "arms.json"
+    arms: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
     for record in records.values():
-        config = {key: value for key, value in record["config"].items() if key != "seed"}
-        groups[tuple(record[axis] for axis in AXES)][record["arm_id"]] = config
-    for arms in groups.values():
-        keys = dict.fromkeys(key for config in arms.values() for key in config)
-        differing = [key for key in keys if len({str(config.get(key)) for config in arms.values()}) > 1]
-        for arm, config in arms.items():
-            text = " ".join(f"{key}={_cell(config.get(key)) or 'null'}" for key in differing)
-            for identifier, record in records.items():
-                if record["arm_id"] == arm:
-                    rows[identifier]["settings"] = text
+        arms[record["arm_id"]] = {key: value for key, value in record["config"].items() if key != "seed"}
+    return {arm: arms[arm] for arm in sorted(arms) if arm in arm_ids}
+
+
+def _tell_apart(rows: Iterable[Row], arms: dict[str, dict[str, Any]]) -> None:
+    """Fills `settings`: the keys in which arms differ that share the four words."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
+    for arm in arms.values():
+        groups[tuple(arm[axis] for axis in AXES)].append(arm)
+    for row in rows:
+        config, like = arms.get(row["arm_id"]), groups[tuple(row[axis] for axis in AXES)]
+        if config:
+            keys = dict.fromkeys(key for each in like for key in each)
+            differing = [key for key in keys if len({str(each.get(key)) for each in like}) > 1]
+            row["settings"] = " ".join(f"{key}={_cell(config.get(key)) or 'null'}" for key in differing)
 
 
 def _gather_history(results: Path, exp: str, rows: Sequence[Row], records: dict[str, Any]) -> list[Row]:
@@ -125,7 +135,7 @@ def _gather_history(results: Path, exp: str, rows: Sequence[Row], records: dict[
 
 
 def _order(row: Row) -> tuple[Any, ...]:
-    """Like with like, and the baseline first, whatever order the runs were trained in."""
+    """Like with like, and the unregularized arms first, whatever order the runs were trained in."""
     stack = row["regularizer"]
     return (row["dataset"], row["model"], stack != "none", stack, row["optimizer"], row["settings"], int(row["seed"]))
 

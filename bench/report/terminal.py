@@ -57,7 +57,7 @@ def describe_epoch(row: dict[str, Any], images_per_second: float, seconds_left: 
 def describe_result(result: dict[str, Any]) -> str:
     """A finished run's outcome on one line."""
     if result["status"] != "done":
-        return f"{result['status']}: {result['message']}"
+        return f"{result['status']}: {_first_line(result['message'])}"
     return (
         f"accuracy {100 * result['test_accuracy']:.2f} %, NLL {result['test_nll']:.4f}, "
         f"ECE {100 * result['test_ece']:.2f} %, {result['train_seconds']:.1f} s"
@@ -76,7 +76,9 @@ def show_comparison(console: Console, exp: str, rows: Sequence[Row]) -> None:
     broken = [row for row in rows if row["status"] != "done"]
     for row in broken:
         name = " ".join([*(row[axis] for axis in AXES), f"seed {row['seed']}"])
-        console.print(f"{row['status']}: {name} ({row['run_id']}): {row['message']}", soft_wrap=True, highlight=False)
+        console.print(
+            f"{row['status']}: {name} ({row['run_id']}): {_first_line(row['message'])}", soft_wrap=True, markup=False
+        )
     console.print("Mean over seeds ± half of the 95 % t interval; * is the best mean of its column.")
     console.print("After the last epoch; the test split is read once. evals: gradient evaluations.")
 
@@ -91,8 +93,8 @@ def _comparison(title: str, rows: Sequence[Row]) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     columns = [_cells(arms, *column[1:]) for column in _COLUMNS]
     for index, arm in enumerate(arms):
-        settings = re.sub(r"[\w.]+\.(?=\w+=)", "", arm["settings"])
-        name = Text.assemble(arm["regularizer"], (f" {settings}".rstrip(), "dim"))
+        settings = re.sub(r"[\w.]+\.(?=\w+=)", "", arm["settings"]).split()
+        name = Text("\n").join([Text(arm["regularizer"]), *(Text(f"  {setting}", style="dim") for setting in settings)])
         table.add_row(name, arm["optimizer"], str(arm["runs"]), *(cells[index] for cells in columns))
     return table
 
@@ -111,6 +113,11 @@ def _cells(
         marked = mean is not None and mean == best
         cells.append(Text(f"{text}{'*' if marked else ' '}" if best_of else text, style="bold" if marked else ""))
     return cells
+
+
+def _first_line(message: str) -> str:
+    """Of what log.txt holds in full: errors of CUDA run to many lines."""
+    return (message.splitlines() or [""])[0]
 
 
 def _count(n: int, noun: str) -> str:
