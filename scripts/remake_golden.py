@@ -13,7 +13,14 @@ from bench.report import tables, terminal
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 
-rows = tables.write_tables(GOLDEN, "digits_smoke")
-for width in (80, 160):
-    with (GOLDEN / f"comparison_{width}.txt").open("w") as file:
-        terminal.show_comparison(Console(file=file, width=width, highlight=False), "digits_smoke", rows)
+
+def remake(folder: Path) -> None:
+    """Writes the tables, and the comparison as it prints at 80 and 160 columns, of the records in `folder`."""
+    rows = tables.write_tables(folder, "digits_smoke")
+    for width in (80, 160):
+        with (folder / f"comparison_{width}.txt").open("w") as file:
+            terminal.show_comparison(Console(file=file, width=width, highlight=False), "digits_smoke", rows)
+
+
+if __name__ == "__main__":
+    remake(GOLDEN)
