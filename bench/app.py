@@ -252,7 +252,7 @@ def _train(todo: Sequence[Planned], results: Path, _: DictConfig) -> None:
 
         try:
             result = train_run(run, folder, on_epoch)
-        except OSError as error:  # a full disk, say: there is no record, so the same command trains it again
+        except Exception as error:  # a full disk, say: there is no record, so the same command trains it again
             result = {"status": "failed", "message": f"it could not be recorded: {error}"}
     if not console.is_terminal or result["status"] != "done":
         name = " ".join([f"[{number + 1}/{len(todo)}]", *run.words.values(), f"seed {run.seed}"])

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from bench.settings import AXES, Choice, Run
@@ -95,11 +96,11 @@ def write_run(
     write_atomically(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
     write_atomically(folder / "history.csv", to_csv(HISTORY_COLUMNS, rows))
     if arrays:
-        import numpy as np
-
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         write_atomically(folder / "logits.npz", buffer.getvalue())
+    else:
+        (folder / "logits.npz").unlink(missing_ok=True)  # of an earlier training that got further
     words = {axis: settings[axis] for axis in AXES}
     whole = {**identifiers, **words, "seed": run.seed, **result, "config": settings}
     write_atomically(folder / "result.json", json.dumps(whole, indent=1) + "\n")
