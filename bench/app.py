@@ -28,7 +28,7 @@ from rich.console import Console
 from bench import CONF, UsageError
 from bench.plan import Planned, make_plan
 from bench.ranges import check
-from bench.record import run_folder
+from bench.record import arm_id, identity, run_folder
 from bench.report import tables, terminal
 from bench.run import train_run
 from bench.settings import Run, read_run
@@ -107,6 +107,9 @@ def _loosen(override: str) -> str:
 def _tell(error: Exception) -> str:
     """Hydra's message in at most three lines, without its internals."""
     text = str(error) if str(error).strip() else str(error.__cause__)
+    ambiguous = re.search(r"Ambiguous value for argument '([^']+)'", text)
+    if ambiguous:
+        return f"{ambiguous[1]} is a sweep, and --cfg and --info show one run.\nGive each key one value: seed=0"
     unknown = re.search(r"Could not override '([\w.@/]+)'", text)
     if unknown:
         return _no_setting(unknown[1], "the config", [*_GROUPS, *_PLAIN_KEYS])
@@ -213,7 +216,8 @@ def _run(command: Command, config: DictConfig, context: HydraContext) -> int:
     plan = make_plan(command.runs, command.results)
     todo = [planned for planned in plan if command.force or planned.status is None]
     words, seeds = [planned.run.words for planned in plan], len({planned.run.seed for planned in plan})
-    terminal.show_plan(console, command.exp, words, seeds, len(plan) - len(todo))
+    arms = len({arm_id(planned.run) for planned in plan})
+    terminal.show_plan(console, command.exp, words, arms, seeds, len(plan) - len(todo))
     asked = [planned.run_id for planned in plan]
     try:
         tables.ask(command.results, command.exp, asked)
@@ -239,8 +243,9 @@ def _train(todo: Sequence[Planned], results: Path, _: DictConfig) -> None:
     number = int(HydraConfig.get().job.num)
     run, folder = todo[number].run, run_folder(results, todo[number].run_id)
     console = Console(highlight=False)
+    place, settings = f"[{number + 1}/{len(todo)}]", _telling_settings(run, [each.run for each in todo])
     differing = [word for axis, word in run.words.items() if len({each.run.words[axis] for each in todo}) > 1]
-    short_name = " ".join([f"[{number + 1}/{len(todo)}]", *differing, f"seed {run.seed}"])
+    short_name = " ".join([place, *differing, *settings, f"seed {run.seed}"])
     started = time.monotonic()
     with terminal.live_line(console) as show:
         show(short_name)
@@ -255,8 +260,15 @@ def _train(todo: Sequence[Planned], results: Path, _: DictConfig) -> None:
         except Exception as error:  # a full disk, say: there is no record, so the same command trains it again
             result = {"status": "failed", "message": f"it could not be recorded: {error}"}
     if not console.is_terminal or result["status"] != "done":
-        name = " ".join([f"[{number + 1}/{len(todo)}]", *run.words.values(), f"seed {run.seed}"])
+        name = " ".join([place, *run.words.values(), *settings, f"seed {run.seed}"])
         console.print(f"{name}: {terminal.describe_result(result)}", soft_wrap=True, markup=False)
+
+
+def _telling_settings(run: Run, runs: Sequence[Run]) -> list[str]:
+    """What tells a run apart from others that share its four words, seed aside: `rho=0.1`."""
+    like = [identity(each) for each in runs if each.words == run.words]
+    settings = identity(run).items()
+    return [f"{k.rpartition('.')[2]}={v}" for k, v in settings if k != "seed" and any(o.get(k) != v for o in like)]
 
 
 @contextmanager

@@ -25,15 +25,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
         sys.exit(_dispatch(arguments))
-    except UsageError as error:
-        print(f"regbench: {error}", file=sys.stderr)
-        sys.exit(2)
     except BrokenPipeError:  # `regbench list | head`: whoever read is satisfied
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except KeyboardInterrupt:
+    except (Exception, KeyboardInterrupt) as error:
+        if not _interrupted(error):
+            if not isinstance(error, UsageError):
+                raise
+            print(f"regbench: {error}", file=sys.stderr)
+            sys.exit(2)
         print("regbench: interrupted; what is finished is kept, and the same command does the rest", file=sys.stderr)
         sys.exit(130)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind an error: libraries that are interrupted may raise one of their own over it."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
@@ -61,7 +70,7 @@ def _make_parser() -> argparse.ArgumentParser:
     commands.add_parser("run", help="train runs and compare them; takes Hydra overrides (regbench run --help)")
     report = commands.add_parser("report", help="write an experiment's tables from its records and print them")
     report.add_argument("exp", nargs="+", help="experiment, as in results/<exp>")
-    report.add_argument("--results-dir", type=Path, default=Path(os.environ.get("REGBENCH_RESULTS", "results")))
+    report.add_argument("--results-dir", type=Path, default=Path(os.environ.get("REGBENCH_RESULTS") or "results"))
     report.set_defaults(function=_report)
     listing = commands.add_parser("list", help="list datasets, models, regularizers, optimizers and experiments")
     listing.add_argument("axis", nargs="?", choices=[*AXES, "exp"], help="one of them only")

@@ -47,8 +47,8 @@ def ece(logits: Any, labels: Any, bins: int = 15) -> float:
     Raises:
         ValueError: as `accuracy`, or `bins` below 1.
     """
-    if bins < 1:
-        raise ValueError(f"bins must be at least 1, got {bins}")
+    if not isinstance(bins, int) or bins < 1:
+        raise ValueError(f"bins must be an integer of at least 1, got {bins}")
     logits, labels = _check(logits, labels)
     confidence = np.minimum(np.exp(_log_softmax(logits).max(axis=1)), 1.0)
     correct = (logits.argmax(axis=1) == labels).astype(np.float64)

@@ -85,6 +85,11 @@ def _check_fit(run: Run, source: Source) -> None:
         )
     per_epoch = len(train) // run.train.batch_size
     steps = total_steps(run.train, per_epoch, make_slots(run.regularizers).gradient.evaluations_per_step)
+    if steps == 0:
+        raise UsageError(
+            f"train.gradient_evaluations={run.train.gradient_evaluations} pays for no step: a step of "
+            f"{run.regularizer} costs more.\nRaise it."
+        )
     if steps <= warmup_steps(run.train, per_epoch):
         raise UsageError(
             f"the run would have {steps} steps, and the warm-up takes {warmup_steps(run.train, per_epoch)} of them.\n"

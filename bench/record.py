@@ -107,10 +107,10 @@ def write_run(
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """A recorded run's result, or None where there is none."""
+    """A recorded run's result, or None where there is none that can be read: the run is trained again then."""
     try:
         result: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None
     return result
 

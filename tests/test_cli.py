@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import CONF, __version__
+from bench import CONF, __version__, cli
 from bench.settings import AXES
 
 REGBENCH = Path(sys.executable).with_name("regbench")
@@ -172,3 +172,17 @@ assert not {{"torch", "torchvision"}} & set(sys.modules)
 
 def test_version(tmp_path):
     assert regbench("--version", cwd=tmp_path).stdout == f"regbench {__version__}\n"
+
+
+def test_an_interrupt_that_a_library_hides_behind_its_own_error_is_still_an_interrupt(monkeypatch, capsys):
+    def interrupted(arguments):
+        try:
+            raise KeyboardInterrupt
+        finally:
+            None.flags  # noqa: B018  what OmegaConf does when it is interrupted
+
+    monkeypatch.setattr(cli, "_dispatch", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["run"])
+    assert stop.value.code == 130
+    assert capsys.readouterr().err.startswith("regbench: interrupted")

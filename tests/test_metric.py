@@ -107,6 +107,7 @@ def test_bad_input_is_an_error(metric, logits, labels, message):
         metric(logits, labels)
 
 
-def test_bins_below_1_are_an_error():
+@pytest.mark.parametrize("bins", [0, -1, 2.5, "a"])
+def test_bins_that_are_no_count_are_an_error(bins):
     with pytest.raises(ValueError, match="bins"):
-        ece(np.zeros((1, 2)), np.array([0]), bins=0)
+        ece(np.zeros((1, 2)), np.array([0]), bins=bins)

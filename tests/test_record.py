@@ -151,6 +151,20 @@ def test_a_message_is_printed_as_it_is_and_only_its_first_line(records, tmp_path
     assert "Error: [enforce fail] [/tmp/x]\n" in (tmp_path / "out.txt").read_text()
 
 
+def test_a_damaged_record_counts_as_none_and_its_row_stays(records):
+    tables.write_tables(records, "digits_smoke")
+    next(iter((records / "runs").iterdir())).joinpath("result.json").write_text("{")
+    tables.write_tables(records, "digits_smoke")
+    assert_golden("runs.csv", records)
+
+
+def test_the_comparison_prints_settings_that_differ_among_what_it_shows(records, tmp_path):
+    rows = [row for row in tables.write_tables(records, "digits_smoke") if row["status"] == "done"]
+    with (tmp_path / "out.txt").open("w") as file:
+        terminal.show_comparison(Console(file=file, width=80), "digits_smoke", rows)
+    assert "lr=" not in (tmp_path / "out.txt").read_text()
+
+
 def test_runs_without_a_number_have_an_empty_cell_and_do_not_count_in_the_means():
     rows = tables.read_csv(GOLDEN / "digits_smoke" / "runs.csv")
     (diverged,) = [row for row in rows if row["status"] == "diverged"]

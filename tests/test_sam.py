@@ -128,6 +128,29 @@ def test_the_perturbation_has_norm_rho_along_the_gradient():
     torch.testing.assert_close(seen[1] - seen[0], 0.3 * gradient / gradient.norm())
 
 
+@pytest.mark.parametrize("rule", [SAM(rho=2.0), ASAM(rho=2.0, eta=0.01)], ids=["sam", "asam"])
+def test_an_autocast_around_both_passes_does_not_hide_the_moved_weights(rule):
+    """Autocast caches the bf16 weights until its context ends; the second pass must not get those of the first."""
+    ((images, labels),) = make_batches(1, torch.float32)
+    grads = []
+    for around in (True, False):
+        net = make_net(torch.float32)
+
+        def loss_closure(net=net, around=around):
+            with torch.autocast("cpu", torch.bfloat16, enabled=not around or torch.is_autocast_enabled("cpu")):
+                return cross_entropy(net(images).float(), labels)
+
+        with torch.autocast("cpu", torch.bfloat16, enabled=around):
+            rule(net, loss_closure)
+        grads.append(torch.cat([p.grad.flatten() for p in net.parameters()]))
+    assert torch.equal(grads[0], grads[1])
+
+
+def test_a_negative_rho_is_an_error():
+    with pytest.raises(ValueError, match="rho must be at least 0, got -1"):
+        SAM(rho=-1)
+
+
 def test_a_zero_gradient_gives_no_nan():
     net = nn.Linear(2, 2)
     SAM(rho=0.1)(net, lambda: (net(torch.zeros(1, 2)) * 0).sum())

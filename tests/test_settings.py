@@ -30,7 +30,7 @@ BAD = {
     "train.epochs=abc": ["train.epochs=abc", "integer"],
     "train.schedule=linear": ["linear", "cosine, one_cycle, step, constant"],
     "train.warmup_epochs=2": ["warmup_epochs=2", "epochs=2"],
-    "train.gradient_evaluations=1 regularizer=sam": ["0 steps", "gradient_evaluations"],
+    "train.gradient_evaluations=1 regularizer=sam": ["gradient_evaluations=1", "no step"],
     "train.device=gpu": ["train.device=gpu", "cuda:N"],
     "train.device=cuda:99": ["cuda:99", "cpu"],
     "train.batch_size=1000": ["1000", "at most 64"],
@@ -69,6 +69,7 @@ BAD = {
     "dataset.val_fraction=0.999 train.batch_size=1": ["no image", "val_fraction"],
     "model=resnet18 train.batch_size=1": ["resnet18", "batches of 1"],
     "optimizer=adam optimizer.adam.betas=3": ["betas=3", "two of"],
+    "seed=0,1 --cfg job": ["seed=0,1", "one value"],
     "--foo": ["--foo", "key=value"],
     "dataset.image_size=4": ["image_size=4", "at least 8"],
 }

@@ -24,11 +24,10 @@ def make_model(name: str, channels: int, classes: int, **values: Any) -> nn.Modu
     Raises:
         ValueError: no such model.
     """
-    path = CONF / "model" / f"{name}.yaml"
-    if not path.is_file():
-        known = ", ".join(sorted(p.stem for p in path.parent.glob("*.yaml")))
-        raise ValueError(f"unknown model {name!r}: choose one of {known}")
-    return _construct({**yaml.safe_load(path.read_text()), **values}, channels, classes)
+    files = {path.stem: path for path in sorted((CONF / "model").glob("*.yaml"))}
+    if name not in files:
+        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(files)}")
+    return _construct({**yaml.safe_load(files[name].read_text()), **values}, channels, classes)
 
 
 def make_chosen(choice: Choice, images: torch.Size, classes: int) -> nn.Module:

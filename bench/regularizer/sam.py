@@ -23,11 +23,15 @@ Perturbation = Callable[[list[Tensor], list[Tensor]], list[Tensor]]  # of weight
 class SAM:
     """Two gradient evaluations a step; rho is the radius in the 2-norm over all weights, at least 0.
 
-    Reduces to one plain backward pass at rho 0, at twice the cost.
+    Reduces to one plain backward pass at rho 0, at twice the cost. A negative rho is a ValueError.
     """
 
     rho: float
     evaluations_per_step: ClassVar[int] = 2
+
+    def __post_init__(self) -> None:
+        if not self.rho >= 0:
+            raise ValueError(f"rho must be at least 0, got {self.rho}")
 
     def __call__(self, model: nn.Module, loss_closure: LossClosure, *, step: int = 0) -> Tensor:
         """Detached loss of the first pass; leaves the sharpness-aware gradient in `.grad` and the weights as they were.
@@ -59,10 +63,12 @@ def perturbed(model: nn.Module, perturbation: Perturbation) -> Iterator[None]:
     try:
         with torch.no_grad():
             torch._foreach_add_(weights, perturbation(weights, [p.grad for p in moved if p.grad is not None]))
+        torch.clear_autocast_cache()  # a caller's autocast around both passes holds the weights of the first
         yield
     finally:
         with torch.no_grad():
             torch._foreach_copy_(weights, before)
+        torch.clear_autocast_cache()
 
 
 @contextmanager

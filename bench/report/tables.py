@@ -119,7 +119,9 @@ def _tell_apart(rows: Iterable[Row], arms: dict[str, dict[str, Any]]) -> None:
         if config:
             keys = dict.fromkeys(key for each in like for key in each)
             differing = [key for key in keys if len({str(each.get(key)) for each in like}) > 1]
-            row["settings"] = " ".join(f"{key}={_cell(config.get(key)) or 'null'}" for key in differing)
+            row["settings"] = " ".join(
+                f"{key}={_cell(config.get(key)) or 'null'}".replace(" ", "") for key in differing
+            )
 
 
 def _gather_history(results: Path, exp: str, rows: Sequence[Row], records: dict[str, Any]) -> list[Row]:

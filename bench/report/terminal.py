@@ -29,10 +29,10 @@ _COLUMNS: list[tuple[str, str, float, int, BestOf | None]] = [
 ]
 
 
-def show_plan(console: Console, exp: str, words: Sequence[dict[str, str]], seeds: int, done: int) -> None:
+def show_plan(console: Console, exp: str, words: Sequence[dict[str, str]], arms: int, seeds: int, done: int) -> None:
     """What is about to run: how many of what, and how many are on record already."""
     counts = ((len({run[axis] for run in words}), axis) for axis in AXES)
-    product = ", ".join(_count(n, axis) for n, axis in [*counts, (seeds, "seed")])
+    product = ", ".join(_count(n, axis) for n, axis in [*counts, (arms, "arm"), (seeds, "seed")])
     console.print(f"{exp}: {_count(len(words), 'run')}, {done} on record, {len(words) - done} to train")
     console.print(f"({product})")
 
@@ -93,7 +93,9 @@ def _comparison(title: str, rows: Sequence[Row]) -> Table:
         table.add_column(header, justify="right", no_wrap=True)
     columns = [_cells(arms, *column[1:]) for column in _COLUMNS]
     for index, arm in enumerate(arms):
-        settings = re.sub(r"[\w.]+\.(?=\w+=)", "", arm["settings"]).split()
+        like = [set(other["settings"].split()) for other in arms if all(other[axis] == arm[axis] for axis in AXES)]
+        telling = [each for each in arm["settings"].split() if each not in set.intersection(*like)]
+        settings = [re.sub(r"^[\w.]+\.(?=\w+=)", "", each) for each in telling]
         name = Text("\n").join([Text(arm["regularizer"]), *(Text(f"  {setting}", style="dim") for setting in settings)])
         table.add_row(name, arm["optimizer"], str(arm["runs"]), *(cells[index] for cells in columns))
     return table
