@@ -14,6 +14,7 @@ from pathlib import Path
 
 __version__ = "0.1.0"
 
+AXES = ("dataset", "model", "regularizer", "optimizer")
 _HERE = Path(__file__).parent
 # Inside the package where it is installed from a wheel, beside it in a checkout.
 CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"

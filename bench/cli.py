@@ -7,8 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench import CONF, UsageError, __version__
-from bench.settings import AXES
+from bench import AXES, UsageError, __version__, plugins
 
 _EPILOG = """\
 examples:
@@ -24,7 +23,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point of the `regbench` command: exits with 0, 1 or 2, or 130 when interrupted."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     try:
-        sys.exit(_dispatch(arguments))
+        sys.exit(_dispatch(_use_config_dir(arguments)))
     except BrokenPipeError:  # `regbench list | head`: whoever read is satisfied
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -43,6 +42,17 @@ def _interrupted(error: BaseException | None) -> bool:
     while error is not None and not isinstance(error, KeyboardInterrupt):
         error = error.__cause__ or error.__context__
     return error is not None
+
+
+def _use_config_dir(arguments: Sequence[str]) -> list[str]:
+    """Takes `--config-dir DIR`, which every command has, or else REGBENCH_CONFIG; returns the other arguments."""
+    parser = argparse.ArgumentParser("regbench", usage="regbench <command> --config-dir DIR", add_help=False)
+    parser.add_argument("--config-dir", "-cd", type=Path)
+    options, others = parser.parse_known_args(arguments)
+    folder = options.config_dir or plugins.user_folder()
+    if folder:
+        plugins.use_folder(folder)
+    return others
 
 
 def _dispatch(arguments: Sequence[str]) -> int:
@@ -97,7 +107,7 @@ def _report(options: argparse.Namespace) -> int:
 def _list(options: argparse.Namespace) -> int:
     for axis in [options.axis] if options.axis else [*AXES, "exp"]:
         print(f"{'+' * (axis == 'exp')}{axis}=")
-        files = sorted((CONF / axis).glob("*.yaml"))
+        files = plugins.config_files(axis)
         width = max(len(file.stem) for file in files) + 2
         for file in files:
             print(f"  {file.stem:{width}}{_first_comment(file)}")

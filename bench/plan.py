@@ -3,7 +3,9 @@
 Whatever is wrong with any of them is said here, so nothing trains on a command that cannot be finished.
 """
 
-from collections.abc import Sequence
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,9 +15,12 @@ from torch import nn
 from bench import UsageError
 from bench.dataset import Source, load_source, split_indices
 from bench.model import make_chosen
+from bench.model.weights import weights_fingerprint
 from bench.optimizer import make_optimizer
+from bench.plugins import source_fingerprint, user_folder
 from bench.record import arm_id, read_result, run_folder, run_id
 from bench.regularizer import make_slots
+from bench.rng import global_stream
 from bench.settings import Run, apply_settings
 from bench.train import total_steps, warmup_steps
 
@@ -38,8 +43,9 @@ def make_plan(runs: Sequence[Run], results: Path) -> list[Planned]:
     planned: dict[str, Planned] = {}
     checked: set[str] = set()
     for run in runs:
-        source = load_source(run.dataset)
-        run = replace(resolve_device(run), fingerprint=source.fingerprint)
+        with _telling(f"dataset {run.dataset.name}"):
+            source = load_source(run.dataset)
+        run = replace(resolve_device(run), fingerprint=source.fingerprint, contents=_hash_contents(run))
         if arm_id(run) not in checked:
             _check_fit(apply_settings(run), source)
             checked.add(arm_id(run))
@@ -73,6 +79,44 @@ def _computes_bf16(device: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
+def _hash_contents(run: Run) -> dict[str, str]:
+    """Hashes of what a run's settings only name: its weights to start from, and the user's own classes."""
+    weights = run.model.values.get("weights")
+    contents = {} if weights is None else {"model.weights": weights_fingerprint(weights)}
+    for choice in (run.dataset, run.model, *run.regularizers, run.optimizer):
+        target = choice.values.get("_target_")
+        if target:
+            with _telling(choice.name):
+                source = source_fingerprint(target)
+            contents |= {f"source.{target}": source} if source else {}
+    return contents
+
+
+@contextmanager
+def _telling(what: str) -> Iterator[None]:
+    """Tells whatever goes wrong in the making of `what` as bad input: the class may be the user's own."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{what}: {_describe(error)}") from error
+
+
+def _describe(error: Exception) -> str:
+    """The error's first line; with its kind, and where in the user's own files it came up, unless it states a rule."""
+    message = (str(error) or repr(error)).splitlines()[0][:300]
+    if isinstance(error, ValueError):
+        return message
+    folder = user_folder()
+    own = [
+        frame
+        for frame in traceback.extract_tb(error.__traceback__)
+        if folder and frame.filename.startswith(str(folder))
+    ]
+    return f"{type(error).__name__}: {message}" + (f"\n({own[-1].filename}, line {own[-1].lineno})" if own else "")
+
+
 def _check_fit(run: Run, source: Source) -> None:
     """Raises UsageError where model, optimizer or budget cannot work with the data; builds, but trains nothing."""
     train, _ = split_indices(run.dataset, source.train_labels)
@@ -84,7 +128,8 @@ def _check_fit(run: Run, source: Source) -> None:
             f"Set train.batch_size to at most {len(train)}, or raise dataset.train_size."
         )
     per_epoch = len(train) // run.train.batch_size
-    steps = total_steps(run.train, per_epoch, make_slots(run.regularizers).gradient.evaluations_per_step)
+    with _telling(f"regularizer {run.regularizer}"):
+        steps = total_steps(run.train, per_epoch, make_slots(run.regularizers).gradient.evaluations_per_step)
     if steps == 0:
         raise UsageError(
             f"train.gradient_evaluations={run.train.gradient_evaluations} pays for no step: a step of "
@@ -95,16 +140,25 @@ def _check_fit(run: Run, source: Source) -> None:
             f"the run would have {steps} steps, and the warm-up takes {warmup_steps(run.train, per_epoch)} of them.\n"
             "Raise train.gradient_evaluations (or train.epochs), or lower train.warmup_epochs."
         )
-    _, height, width, channels = source.train_images.shape
-    try:
-        with torch.device("meta"):  # shapes without memory
-            model = make_chosen(run.model, torch.Size((1, channels, height, width)), source.classes)
-            model.train()(torch.zeros(run.train.batch_size, channels, height, width))
-    except (RuntimeError, ValueError) as error:
-        raise UsageError(
-            f"model {run.model.name} cannot train on batches of {run.train.batch_size} of these images: {error}"
-        ) from error
-    try:
+    with _telling(f"model {run.model.name} on batches of {run.train.batch_size} of these images"):
+        _try_model(run, source)
+    with _telling(f"optimizer {run.optimizer.name}"):
         make_optimizer(run.optimizer, [nn.Parameter(torch.zeros(1))])
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"optimizer {run.optimizer.name}: {error}") from error
+
+
+def _try_model(run: Run, source: Source) -> None:
+    """Builds the model and shows it a batch: of shapes without memory, or where it cannot be built so, a real one."""
+    _, height, width, channels = source.train_images.shape
+    for device, most in (("meta", run.train.batch_size), ("cpu", 2)):
+        n = min(run.train.batch_size, most)
+        try:
+            with torch.device(device), global_stream(torch.device("cpu"), run.seed, "init"):
+                model = make_chosen(run.model, torch.Size((n, channels, height, width)), source.classes)
+                logits = model.train()(torch.zeros(n, channels, height, width))
+        except Exception:
+            if device == "cpu":
+                raise
+        else:
+            break
+    if tuple(logits.shape) != (n, source.classes):
+        raise ValueError(f"gives {tuple(logits.shape)} instead of logits of shape {(n, source.classes)}")

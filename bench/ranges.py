@@ -4,6 +4,7 @@
 own code checks them.
 """
 
+import re
 from dataclasses import dataclass
 from math import inf, isfinite
 from typing import Any
@@ -60,13 +61,38 @@ class OneOf:
 
 @dataclass(frozen=True)
 class Path:
-    """The path of a folder."""
+    """The path of a folder, or of a file."""
+
+    kind: str = "folder"
+    optional: bool = False
 
     def __contains__(self, value: Any) -> bool:
-        return isinstance(value, str) and value != ""
+        return self.optional if value is None else isinstance(value, str) and value != ""
 
     def __str__(self) -> str:
-        return "the path of a folder"
+        return f"the path of a {self.kind}" + (", or null" if self.optional else "")
+
+
+@dataclass(frozen=True)
+class Word:
+    """Part of a name in tables."""
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, str) and re.fullmatch(r"[\w.-]+", value) is not None
+
+    def __str__(self) -> str:
+        return "of letters, digits, _, - and ."
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """Names and values."""
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, dict)
+
+    def __str__(self) -> str:
+        return "a mapping {name:value,...}"
 
 
 @dataclass(frozen=True)
@@ -89,21 +115,27 @@ _FRACTION = Range(low=0, high=1, high_open=True)
 _NOT_NEGATIVE = Range(low=0)
 _POSITIVE = Range(low=0, low_open=True)
 
-RANGES: dict[str, Range | OneOf | Path | Pair] = {
+RANGES: dict[str, Range | OneOf | Path | Word | Mapping | Pair] = {
     "seed": Range(integer=True, low=0),
     "results_dir": Path(),
     "force": _SWITCH,
+    "keep_weights": _SWITCH,
     "dataset.root": Path(),
     "dataset.train_size": Range(integer=True, low=1, optional=True),
     "dataset.val_fraction": _FRACTION,
     "dataset.augment": OneOf(("none", "standard")),
-    "dataset.image_size": Range(integer=True, low=8),
+    "dataset.name": Word(),
+    "dataset.test_fraction": Range(low=0, high=1, low_open=True, high_open=True),
+    "dataset.image_size": Range(integer=True, low=8, optional=True),
     "dataset.channels": _COUNT,
     "dataset.classes": Range(integer=True, low=2),
     "dataset.train_images": _COUNT,
     "dataset.test_images": _COUNT,
     "dataset.noise": _NOT_NEGATIVE,
+    "model.weights": Path("file", optional=True),
     "model.dropout": _FRACTION,
+    "model.arch": Word(),
+    "model.args": Mapping(),
     "model.depth": Range(integer=True, low=1),
     "model.width": _COUNT,
     "regularizer.label_smoothing.smoothing": _FRACTION,

@@ -9,20 +9,23 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import yaml
 
-from bench.settings import AXES, Choice, Run
+from bench import AXES
+from bench.settings import Choice, Run
 
 # Raised when a change moves numbers under equal settings; CHANGELOG.md tells what moved.
 PROTOCOL_VERSION = 1
 
-# Settings that cannot change the numbers. `dataset.root` is replaced by the fingerprint of the data.
-NOT_IDENTITY = {"dataset.root"}
+# Settings that cannot change the numbers, or that stand there by another key: the data and the weights to start from
+# by their content, whose path may change, and the value that a dataset's or a model's word holds.
+NOT_IDENTITY = {"dataset.root", "dataset.word", "model.word", "model.weights"}
 
 HISTORY_COLUMNS = ["run_id", "epoch", "train_loss", "val_accuracy", "val_nll", "val_ece", "lr", "seconds"]
 
@@ -31,7 +34,8 @@ def identity(run: Run) -> dict[str, Any]:
     """Every setting that can change the numbers, by its key in the config; device and precision are resolved by now."""
 
     def values(path: str, choice: Choice) -> dict[str, Any]:
-        return {f"{path}.{key}": _plain(value) for key, value in choice.values.items()}
+        in_word = choice.values.get("word")
+        return {f"{path}.{key}": _plain(value) for key, value in choice.values.items() if key != in_word}
 
     train = {f"train.{key}": _plain(value) for key, value in vars(run.train).items()}
     train["train.device"] = run.train.device.split(":")[0]
@@ -49,7 +53,7 @@ def identity(run: Run) -> dict[str, Any]:
     }
     for choice in run.regularizers:
         settings |= values(f"regularizer.{choice.name}", choice)
-    return {key: value for key, value in settings.items() if key not in NOT_IDENTITY}
+    return {key: value for key, value in settings.items() if key not in NOT_IDENTITY} | dict(run.contents)
 
 
 def run_id(run: Run) -> str:
@@ -66,6 +70,8 @@ def _plain(value: Any) -> Any:
     """Equal numbers written alike: 0 and 0.0 are one setting."""
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return int(value)
+    if isinstance(value, dict):
+        return {key: _plain(v) for key, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
@@ -96,9 +102,8 @@ def write_run(
     write_atomically(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
     write_atomically(folder / "history.csv", to_csv(HISTORY_COLUMNS, rows))
     if arrays:
-        buffer = io.BytesIO()
-        np.savez(buffer, **arrays)
-        write_atomically(folder / "logits.npz", buffer.getvalue())
+        with open_atomically(folder / "logits.npz") as file:
+            np.savez(file, **arrays)
     else:
         (folder / "logits.npz").unlink(missing_ok=True)  # of an earlier training that got further
     words = {axis: settings[axis] for axis in AXES}
@@ -116,14 +121,26 @@ def read_result(folder: Path) -> dict[str, Any] | None:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all: readers see the old one or the new one, also when the machine dies."""
+    """Writes a file whole or not at all."""
+    with open_atomically(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+@contextmanager
+def open_atomically(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes its name when it is whole: readers see the old one or the new one, also when the
+    machine dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with temporary.open("wb") as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        with temporary.open("wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 def to_csv(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:

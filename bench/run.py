@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from bench import __version__
 from bench.dataset import load_source, make_splits
@@ -15,25 +16,29 @@ from bench.dataset.batches import Batches
 from bench.evaluate import compute_logits, score
 from bench.model import make_chosen
 from bench.optimizer import make_optimizer
-from bench.record import write_run
+from bench.record import open_atomically, write_run
 from bench.regularizer import make_slots
 from bench.rng import global_stream
 from bench.settings import Run, apply_settings
 from bench.train import Diverged, Epoch, Trainer
 
+WEIGHTS = "weights.pt"  # in the run's folder, where they are kept
+
 # Called after each epoch with the epoch, its row of history.csv, and the images trained on per second.
 OnEpoch = Callable[[Epoch, dict[str, Any], float], None]
 
 
-def train_run(run: Run, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
+def train_run(run: Run, folder: Path, on_epoch: OnEpoch, keep_weights: bool = False) -> dict[str, Any]:
     """Trains and records one run, and returns its result; what goes wrong in it is recorded, not raised.
 
     Args:
         run: checked, with device and precision resolved.
         folder: the run's; log.txt is written as it goes, all else at the end.
         on_epoch: told of each epoch.
+        keep_weights: whether the trained model's state dict is kept as weights.pt.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / WEIGHTS).unlink(missing_ok=True)  # of an earlier training
     history: list[dict[str, Any]] = []
     arrays: dict[str, Any] = {}
     result: dict[str, Any] = {"status": "", "message": ""}
@@ -41,7 +46,10 @@ def train_run(run: Run, folder: Path, on_epoch: OnEpoch) -> dict[str, Any]:
         try:
             result |= _describe(run)
             print(f"regbench {__version__}, torch {torch.__version__}, {result['hardware']}", file=log)
-            _train(run, result, history, arrays, log.write, on_epoch)
+            model = _train(run, result, history, arrays, log.write, on_epoch)
+            if keep_weights:
+                with open_atomically(folder / WEIGHTS) as file:
+                    torch.save({key: value.cpu() for key, value in model.state_dict().items()}, file)
             result["status"] = "done"
         except Diverged as error:
             result |= {"status": "diverged", "message": str(error)}
@@ -60,8 +68,8 @@ def _train(
     arrays: dict[str, Any],
     log: Callable[[str], Any],
     on_epoch: OnEpoch,
-) -> None:
-    """Fills `result`, `history` and `arrays` as far as the run gets."""
+) -> nn.Module:
+    """The trained model; fills `result`, `history` and `arrays` as far as the run gets."""
     run = apply_settings(run)
     device = torch.device(run.train.device)
     _configure_torch(run)
@@ -107,6 +115,7 @@ def _train(
             arrays |= {f"{name}_logits": logits, f"{name}_labels": labels}
     for key in ("val_logits", "val_labels"):
         arrays.setdefault(key, arrays[key.replace("val", "test")][:0])
+    return model
 
 
 def _describe(run: Run) -> dict[str, Any]:

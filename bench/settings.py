@@ -1,17 +1,17 @@
 """A run's settings as plain typed values: what Hydra composed, checked, with nothing of Hydra left in them."""
 
-import pkgutil
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any
 
 from bench import UsageError
+from bench.plugins import resolve
 from bench.ranges import check
 
-AXES = ("dataset", "model", "regularizer", "optimizer")
 SLOTS = ("none", "mixing", "loss", "gradient", "setting")  # also the order of a stack's parts in its name
-_DESCRIBES = ("_target_", "slot")  # keys that say what a choice is, not how to construct it
+_READ_HERE = ("train_size", "val_fraction", "augment", "root", "weights", "dropout", "lr", "weight_decay")
+DESCRIBES = ("_target_", "slot", "sets", "word")  # keys that say what a choice is, not how to construct it
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,7 @@ class Run:
     train: Train
     seed: int
     fingerprint: str = ""  # of the data, once they are found
+    contents: Mapping[str, str] = field(default_factory=dict)  # of the weights' file and the user's modules, hashed
 
     @property
     def regularizer(self) -> str:
@@ -72,7 +73,7 @@ class Run:
 
 
 def read_run(config: Mapping[str, Any], names: Mapping[str, str]) -> Run:
-    """A checked run of a composed, resolved config; `names` holds the words of dataset and model.
+    """A checked run of a composed, resolved config; `names` holds the choices of dataset and model.
 
     Raises:
         UsageError: a value out of its range, or a stack that does not fit together.
@@ -85,8 +86,8 @@ def read_run(config: Mapping[str, Any], names: Mapping[str, str]) -> Run:
     _check_values("train", "train", config["train"])
     check("seed", "seed", config["seed"])
     run = Run(
-        dataset=Choice(names["dataset"], config["dataset"]),
-        model=Choice(names["model"], config["model"]),
+        dataset=Choice(_word(names["dataset"], config["dataset"]), config["dataset"]),
+        model=Choice(_word(names["model"], config["model"]), config["model"]),
         regularizers=_read_stack(_chosen(config["regularizer"])),
         optimizer=_read_optimizer(_chosen(config["optimizer"])),
         train=Train(**{field.name: config["train"][field.name] for field in fields(Train)}),
@@ -126,13 +127,21 @@ def apply_settings(run: Run) -> Run:
 
 def make(values: Mapping[str, Any], *args: Any) -> Any:
     """Constructs what a config node describes: calls its `_target_` with its other values, after `args`."""
-    target = pkgutil.resolve_name(values["_target_"])
-    return target(*args, **{key: value for key, value in values.items() if key not in _DESCRIBES})
+    target = resolve(values["_target_"])
+    return target(*args, **{key: value for key, value in values.items() if key not in DESCRIBES})
 
 
 def _check_values(axis: str, path: str, values: Mapping[str, Any]) -> None:
+    """Checks what the table of ranges knows; of a user's own classes it knows what our own code reads."""
+    published = str(values.get("_target_", "bench.")).startswith(("bench.", "torch."))
     for key, value in values.items():
-        check(f"{path}.{key}", f"{axis}.{key}" if axis == "optimizer" else f"{path}.{key}", value)
+        if published or key in _READ_HERE:
+            check(f"{path}.{key}", f"{axis}.{key}" if axis == "optimizer" else f"{path}.{key}", value)
+
+
+def _word(name: str, values: Mapping[str, Any]) -> str:
+    """What the tables call a choice: where the choice alone does not say what it is, one of its values does."""
+    return f"{name}/{values[values['word']]}" if "word" in values else name
 
 
 def _chosen(nodes: Mapping[str, Mapping[str, Any]]) -> list[Choice]:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import CONF, __version__, cli
-from bench.settings import AXES
+from bench import AXES, CONF, __version__, cli
 
 REGBENCH = Path(sys.executable).with_name("regbench")
 SMOKE = ("run", "+exp=digits_smoke", "train.device=cpu")

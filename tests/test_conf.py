@@ -7,11 +7,11 @@ import yaml
 from conftest import TINY, compose
 
 import bench
-from bench import CONF
+from bench import AXES, CONF
 from bench.ranges import RANGES, as_markdown
 from bench.report.tables import RUN_COLUMNS
 from bench.run import train_run
-from bench.settings import AXES, SLOTS, apply_settings
+from bench.settings import SLOTS, apply_settings
 
 ROOT = CONF.parent
 FILES = sorted(path for axis in AXES for path in (CONF / axis).glob("*.yaml"))

@@ -1,12 +1,18 @@
-"""Models: one file per architecture, each a class of (channels, classes, ...) for images of 8x8 pixels upward."""
+"""Models: one file per architecture, each a class of (channels, classes, ...) for images of 8x8 pixels upward.
 
+A class that takes `image_size`, too, is told the images' (height, width).
+"""
+
+import inspect
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 import yaml
 from torch import nn
 
-from bench import CONF, UsageError
+from bench.model.weights import load_weights
+from bench.plugins import config_files, resolve
 from bench.settings import Choice, make
 
 
@@ -16,7 +22,7 @@ def make_model(name: str, channels: int, classes: int, **values: Any) -> nn.Modu
     The mlp's first layer learns the images' size, and draws its weights, from the first batch that it sees.
 
     Args:
-        name: a file in conf/model.
+        name: a file in conf/model, or in the user's own folder.
         channels: of the images, at least 1.
         classes: K, at least 2.
         values: override the file's, such as `dropout=0.2`.
@@ -24,28 +30,31 @@ def make_model(name: str, channels: int, classes: int, **values: Any) -> nn.Modu
     Raises:
         ValueError: no such model.
     """
-    files = {path.stem: path for path in sorted((CONF / "model").glob("*.yaml"))}
+    files = {path.stem: path for path in config_files("model")}
     if name not in files:
         raise ValueError(f"unknown model {name!r}: choose one of {', '.join(files)}")
     return _construct({**yaml.safe_load(files[name].read_text()), **values}, channels, classes)
 
 
 def make_chosen(choice: Choice, images: torch.Size, classes: int) -> nn.Module:
-    """The chosen model for images of shape (N, C, H, W), every weight drawn.
+    """The chosen model for images of shape (N, C, H, W), every weight drawn, or loaded where the choice says so.
 
     Raises:
-        UsageError: values that the architecture cannot be built with.
+        UsageError: weights that do not fit.
     """
     _, channels, height, width = images
-    try:
-        model = _construct(choice.values, channels, classes)
-    except (TypeError, ValueError) as error:
-        raise UsageError(f"model {choice.name}: {error}") from error
+    values = dict(choice.values)
+    weights = values.pop("weights", None)
+    if "image_size" in inspect.signature(resolve(values["_target_"])).parameters:
+        values = {"image_size": (height, width), **values}
+    model = _construct(values, channels, classes)
     with torch.no_grad():  # draws the weights of layers that learn their input's size, such as the mlp's first
         model.eval()(torch.zeros(1, channels, height, width))
+    if weights is not None:
+        load_weights(model, weights, classes)
     return model
 
 
-def _construct(values: Any, channels: int, classes: int) -> nn.Module:
+def _construct(values: Mapping[str, Any], channels: int, classes: int) -> nn.Module:
     model: nn.Module = make(values, channels, classes)
     return model

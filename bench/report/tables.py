@@ -14,8 +14,8 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
+from bench import AXES
 from bench.record import HISTORY_COLUMNS, read_result, run_folder, to_csv, write_atomically
-from bench.settings import AXES
 from bench.stats import t_interval
 
 Row = dict[str, str]

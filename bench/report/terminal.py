@@ -14,8 +14,8 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from bench import AXES
 from bench.report.tables import Row, summarise
-from bench.settings import AXES
 
 BestOf = Callable[[Sequence[float]], float]
 

@@ -1,0 +1,181 @@
+"""Pictures in files to uint8 pixels, decoded once on all cores into a cache.
+
+Pictures stand upright (EXIF), lose transparency, and are resized as torchvision's Resize and CenterCrop do. A cached
+array is named after the hash of the files' names and contents; that hash is kept under the files' sizes and times, so
+a later start reads no picture. The cache lies in REGBENCH_CACHE, else in ~/.cache/regbench, and may be deleted.
+"""
+
+import hashlib
+import math
+import os
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+from rich.console import Console
+from rich.progress import track
+
+from bench import UsageError
+from bench.record import open_atomically
+
+_DECODER = 1  # raised when the same file would give other pixels
+_CHUNK = 256  # pictures that a thread takes at a time
+
+T = TypeVar("T")
+R = TypeVar("R")
+
+
+def make_fingerprint(root: Path, files: Sequence[str]) -> str:
+    """A hash of names and contents; from the cache if no file's name, size or time has changed since it was made."""
+    stats = [(root / file).stat() for file in files]
+    seen = [(f, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for f, s in zip(files, stats, strict=True)]
+    known = _cached(f"{_hash(str((str(root.resolve()), seen)))}.fingerprint")
+    if known.is_file():
+        return known.read_text()
+
+    def read(file: str) -> str:
+        return f"{file} {hashlib.sha256((root / file).read_bytes()).hexdigest()}"
+
+    fingerprint = _hash("\n".join(_on_all_cores(read, files, "reading")))
+    _keep(known, lambda file: file.write(fingerprint.encode()))
+    return fingerprint
+
+
+def load_pixels(
+    name: str, root: Path, files: Sequence[str], fingerprint: str, image_size: int | None, channels: int
+) -> NDArray[np.uint8]:
+    """All pictures as uint8 (N, H, W, C), mapped from the cache or decoded into it.
+
+    Raises:
+        UsageError: a damaged picture, sizes that differ while image_size is None, too little memory.
+    """
+    cache = _cached(f"{fingerprint}-{image_size}-{channels}-{_DECODER}.npy")
+    with suppress(OSError, ValueError):  # not there yet, or damaged
+        cached: NDArray[np.uint8] = np.load(cache, mmap_mode="r")
+        return cached
+    first = _decode(root / files[0], image_size, channels)
+    _check_memory(name, (len(files), *first.shape))
+    pixels = np.empty((len(files), *first.shape), dtype=np.uint8)
+
+    def decode(index: int) -> None:
+        picture = _decode(root / files[index], image_size, channels)
+        if picture.shape != first.shape:
+            (height, width), (other_height, other_width) = first.shape[:2], picture.shape[:2]
+            raise UsageError(
+                f"the pictures differ in size: {files[0]} is {width}x{height}, "
+                f"{files[index]} {other_width}x{other_height}.\n"
+                "Give the size to bring them to: dataset.image_size=64"
+            )
+        pixels[index] = picture
+
+    started = time.monotonic()
+    _on_all_cores(decode, range(len(files)), "decoding")
+    _keep(cache, lambda file: np.save(file, pixels))
+    seconds = time.monotonic() - started
+    Console(stderr=True, highlight=False).print(f"{name}: {len(files):,} pictures decoded in {seconds:.0f} s")
+    return pixels
+
+
+def _cached(name: str) -> Path:
+    cache = os.environ.get("REGBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "regbench")
+    return Path(cache, "image_folder", name).expanduser()
+
+
+def _keep(path: Path, write: Callable[[IO[bytes]], object]) -> None:
+    """Writes a file of the cache; where that fails, it is said, and the work is done again next time."""
+    try:
+        with open_atomically(path) as file:
+            write(file)
+    except OSError as error:
+        Console(stderr=True).print(f"{path.parent} cannot be written to ({error.strerror}): nothing is cached")
+
+
+def _check_memory(name: str, shape: tuple[int, ...]) -> None:
+    """Raises UsageError where the images, and their copy in splits, do not fit in memory."""
+    size, free = math.prod(shape), _free_memory()
+    if 2 * size > free:
+        n, height, width, channels = shape
+        raise UsageError(
+            f"dataset {name} is too large for memory: {n:,} pictures of {width}x{height}x{channels} are "
+            f"{size / 2**30:.1f} GiB.\nA run needs twice as much, and {free / 2**30:.1f} GiB are free.\n"
+            "Lower dataset.image_size, or keep fewer pictures in the folder."
+        )
+
+
+def _free_memory() -> int:
+    """Bytes that a process can still get, or may have; where the system does not tell, all that there are."""
+    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        free = 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
+    with suppress(OSError, ValueError):  # a container's limit; "max" is none
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    return free
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+
+
+def _decode(file: Path, image_size: int | None, channels: int) -> NDArray[np.uint8]:
+    """A picture as uint8 (H, W, C).
+
+    Raises:
+        UsageError: the file is damaged, or its pixels have no fixed white.
+    """
+    try:
+        with Image.open(file) as picture:
+            upright = _to_8_bits(ImageOps.exif_transpose(picture)).convert("L" if channels == 1 else "RGB")
+    except Exception as error:  # Pillow's decoders raise nearly every kind
+        raise UsageError(
+            f"{file} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}.\nReplace or remove it."
+        ) from error
+    if image_size is not None:
+        upright = _resize(upright, image_size)
+    return np.asarray(upright).reshape(upright.height, upright.width, channels)
+
+
+def _to_8_bits(picture: Image.Image) -> Image.Image:
+    """Pillow cuts 16 bits off at 255 where it converts them."""
+    if picture.mode.startswith("I;16"):
+        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
+    if picture.mode in ("I", "F"):
+        raise ValueError("pixels of 32 bits have no fixed white, convert them to 8 or 16 bits")
+    return picture
+
+
+def _resize(picture: Image.Image, size: int) -> Image.Image:
+    """The middle square after the shorter side was brought to `size`, as torchvision's Resize and CenterCrop do."""
+    width, height = picture.size
+    shorter = min(width, height)
+    if shorter != size:
+        width, height = int(size * width / shorter), int(size * height / shorter)
+        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return picture.crop((left, top, left + size, top + size))
+
+
+def _on_all_cores(function: Callable[[T], R], items: Sequence[T], doing: str) -> list[R]:
+    """The function of every item, in order; on threads, since decoding and hashing release the interpreter's lock."""
+    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
+    console = Console(stderr=True)
+    with ThreadPoolExecutor(_cores()) as pool, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of Pillow, on odd but readable files
+        try:
+            done = pool.map(lambda chunk: [function(item) for item in chunk], chunks)
+            shown = track(done, doing, len(chunks), console=console, transient=True, disable=not console.is_terminal)
+            return [result for results in shown for result in results]
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

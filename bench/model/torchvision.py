@@ -1,0 +1,54 @@
+"""torchvision's classifiers, with random weights."""
+
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from torch import Tensor, nn
+
+# Heads beside the last one would need a loss of their own.
+_ONE_HEAD = {"aux_logits": False, "init_weights": True}
+_ARGS: dict[str, dict[str, Any]] = {"googlenet": _ONE_HEAD, "inception_v3": _ONE_HEAD}
+
+
+def make_torchvision(
+    channels: int, classes: int, arch: str, args: Mapping[str, Any], image_size: tuple[int, int] | None = None
+) -> nn.Module:
+    """The architecture with K = `classes` logits; it takes colour, so grey images are shown to it in three channels.
+
+    Args:
+        channels: 1 or 3.
+        classes: K.
+        arch: as torchvision names it.
+        args: further arguments of torchvision's builder.
+        image_size: (height, width) of the images, for architectures that are built for one size.
+
+    Raises:
+        ValueError: no classifier of that name, or other channels.
+    """
+    from torchvision import models
+
+    known = models.list_models(module=models)
+    if arch not in known:
+        raise ValueError(f"torchvision has no classifier {arch}, but {like(arch, known)}")
+    if channels not in (1, 3):
+        raise ValueError(f"torchvision's classifiers take images of 3 channels, or of 1, not of {channels}")
+    sized: dict[str, Any] = {}
+    if image_size and arch.startswith("vit_"):
+        sized = {"image_size": image_size[0]}
+    if image_size and arch.startswith("maxvit"):
+        sized = {"input_size": image_size}
+    given = {**_ARGS.get(arch, {}), **sized, **args}
+    model: nn.Module = models.get_model(arch, weights=None, num_classes=classes, **given)
+    if channels == 1:
+        model.register_forward_pre_hook(_show_thrice)
+    return model
+
+
+def like(name: str, known: list[str]) -> str:
+    """The known names that are most like one that is not known."""
+    return ", ".join(get_close_matches(name, known, 5, cutoff=0)) + ", ..."
+
+
+def _show_thrice(model: nn.Module, inputs: tuple[Tensor]) -> Tensor:
+    return inputs[0].expand(-1, 3, -1, -1)

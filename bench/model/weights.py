@@ -1,0 +1,78 @@
+"""Weights to start from: a state dict in a file, as `keep_weights=true` keeps it and torch.save writes it."""
+
+from functools import cache
+from hashlib import file_digest
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bench import UsageError
+
+
+@cache
+def weights_fingerprint(path: str) -> str:
+    """Twelve hex digits that stand for the file's content.
+
+    Raises:
+        UsageError: no such file.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            return file_digest(file, "sha256").hexdigest()[:12]
+    except OSError as error:
+        raise UsageError(
+            f"model.weights={path} cannot be read: {error.strerror}.\n"
+            "It is the path of a state dict, such as the weights.pt of a run with keep_weights=true."
+        ) from error
+
+
+def load_weights(model: nn.Module, path: str, classes: int) -> None:
+    """Puts the file's weights into the model; a head for another number of classes stays as it was drawn.
+
+    The head are the tensors that differ in their first dimension only, which is K in the model.
+
+    Raises:
+        UsageError: not a state dict, or one of another architecture.
+    """
+    weights, own = _read(path), model.state_dict()
+    strange = [f"it lacks {key}" for key in own if key not in weights]
+    strange += [f"the model has no {key}" for key in weights if key not in own]
+    differing = [key for key in own if key in weights and own[key].shape != weights[key].shape]
+    head = [key for key in differing if _is_head(own[key].shape, weights[key].shape, classes)]
+    if len({weights[key].shape[0] for key in head}) > 1:
+        head = []
+    strange += [
+        f"{key} is {tuple(weights[key].shape)} there, {tuple(own[key].shape)} in the model"
+        for key in differing
+        if key not in head
+    ]
+    if strange:
+        more = f", and {len(strange) - 2} more" if len(strange) > 2 else ""
+        raise UsageError(
+            f"model.weights={path} does not fit the model: {'; '.join(strange[:2])}{more}.\n"
+            "It must be a state dict of the same model, for images of as many channels; only the classes may differ."
+        )
+    model.load_state_dict({key: own[key] if key in head else weight for key, weight in weights.items()})
+
+
+def _is_head(own: torch.Size, other: torch.Size, classes: int) -> bool:
+    return len(own) == len(other) > 0 and own[0] == classes and own[1:] == other[1:]
+
+
+def _read(path: str) -> dict[str, Tensor]:
+    try:
+        weights: Any = torch.load(path, map_location="cpu", weights_only=True)
+    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+        raise UsageError(
+            f"model.weights={path} is not a file of weights: torch.load(..., weights_only=True) refuses it.\n"
+            "Save it by torch.save(model.state_dict(), path)."
+        ) from error
+    if not isinstance(weights, dict) or not weights or not all(isinstance(w, Tensor) for w in weights.values()):
+        held = "a " + type(weights).__name__
+        if isinstance(weights, dict):
+            held += f" with the keys {', '.join(map(str, list(weights)[:4]))}"
+        raise UsageError(f"model.weights={path} is not a state dict: it holds {held}.\nSave model.state_dict() alone.")
+    return weights
