@@ -54,6 +54,21 @@ def run(arguments: Sequence[str]) -> int:
     return outcome[0] if outcome else 0  # no outcome: --cfg, --info and --help show something and train nothing
 
 
+def compose(arguments: Sequence[str]) -> Command:
+    """A command line's runs, checked but for what needs the data.
+
+    Raises:
+        UsageError: bad input.
+    """
+    composed: list[Command] = []
+
+    def command(config: DictConfig, context: HydraContext, sweep: Sequence[str]) -> None:
+        composed.append(_compose(config, context.config_loader, sweep))
+
+    _start_hydra(command, arguments)
+    return composed[0]
+
+
 def _run_job(task: Task, _: DictConfig) -> None:
     task(int(HydraConfig.get().job.num))
 

@@ -1,13 +1,14 @@
 """`regbench <command>`: reads the command and hands over. Only `run` imports torch."""
 
 import argparse
+import functools
 import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from bench import AXES, UsageError, __version__, plugins
+from bench import AXES, UsageError, __version__, completion, plugins
 
 _EPILOG = """\
 examples:
@@ -22,6 +23,10 @@ exit code: 0 every run is finished, 1 some run failed or diverged, 2 bad input (
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point of the `regbench` command: exits with 0, 1 or 2, or 130 when interrupted."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
+    if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
+        import argcomplete
+
+        argcomplete.autocomplete(_make_parser())
     try:
         sys.exit(_dispatch(_use_config_dir(arguments)))
     except BrokenPipeError:  # `regbench list | head`: whoever read is satisfied
@@ -46,9 +51,7 @@ def _interrupted(error: BaseException | None) -> bool:
 
 def _use_config_dir(arguments: Sequence[str]) -> list[str]:
     """Takes `--config-dir DIR`, which every command has, or else REGBENCH_CONFIG; returns the other arguments."""
-    parser = argparse.ArgumentParser("regbench", usage="regbench <command> --config-dir DIR", add_help=False)
-    parser.add_argument("--config-dir", "-cd", type=Path)
-    options, others = parser.parse_known_args(arguments)
+    options, others = _make_shared_parser().parse_known_args(arguments)
     folder = options.config_dir or plugins.user_folder()
     if folder:
         plugins.use_folder(folder)
@@ -68,6 +71,14 @@ def _dispatch(arguments: Sequence[str]) -> int:
     return int(options.function(options))
 
 
+def _make_shared_parser() -> argparse.ArgumentParser:
+    """What every command takes."""
+    parser = argparse.ArgumentParser("regbench", usage="regbench <command> ... --config-dir DIR", add_help=False)
+    help_ = "a folder of your own datasets, models, regularizers, optimizers and experiments"
+    parser.add_argument("--config-dir", "-cd", type=Path, metavar="DIR", help=help_)
+    return parser
+
+
 def _make_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         "regbench",
@@ -77,15 +88,23 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"regbench {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
-    commands.add_parser("run", help="train runs and compare them; takes Hydra overrides (regbench run --help)")
-    report = commands.add_parser("report", help="write an experiment's tables from its records and print them")
-    report.add_argument("exp", nargs="+", help="experiment, as in results/<exp>")
+    add = functools.partial(commands.add_parser, parents=[_make_shared_parser()])
+    run = add("run", help="train runs and compare them; takes Hydra overrides (regbench run --help)")
+    _complete_by(run.add_argument("overrides", nargs="*"), completion.complete_override)
+    report = add("report", help="write an experiment's tables from its records and print them")
+    _complete_by(report.add_argument("exp", nargs="+", help="experiment, as in results/<exp>"), completion.complete_exp)
     report.add_argument("--results-dir", type=Path, default=Path(os.environ.get("REGBENCH_RESULTS") or "results"))
     report.set_defaults(function=_report)
-    listing = commands.add_parser("list", help="list datasets, models, regularizers, optimizers and experiments")
+    listing = add("list", help="list datasets, models, regularizers, optimizers and experiments")
     listing.add_argument("axis", nargs="?", choices=[*AXES, "exp"], help="one of them only")
     listing.set_defaults(function=_list)
+    doctor = add("doctor", help="tell versions, devices, data and extras, and try a training step on each device")
+    doctor.set_defaults(function=_doctor)
     return parser
+
+
+def _complete_by(argument: argparse.Action, completer: Callable[..., list[str]]) -> None:
+    argument.completer = completer  # type: ignore[attr-defined]  # where argcomplete looks for it
 
 
 def _report(options: argparse.Namespace) -> int:
@@ -102,6 +121,12 @@ def _report(options: argparse.Namespace) -> int:
             )
         terminal.show_comparison(Console(highlight=False), exp, tables.write_tables(options.results_dir, exp))
     return 0
+
+
+def _doctor(options: argparse.Namespace) -> int:
+    from bench.doctor import examine
+
+    return examine()
 
 
 def _list(options: argparse.Namespace) -> int:

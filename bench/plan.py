@@ -70,11 +70,12 @@ def resolve_device(run: Run) -> Run:
         there = f"cpu, or cuda:0 to cuda:{gpus - 1}" if gpus else "cpu: torch sees no CUDA device"
         raise UsageError(f"train.device={device} is not on this machine.\nIt has {there}.")
     if precision == "auto":
-        precision = "bf16" if device.startswith("cuda") and _computes_bf16(device) else "fp32"
+        precision = "bf16" if device.startswith("cuda") and computes_bf16(device) else "fp32"
     return replace(run, train=replace(run.train, device=device, precision=precision))
 
 
-def _computes_bf16(device: str) -> bool:
+def computes_bf16(device: str) -> bool:
+    """Whether a GPU computes in bf16 itself."""
     with torch.cuda.device(device):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 

@@ -126,12 +126,12 @@ def _describe(run: Run) -> dict[str, Any]:
         "device": run.train.device.split(":")[0],
         "workers": 1,  # trainings at a time on this machine
         "threads": torch.get_num_threads(),
-        "hardware": _hardware(run.train.device),
+        "hardware": describe_hardware(run.train.device),
         "torch": torch.__version__,
     }
 
 
-def _hardware(device: str) -> str:
+def describe_hardware(device: str) -> str:
     """A short description of what trains, without the host's name."""
     if device.startswith("cuda") and torch.cuda.is_available():
         return torch.cuda.get_device_name(device)

@@ -35,13 +35,7 @@ def pytest_runtest_setup(item):
 
 def compose(*overrides):
     """The runs of a command line, checked but for what needs the data."""
-    commands = []
-
-    def command(config, context, sweep):
-        commands.append(app._compose(config, context.config_loader, sweep))
-
-    app._start_hydra(command, overrides)
-    return commands[0].runs
+    return app.compose(overrides).runs
 
 
 @pytest.fixture

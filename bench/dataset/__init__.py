@@ -5,8 +5,9 @@ by a fixed seed, so every run of every arm sees the same examples, and a smaller
 """
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
+from hashlib import sha256
 
 import numpy as np
 import torch
@@ -25,8 +26,11 @@ _PROTOCOL = ("train_size", "val_fraction", "augment")  # keys of every dataset, 
 class Source:
     """A dataset as it was published.
 
-    images are uint8 (N, H, W, C), labels int64 (N,) in [0, classes). `flips` says whether a horizontal flip keeps the
-    class; `fingerprint` identifies the content wherever it lies.
+    images are uint8 (N, H, W, C), labels integers (N,) in [0, classes). `flips` says whether a horizontal flip keeps
+    the class; `fingerprint` identifies the content wherever it lies, and is a hash of it where it is left out.
+
+    Raises:
+        ValueError: arrays of another kind or shape, or labels out of their range.
     """
 
     train_images: NDArray[np.uint8]
@@ -35,7 +39,35 @@ class Source:
     test_labels: NDArray[np.int64]
     classes: int
     flips: bool
-    fingerprint: str
+    fingerprint: str = ""
+
+    def __post_init__(self) -> None:
+        for split, images, labels in self._splits():
+            if images.dtype != np.uint8 or images.ndim != 4:
+                raise ValueError(f"{split} images must be uint8 (N, H, W, C), got {images.dtype} {images.shape}")
+            if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1] or len(labels) == 0:
+                raise ValueError(
+                    f"{split} labels must be integers, one for each of {len(images)} images and one at least, "
+                    f"got {labels.dtype} {labels.shape}"
+                )
+            if labels.min() < 0 or labels.max() >= self.classes:
+                raise ValueError(f"{split} labels must be in [0, {self.classes}), got {labels.min()} to {labels.max()}")
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            raise ValueError(
+                f"images of both splits must have one shape, got {self.train_images.shape[1:]} for training and "
+                f"{self.test_images.shape[1:]} for test"
+            )
+
+    def hash_content(self) -> str:
+        """Of images and labels."""
+        content = sha256()
+        for _, images, labels in self._splits():
+            content.update(np.ascontiguousarray(images).data)
+            content.update(labels.astype(np.int64).data)
+        return content.hexdigest()
+
+    def _splits(self) -> list[tuple[str, NDArray[np.uint8], NDArray[np.int64]]]:
+        return [("train", self.train_images, self.train_labels), ("test", self.test_images, self.test_labels)]
 
 
 @dataclass(frozen=True)
@@ -72,7 +104,7 @@ def load_source(choice: Choice) -> Source:
     """The dataset's original splits, kept for the process's other runs.
 
     Raises:
-        UsageError: files that are missing or damaged.
+        UsageError: files that are missing or damaged. A user's own loader may raise anything.
     """
     values = {key: value for key, value in choice.values.items() if key not in _PROTOCOL}
     return _load(json.dumps(values, sort_keys=True))
@@ -81,7 +113,7 @@ def load_source(choice: Choice) -> Source:
 @cache
 def _load(values: str) -> Source:
     source: Source = make(json.loads(values))
-    return source
+    return replace(source, fingerprint=source.fingerprint or source.hash_content())
 
 
 def make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
@@ -89,7 +121,8 @@ def make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
     train, val = split_indices(choice, source.train_labels)
 
     def move(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Split:
-        return Split(torch.from_numpy(images).to(device), torch.from_numpy(labels).to(device))
+        images = np.require(images, requirements="W")  # a copy where the source is a file mapped read-only
+        return Split(torch.from_numpy(images).to(device), torch.from_numpy(labels.astype(np.int64)).to(device))
 
     train_images = source.train_images[train]
     mean, std = _moments(train_images)
@@ -106,7 +139,9 @@ def make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
 
 def _moments(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and deviation per channel of (N, H, W, C), exact, by counting values: no copy of the images as floats."""
-    counts = np.stack([np.bincount(channel.ravel(), minlength=256) for channel in np.moveaxis(images, -1, 0)])
+    counts = np.zeros((images.shape[-1], 256), dtype=np.int64)
+    for some in np.array_split(images, len(images) // 512 + 1):  # NumPy counts in a copy of eight times the size
+        counts += [np.bincount(channel.ravel(), minlength=256) for channel in np.moveaxis(some, -1, 0)]
     values, total = np.arange(256), counts.sum(axis=1)
     mean = counts @ values / total
     return mean, np.sqrt((counts * (values - mean[:, None]) ** 2).sum(axis=1) / total)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from bench.dataset import Source
+from bench.dataset.originals import Originals, load_originals, tell_originals
 
 
 def load_cifar10(root: str) -> Source:
@@ -14,6 +15,7 @@ def load_cifar10(root: str) -> Source:
     Raises:
         UsageError: missing and not to be downloaded, or damaged.
     """
+    # Imported here because torchvision takes a second to load, which the other datasets need not wait for.
     from torchvision.datasets import CIFAR10
 
     return load_cifar("cifar10", CIFAR10, root)
@@ -21,9 +23,17 @@ def load_cifar10(root: str) -> Source:
 
 def load_cifar(name: str, cls: Any, root: str) -> Source:
     """Either CIFAR, as the archive or unpacked; `cls` is torchvision's class. Errors as `load_cifar10`."""
-    # Imported here because torchvision takes a second to load, which the other datasets need not wait for.
-    from bench.dataset.originals import Originals, load_originals
+    return load_originals(name, cls, forms_of_cifar(cls), root)
 
+
+def tell_cifar10(root: str) -> str:
+    """For `regbench doctor`: where the files are, or where to put them."""
+    from torchvision.datasets import CIFAR10
+
+    return tell_originals(forms_of_cifar(CIFAR10), root)
+
+
+def forms_of_cifar(cls: Any) -> list[Originals]:
+    """The archive, and what is in it."""
     unpacked = {**dict(cls.train_list), **dict(cls.test_list), cls.meta["filename"]: cls.meta["md5"]}
-    forms = [Originals("", {cls.filename: cls.tgz_md5}), Originals(cls.base_folder, unpacked)]
-    return load_originals(name, cls, forms, root)
+    return [Originals("", {cls.filename: cls.tgz_md5}), Originals(cls.base_folder, unpacked)]

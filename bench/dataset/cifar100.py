@@ -1,7 +1,8 @@
 """CIFAR-100 (Krizhevsky 2009), by torchvision's loader and checksums."""
 
 from bench.dataset import Source
-from bench.dataset.cifar10 import load_cifar
+from bench.dataset.cifar10 import forms_of_cifar, load_cifar
+from bench.dataset.originals import tell_originals
 
 
 def load_cifar100(root: str) -> Source:
@@ -16,3 +17,10 @@ def load_cifar100(root: str) -> Source:
     from torchvision.datasets import CIFAR100
 
     return load_cifar("cifar100", CIFAR100, root)
+
+
+def tell_cifar100(root: str) -> str:
+    """For `regbench doctor`: where the files are, or where to put them."""
+    from torchvision.datasets import CIFAR100
+
+    return tell_originals(forms_of_cifar(CIFAR100), root)

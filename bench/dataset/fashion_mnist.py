@@ -1,6 +1,7 @@
 """Fashion-MNIST (Xiao et al. 2017), by torchvision's loader."""
 
 from bench.dataset import Source
+from bench.dataset.originals import Originals, load_originals, tell_originals
 
 # MD5 of the unpacked files. Packed with their original name and time (2017-08-31), they have torchvision's sums.
 _CONTENT = {
@@ -9,6 +10,7 @@ _CONTENT = {
     "t10k-images-idx3-ubyte.gz": "8181f5470baa50b63fa0f6fddb340f0a",
     "t10k-labels-idx1-ubyte.gz": "15d484375f8d13e6eb1aabb0c3f46965",
 }
+_FORMS = [Originals("FashionMNIST/raw", _CONTENT)]
 _DEBIAN = "/usr/share/datasets/fashion-mnist"  # of the package dataset-fashion-mnist
 
 
@@ -25,7 +27,9 @@ def load_fashion_mnist(root: str) -> Source:
     # Imported here because torchvision takes a second to load, which the other datasets need not wait for.
     from torchvision.datasets import FashionMNIST
 
-    from bench.dataset.originals import Originals, load_originals
+    return load_originals("fashion_mnist", FashionMNIST, _FORMS, root, also=[_DEBIAN])
 
-    forms = [Originals("FashionMNIST/raw", _CONTENT)]
-    return load_originals("fashion_mnist", FashionMNIST, forms, root, also=[_DEBIAN])
+
+def tell_fashion_mnist(root: str) -> str:
+    """For `regbench doctor`: where the files are, or where to put them."""
+    return tell_originals(_FORMS, root, also=[_DEBIAN])

@@ -13,7 +13,7 @@ from PIL import Image
 
 from bench import UsageError
 from bench.dataset import Source, stratified_order
-from bench.dataset.pictures import load_pixels, make_fingerprint
+from bench.pictures import load_pixels, make_fingerprint
 
 
 def load_image_folder(name: str, root: str, image_size: int | None, channels: int, test_fraction: float) -> Source:

@@ -17,7 +17,6 @@ from typing import Any
 from urllib.error import URLError
 
 import numpy as np
-from torchvision.datasets.utils import check_integrity
 
 from bench import UsageError
 from bench.dataset import Source
@@ -49,21 +48,38 @@ def load_originals(name: str, cls: Any, forms: Sequence[Originals], root: str, a
     Raises:
         UsageError: missing and not to be downloaded, or damaged.
     """
+    found = _find(forms, root, also)
+    if found is None:
+        _download(name, cls, root, forms[0])
+        return _read(cls, root, forms[0])
+    form, place = found
+    with TemporaryDirectory(prefix="regbench-") as scratch:
+        for file, md5 in form.checksums.items():
+            _put(name, place / file, Path(scratch, form.folder), md5)
+        return _read(cls, scratch, forms[0])
+
+
+def tell_originals(forms: Sequence[Originals], root: str, also: Sequence[str] = ()) -> str:
+    """Where the files are, or where to put them; arguments as `load_originals` has them."""
+    found = _find(forms, root, also)
+    files = ", ".join(forms[0].checksums)
+    return f"found in {found[1]}" if found else f"missing: put {files} into {root}, or let regbench download it"
+
+
+def _find(forms: Sequence[Originals], root: str, also: Sequence[str]) -> tuple[Originals, Path] | None:
+    """A form of which every file is there, and where."""
     # The last form first: what is unpacked already need not be unpacked again.
-    places = [
-        (form, place) for form in reversed(forms) for place in (Path(root), Path(root, form.folder), *map(Path, also))
-    ]
-    for form, place in places:
-        if all((place / file).is_file() for file in form.checksums):
-            with TemporaryDirectory(prefix="regbench-") as scratch:
-                for file, md5 in form.checksums.items():
-                    _put(name, place / file, Path(scratch, form.folder), md5)
-                return _read(cls, scratch, forms[0])
-    _download(name, cls, root, forms[0])
-    return _read(cls, root, forms[0])
+    for form in reversed(forms):
+        for place in (Path(root), Path(root, form.folder), *map(Path, also)):
+            if all((place / file).is_file() for file in form.checksums):
+                return form, place
+    return None
 
 
 def _put(name: str, file: Path, folder: Path, md5: str) -> None:
+    # Imported here because torchvision takes a second to load.
+    from torchvision.datasets.utils import check_integrity
+
     folder.mkdir(parents=True, exist_ok=True)
     try:
         if file.suffix == ".gz" and not file.name.endswith(".tar.gz"):

@@ -19,5 +19,4 @@ def load_synthetic(
         images = patterns[labels] + noise * random.standard_normal((n, *patterns.shape[1:]))
         return (255 * images.clip(0, 1)).round().astype(np.uint8), labels
 
-    # The settings are in a run's identity already, so there is nothing more to fingerprint.
-    return Source(*make_images(train_images), *make_images(test_images), classes, flips=False, fingerprint="")
+    return Source(*make_images(train_images), *make_images(test_images), classes, flips=False)

@@ -38,9 +38,10 @@ def make_timm(
 
     if not timm.is_model(arch.partition(".")[0]):
         raise ValueError(f"timm has no classifier {arch}, but {like(arch, timm.list_models())}")
-    values = {"num_classes": classes, "in_chans": channels, "drop_rate": dropout, **args}
+    values: dict[str, Any] = {"drop_rate": dropout} if dropout else {}  # a few architectures know no dropout
     published = timm.get_pretrained_cfg(arch)
     if image_size and published and published.fixed_input_size:
-        values = {"img_size": image_size, **values}
+        values["img_size"] = image_size
+    values |= {"num_classes": classes, "in_chans": channels, **args}
     model: nn.Module = timm.create_model(arch, pretrained=False, **values)
     return model

@@ -3,16 +3,22 @@
 Pictures stand upright (EXIF), lose transparency, and are resized as torchvision's Resize and CenterCrop do. A cached
 array is named after the hash of the files' names and contents; that hash is kept under the files' sizes and times, so
 a later start reads no picture. The cache lies in REGBENCH_CACHE, else in ~/.cache/regbench, and may be deleted.
+
+It is no part of bench.dataset because the decoding processes need not wait for torch to load. Threads would not do: on
+small pictures two of them took twice as long as one, in each other's way at the interpreter's lock.
 """
 
 import hashlib
 import math
 import os
+import signal
 import time
 import warnings
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 from typing import IO, TypeVar
 
@@ -26,9 +32,8 @@ from bench import UsageError
 from bench.record import open_atomically
 
 _DECODER = 1  # raised when the same file would give other pixels
-_CHUNK = 256  # pictures that a thread takes at a time
+_CHUNK = 256  # pictures that a process takes at a time
 
-T = TypeVar("T")
 R = TypeVar("R")
 
 
@@ -39,11 +44,8 @@ def make_fingerprint(root: Path, files: Sequence[str]) -> str:
     known = _cached(f"{_hash(str((str(root.resolve()), seen)))}.fingerprint")
     if known.is_file():
         return known.read_text()
-
-    def read(file: str) -> str:
-        return f"{file} {hashlib.sha256((root / file).read_bytes()).hexdigest()}"
-
-    fingerprint = _hash("\n".join(_on_all_cores(read, files, "reading")))
+    hashes = _on_all_cores(partial(_hash_file, root), files, "reading")
+    fingerprint = _hash("\n".join(f"{file} {content}" for file, content in zip(files, hashes, strict=True)))
     _keep(known, lambda file: file.write(fingerprint.encode()))
     return fingerprint
 
@@ -60,23 +62,19 @@ def load_pixels(
     with suppress(OSError, ValueError):  # not there yet, or damaged
         cached: NDArray[np.uint8] = np.load(cache, mmap_mode="r")
         return cached
-    first = _decode(root / files[0], image_size, channels)
+    decode = partial(_decode, root, image_size, channels)
+    first = decode(files[0])
     _check_memory(name, (len(files), *first.shape))
+    started = time.monotonic()
     pixels = np.empty((len(files), *first.shape), dtype=np.uint8)
-
-    def decode(index: int) -> None:
-        picture = _decode(root / files[index], image_size, channels)
+    for index, picture in enumerate(_on_all_cores(decode, files, "decoding")):
         if picture.shape != first.shape:
-            (height, width), (other_height, other_width) = first.shape[:2], picture.shape[:2]
+            one, other = ("x".join(map(str, shape[1::-1])) for shape in (first.shape, picture.shape))
             raise UsageError(
-                f"the pictures differ in size: {files[0]} is {width}x{height}, "
-                f"{files[index]} {other_width}x{other_height}.\n"
+                f"the pictures differ in size: {files[0]} is {one}, {files[index]} {other}.\n"
                 "Give the size to bring them to: dataset.image_size=64"
             )
         pixels[index] = picture
-
-    started = time.monotonic()
-    _on_all_cores(decode, range(len(files)), "decoding")
     _keep(cache, lambda file: np.save(file, pixels))
     seconds = time.monotonic() - started
     Console(stderr=True, highlight=False).print(f"{name}: {len(files):,} pictures decoded in {seconds:.0f} s")
@@ -121,22 +119,25 @@ def _free_memory() -> int:
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()  # file names may be no UTF-8
 
 
-def _decode(file: Path, image_size: int | None, channels: int) -> NDArray[np.uint8]:
+def _hash_file(root: Path, file: str) -> str:
+    return hashlib.sha256((root / file).read_bytes()).hexdigest()
+
+
+def _decode(root: Path, image_size: int | None, channels: int, file: str) -> NDArray[np.uint8]:
     """A picture as uint8 (H, W, C).
 
     Raises:
         UsageError: the file is damaged, or its pixels have no fixed white.
     """
     try:
-        with Image.open(file) as picture:
+        with Image.open(root / file) as picture:
             upright = _to_8_bits(ImageOps.exif_transpose(picture)).convert("L" if channels == 1 else "RGB")
     except Exception as error:  # Pillow's decoders raise nearly every kind
-        raise UsageError(
-            f"{file} cannot be read: {(str(error) or type(error).__name__).splitlines()[0]}.\nReplace or remove it."
-        ) from error
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UsageError(f"{root / file} cannot be read: {reason}.\nReplace or remove it.") from error
     if image_size is not None:
         upright = _resize(upright, image_size)
     return np.asarray(upright).reshape(upright.height, upright.width, channels)
@@ -162,19 +163,32 @@ def _resize(picture: Image.Image, size: int) -> Image.Image:
     return picture.crop((left, top, left + size, top + size))
 
 
-def _on_all_cores(function: Callable[[T], R], items: Sequence[T], doing: str) -> list[R]:
-    """The function of every item, in order; on threads, since decoding and hashing release the interpreter's lock."""
-    chunks = [items[start : start + _CHUNK] for start in range(0, len(items), _CHUNK)]
+def _on_all_cores(function: Callable[[str], R], files: Sequence[str], doing: str) -> Iterator[R]:
+    """The function of every file, in order."""
+    chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
     console = Console(stderr=True)
-    with ThreadPoolExecutor(_cores()) as pool, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of Pillow, on odd but readable files
+    if len(chunks) == 1:
+        yield from _in_turn(function, files)
+        return
+    with ProcessPoolExecutor(min(_cores(), len(chunks)), get_context("spawn"), _leave_interrupts_to_the_parent) as pool:
         try:
-            done = pool.map(lambda chunk: [function(item) for item in chunk], chunks)
-            shown = track(done, doing, len(chunks), console=console, transient=True, disable=not console.is_terminal)
-            return [result for results in shown for result in results]
-        except BaseException:
+            done = pool.map(partial(_in_turn, function), chunks)
+            if console.is_terminal:
+                done = track(done, doing, len(chunks), console=console, transient=True)  # type: ignore[assignment]
+            for results in done:
+                yield from results
+        finally:
             pool.shutdown(cancel_futures=True)
-            raise
+
+
+def _in_turn(function: Callable[[str], R], files: Sequence[str]) -> list[R]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, on odd but readable files
+        return [function(file) for file in files]
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _cores() -> int:

@@ -1,0 +1,36 @@
+"""What the shell offers on TAB; argcomplete asks from within the shell. Nothing here imports torch."""
+
+import argparse
+import re
+from contextlib import suppress
+from typing import Any
+
+from bench import AXES, UsageError
+from bench.plugins import config_files, use_folder
+from bench.ranges import RANGES, OneOf
+
+
+def complete_override(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """The ways in which an override that begins with `prefix` may go on: its key, or its last value."""
+    if parsed_args.config_dir:
+        with suppress(UsageError):
+            use_folder(parsed_args.config_dir)
+    key, equals, value = prefix.partition("=")
+    if not equals:
+        # Optimizers' values have a longer key, optimizer.sgd.lr, than the table's.
+        plain = [rule for rule in RANGES if not rule.startswith("optimizer.")]
+        return [f"{name}=" for name in ("+exp", *AXES, *plain)]
+    typed = re.sub(r"[^,\[]*$", "", value)  # of a sweep or a stack: none,[mixup,
+    return [f"{key}={typed}{choice}" for choice in _choices(key.lstrip("+"))]
+
+
+def complete_exp(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
+    """The experiments that have results."""
+    return [table.parent.name for table in parsed_args.results_dir.glob("*/runs.csv")]
+
+
+def _choices(key: str) -> list[str]:
+    if key in (*AXES, "exp"):
+        return [file.stem for file in config_files(key)]
+    allowed = RANGES.get(key)
+    return [str(value).lower() for value in allowed.values] if isinstance(allowed, OneOf) else []

@@ -1,0 +1,100 @@
+"""What this machine offers: versions, devices, data, extras, and whether training works on each device."""
+
+from collections.abc import Iterable, Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from platform import python_version
+from tempfile import TemporaryDirectory
+
+import torch
+
+from bench import UsageError, __version__
+from bench.app import compose
+from bench.plan import computes_bf16, make_plan
+from bench.plugins import config_files, resolve
+from bench.run import describe_hardware, train_run
+
+_PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "pandas", "scikit-learn", "scipy", "rich")
+_EXTRAS = {
+    "timm": "regbench[timm]",
+    "hydra-joblib-launcher": "hydra-joblib-launcher",
+    "hydra-submitit-launcher": "hydra-submitit-launcher",
+    "hydra-ray-launcher": "hydra-ray-launcher",
+}
+
+
+def examine() -> int:
+    """Prints it all; 0 if training works on every device in every precision, else 1."""
+    packages = ((package, _version(package) or "missing, and regbench needs it") for package in _PACKAGES)
+    _show("versions", [("regbench", __version__), ("python", python_version()), *packages])
+    _show("devices", _devices())
+    _show("data sets", (_dataset(file.stem) for file in config_files("dataset")))
+    _show("extras and launchers", ((p, _version(p) or f"missing: pip install '{i}'") for p, i in _EXTRAS.items()))
+    steps = list(_train_on_each_device())
+    _show("a training step of Mixup and SAM", steps)
+    return 0 if all(told == "works" for _, told in steps) else 1
+
+
+def _show(title: str, lines: Iterable[tuple[str, str]]) -> None:
+    print(title)
+    for name, told in lines:
+        print(f"  {name:25}{told}")
+
+
+def _version(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _devices() -> Iterator[tuple[str, str]]:
+    bf16 = "native" if _cpu_has_bf16() else "emulated, and slow"
+    yield "cpu", f"{describe_hardware('cpu')}, {torch.get_num_threads()} threads, bf16 {bf16}"
+    for gpu in _gpus():
+        memory = torch.cuda.get_device_properties(gpu).total_memory / 2**30
+        bf16 = "native" if computes_bf16(gpu) else "none"
+        yield gpu, f"{describe_hardware(gpu)}, {memory:.0f} GiB, bf16 {bf16}"
+    if not _gpus():
+        yield "cuda", f"torch sees no CUDA device (it was built for {torch.version.cuda or 'the CPU alone'})"
+
+
+def _gpus() -> list[str]:
+    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+
+
+def _cpu_has_bf16() -> bool:
+    """By the kernel's list of what the processor can do: AVX-512 or AMX on x86, bf16 on ARM."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return False
+    flags = {flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split()}
+    return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def _dataset(name: str) -> tuple[str, str]:
+    """Whether a dataset's files are there: beside its load_<name>, tell_<name> says it where it needs any."""
+    try:
+        values = compose([f"dataset={name}"]).runs[0].dataset.values
+        if "root" not in values:
+            return name, "needs no files"
+        try:
+            tell = resolve(values["_target_"].replace("load_", "tell_"))
+        except AttributeError:
+            return name, "your own: dataset.root=FOLDER"
+        return name, tell(values["root"])
+    except (UsageError, ImportError) as error:
+        return name, str(error).splitlines()[0]
+
+
+def _train_on_each_device() -> Iterator[tuple[str, str]]:
+    """The device and precision, and `works` or what went wrong."""
+    sizes = ("dataset=synthetic", "dataset.train_images=20", "train.batch_size=8", "train.gradient_evaluations=2")
+    devices, precisions = ",".join(["cpu", *_gpus()]), "fp32,bf16,fp16"
+    choices = ("model=convnet", "regularizer=[mixup,sam]", f"train.device={devices}", f"train.precision={precisions}")
+    with TemporaryDirectory(prefix="regbench-") as folder:
+        for planned in make_plan(compose([*sizes, *choices]).runs, Path(folder)):
+            result = train_run(planned.run, Path(folder, planned.run_id), lambda *_: None)
+            told = "works" if result["status"] == "done" else f"{result['status']}: {result['message']}".splitlines()[0]
+            yield f"{planned.run.train.device} {planned.run.train.precision}", told
