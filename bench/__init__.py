@@ -6,6 +6,8 @@ The map, from the command to the table:
     train.py    the training step and epochs    evaluate.py  logits of a split and their metrics
     record.py   a run's identity and its files  report/      CSV tables and what the terminal shows
     rng.py      named random streams            ranges.py    which values are allowed
+    plugins.py  a user's own folder             pictures.py  a user's image files -> pixels
+    sweep.py    trains what is missing          doctor.py    what this machine offers
     metric.py, schedule.py, stats.py            pure functions
 The four axes are packages: dataset/, model/, regularizer/ and optimizer/, each with its choices in conf/<axis>/.
 """

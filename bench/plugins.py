@@ -36,7 +36,9 @@ def use_folder(folder: Path) -> None:
         UsageError: no such folder, or a file in it that cannot work.
     """
     if not folder.is_dir():
-        raise UsageError(f"--config-dir={folder} is not a folder.\nIt holds a folder per axis: {', '.join(AXES)}")
+        raise UsageError(
+            f"{folder} (--config-dir or {VARIABLE}) is not a folder.\nIt is one that holds {', '.join(_GROUPS)}"
+        )
     os.environ[VARIABLE] = str(folder.resolve())
     for group in _GROUPS:
         for file in sorted((folder / group).glob("*.yaml")):
@@ -83,9 +85,10 @@ def _check_file(file: Path, group: str) -> None:
     if (CONF / group / file.name).is_file():
         raise UsageError(f"{file}: there is a {group} {file.stem} already.\nGive the file another name.")
     text = file.read_text()
-    package = rf"^# *@package +{group}\.{re.escape(file.stem)}\s*$"
-    if group in ("regularizer", "optimizer") and not re.search(package, text, re.MULTILINE):
-        raise UsageError(f"{file} must begin with this line:\n# @package {group}.{file.stem}")
+    stack, exp = f"{group}.{file.stem}", "_global_"
+    package = {"regularizer": stack, "optimizer": stack, "exp": exp}.get(group)
+    if package and not re.search(rf"^# *@package +{re.escape(package)}\s*$", text, re.MULTILINE):
+        raise UsageError(f"{file} must begin with this line:\n# @package {package}")
     if group not in AXES:
         return
     try:
@@ -97,7 +100,6 @@ def _check_file(file: Path, group: str) -> None:
     slots = {"regularizer": _SLOTS, "optimizer": ("optimizer",)}.get(group)
     if slots and values.get("slot") not in slots:
         raise UsageError(f"{file}: slot={values.get('slot')} is not allowed.\nIt must be one of {', '.join(slots)}.")
-    needed = ("sets", "value") if values.get("slot") == "setting" else ("_target_",)
-    for key in needed:
+    for key in ("sets", "value") if values.get("slot") == "setting" else ("_target_",):
         if key not in values:
             raise UsageError(f"{file} lacks the key {key}.\nSee README for an example.")

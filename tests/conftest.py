@@ -1,6 +1,7 @@
 """Fixtures: runs composed from overrides in-process, and tiny problems."""
 
 import os
+import sys
 
 import pytest
 import torch
@@ -59,6 +60,9 @@ def plan(tmp_path):
 def _no_user_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("REGBENCH_DATA", raising=False)
     monkeypatch.setenv("REGBENCH_RESULTS", str(tmp_path / "results"))
+    monkeypatch.setenv("REGBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.delenv("REGBENCH_CONFIG", raising=False)
+    monkeypatch.setattr("sys.path", list(sys.path))  # a user's folder is added to it
 
 
 @pytest.fixture

@@ -79,6 +79,22 @@ def test_what_is_on_record_is_not_trained_again_and_force_trains_it_anew(swept):
         assert {k: v for k, v in old.items() if k not in TIMES} == {k: v for k, v in new.items() if k not in TIMES}
 
 
+def test_weights_are_kept_also_of_runs_on_record_and_a_comparison_starts_from_them(swept, tmp_path):
+    narrow = (*SMOKE, "regularizer=none", "seed=0", "results_dir=" + str(tmp_path / "kept"))
+    assert regbench(*narrow, cwd=tmp_path).returncode == 0
+    kept = regbench(*narrow, "keep_weights=true", cwd=tmp_path)
+    assert "1 run, 0 on record, 1 to train" in kept.stdout
+    assert "1 on record" in regbench(*narrow, "keep_weights=true", cwd=tmp_path).stdout
+    (weights,) = (tmp_path / "kept" / "runs").glob("*/weights.pt")
+    tuned = regbench(*SMOKE, f"model.weights={weights}", "dataset.train_size=100,200", cwd=tmp_path)
+    assert tuned.returncode == 0, tuned.stderr
+    rows = read(tmp_path / "results/digits_smoke/runs.csv")
+    assert len(rows) == 8
+    assert not {row["run_id"] for row in rows} & {
+        row["run_id"] for row in read(swept[0] / "results/digits_smoke/runs.csv")
+    }
+
+
 def test_a_run_that_two_experiments_ask_for_is_trained_once(swept):
     folder, _ = swept
     adhoc = regbench(

@@ -1,11 +1,20 @@
+import sys
+from dataclasses import replace
+
 import pytest
 import torch
+import yaml
+from conftest import equal, make_trainer, train
 from torch import nn
 
-from bench import CONF
-from bench.model import make_model
+from bench import CONF, UsageError
+from bench.model import make_chosen, make_model
+from bench.model.weights import weights_fingerprint
+from bench.run import train_run
+from bench.settings import Choice
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
+OURS = [name for name in MODELS if name not in ("timm", "torchvision")]
 
 # As published, for 3 channels and 10 classes. He et al. give 0.27 M for depth 20, with shortcuts of option A. ResNet-18
 # with the CIFAR stem has 11.17 M in the code that CIFAR papers share; its pre-activation form has 11,171,146 there, and
@@ -27,7 +36,7 @@ def test_parameter_counts_are_the_published_ones(name):
     assert sum(p.numel() for p in model.parameters()) == PUBLISHED[name]
 
 
-@pytest.mark.parametrize("name", [name for name in MODELS if name != "wide_resnet28_10"])
+@pytest.mark.parametrize("name", [name for name in OURS if name != "wide_resnet28_10"])
 @pytest.mark.parametrize(("channels", "classes", "height", "width"), [(1, 2, 8, 8), (3, 7, 28, 28), (4, 10, 9, 16)])
 def test_any_channels_classes_and_sizes_from_8_upward(name, channels, classes, height, width):
     model = make_model(name, channels, classes)
@@ -36,7 +45,7 @@ def test_any_channels_classes_and_sizes_from_8_upward(name, channels, classes, h
     assert logits.isfinite().all()
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", OURS)
 def test_dropout_is_where_it_is_set_and_0_otherwise(name):
     def rates(**values):
         with torch.device("meta"):
@@ -63,3 +72,150 @@ def test_he_init_has_its_variance():
     torch.manual_seed(0)
     conv = make_model("resnet20", 3, 10)[-5].conv2  # 64 to 64 channels
     assert conv.weight.var().item() == pytest.approx(2 / (64 * 9), rel=0.05)
+
+
+# --- models of other libraries ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("name", "arch", "weights"),
+    [
+        ("torchvision", "resnet18", 11_181_642),
+        ("torchvision", "vit_b_32", None),
+        ("torchvision", "googlenet", None),
+        ("timm", "resnet18", 11_181_642),
+        ("timm", "vit_tiny_patch16_224", None),
+        ("timm", "resnet10t.c3_in1k", None),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_architectures_of_other_libraries_take_grey_and_colour_of_the_datas_size(name, arch, weights, channels, tiny):
+    size = ("dataset.image_size=32", f"dataset.channels={channels}")
+    run = tiny(*(o for o in size), f"model={name}", f"model.arch={arch}", "~model.width")
+    assert run.model.name == f"{name}/{arch}"
+    images = torch.randn(2, channels, 32, 32)
+    with torch.random.fork_rng():
+        model = make_chosen(run.model, images.shape, classes=10)
+        assert model.train()(images).shape == (2, 10)
+    if weights and channels == 3:
+        assert sum(p.numel() for p in model.parameters()) == weights
+
+
+def test_an_architecture_that_a_library_lacks_is_an_error_that_names_some_like_it(plan):
+    for name, like in (("torchvision", "resnet18"), ("timm", "resnet18")):
+        with pytest.raises(UsageError, match=rf"has no classifier resnet_18, but .*{like}"):
+            plan(f"model={name}", "model.arch=resnet_18", "~model.width")
+
+
+def test_further_arguments_reach_the_architecture_and_the_identity(plan):
+    plain, more = (
+        plan("model=timm", "model.arch=resnet10t", "~model.width", "dataset.image_size=32", *args)[0]
+        for args in ((), ("model.args={drop_path_rate:0.1}",))
+    )
+    assert plain.run_id != more.run_id
+    with pytest.raises(UsageError, match="nonsense"):
+        plan("model=timm", "model.args.nonsense=1", "~model.width")
+
+
+def test_images_that_an_architecture_cannot_take_are_told_before_training(plan):
+    with pytest.raises(UsageError, match="model torchvision/alexnet"):
+        plan("model=torchvision", "model.arch=alexnet", "~model.width", "dataset.image_size=32")
+    with pytest.raises(UsageError, match="not of 4"):
+        plan("model=torchvision", "~model.width", "dataset.channels=4")
+
+
+def test_a_model_that_cannot_be_built_without_memory_is_tried_with(plan):
+    assert plan("model=torchvision", "model.arch=regnet_x_400mf", "~model.width", "dataset.image_size=32")
+
+
+def test_without_timm_the_message_says_how_to_get_it(plan, monkeypatch):
+    monkeypatch.setitem(sys.modules, "timm", None)
+    with pytest.raises(UsageError, match=r"pip install 'regbench\[timm\]'"):
+        plan("model=timm", "~model.width")
+
+
+# --- weights to start from -------------------------------------------------------------------------------------------
+
+
+def test_every_model_starts_from_kept_weights(tmp_path):
+    for name in MODELS:
+        if name == "wide_resnet28_10":
+            continue
+        choice = Choice(name, {**yaml.safe_load((CONF / "model" / f"{name}.yaml").read_text()), "weights": None})
+        shape = torch.Size((2, 3, 32, 32))
+        with torch.random.fork_rng():
+            first, other = make_chosen(choice, shape, 10), make_chosen(choice, shape, 10)
+            torch.save(first.state_dict(), tmp_path / "w.pt")
+            loaded = make_chosen(
+                replace(choice, values={**choice.values, "weights": str(tmp_path / "w.pt")}), shape, 10
+            )
+            fewer = make_chosen(replace(choice, values={**choice.values, "weights": str(tmp_path / "w.pt")}), shape, 7)
+        assert equal(loaded.state_dict(), first.state_dict())
+        assert not equal(other.state_dict(), first.state_dict())
+        state = fewer.state_dict()
+        drawn = [key for key in state if not torch.equal(state[key], first.state_dict().get(key, torch.empty(0)))]
+        assert len(drawn) == 2, (name, drawn)  # the head's weight and bias
+        assert {state[key].shape[0] for key in drawn} == {7}
+
+
+def test_the_head_is_drawn_anew_from_the_init_stream_where_the_classes_differ(tiny, tmp_path):
+    trainer, _ = make_trainer(tiny("model=convnet", "model.width=4"))
+    torch.save(trainer.model.state_dict(), tmp_path / "w.pt")
+    start = ("model=convnet", "model.width=4", f"model.weights={tmp_path / 'w.pt'}", "dataset.classes=5")
+    heads = [make_trainer(tiny(*start, f"seed={seed}"))[0].model[-1].weight for seed in (0, 0, 1)]
+    assert torch.equal(heads[0], heads[1])
+    assert not torch.equal(heads[0], heads[2])
+
+
+def test_weights_that_do_not_fit_are_errors_before_training(plan, tmp_path):
+    def refuses(content, *parts, start=("model=convnet", "model.width=4")):
+        path = tmp_path / "w.pt"
+        path.unlink(missing_ok=True)
+        weights_fingerprint.cache_clear()
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        elif content is not None:
+            torch.save(content, path)
+        with pytest.raises(UsageError) as caught:
+            plan(*start, f"model.weights={path}")
+        message = str(caught.value)
+        assert len(message.splitlines()) <= 3
+        assert all(part in message for part in (str(path), *parts)), message
+
+    state = make_model("convnet", 1, 4, width=4).state_dict()
+    refuses(None, "No such file", "keep_weights=true")
+    refuses(b"nothing", "not a file of weights")
+    refuses({"epoch": 3, "model": state}, "not a state dict", "epoch, model")
+    refuses([1], "not a state dict", "list")
+    refuses({}, "not a state dict")
+    refuses({**state, "more": torch.zeros(1)}, "the model has no more")
+    refuses({k: v for k, v in state.items() if k != "0.weight"}, "it lacks 0.weight")
+    refuses(
+        make_model("convnet", 1, 4, width=5).state_dict(), "0.weight is (5, 1, 3, 3) there, (4, 1, 3, 3) in the model"
+    )
+    refuses(make_model("convnet", 3, 4, width=4).state_dict(), "0.weight is (4, 3, 3, 3) there")
+    refuses({"0.weight": torch.zeros(2)}, "it lacks", "and ", "more")
+
+
+def test_weights_are_in_the_identity_by_their_content(plan, tmp_path):
+    def identify(name, state):
+        torch.save(state, tmp_path / name)
+        weights_fingerprint.cache_clear()
+        return plan("model=convnet", "model.width=4", f"model.weights={tmp_path / name}")[0].run_id
+
+    with torch.random.fork_rng():
+        one, other = (make_model("convnet", 1, 4, width=4).state_dict() for _ in range(2))
+    assert identify("a.pt", one) == identify("b.pt", one)
+    assert identify("a.pt", one) != identify("a.pt", other)
+    assert plan("model=convnet", "model.width=4")[0].run_id not in (identify("a.pt", one), identify("a.pt", other))
+
+
+def test_kept_weights_are_those_of_the_trained_model_and_load_back(plan, tmp_path):
+    (planned,) = plan("model=convnet", "model.width=4")
+    train_run(planned.run, tmp_path / "run", lambda *_: None, keep_weights=True)
+    trained, _ = train(planned.run)
+    assert equal(torch.load(tmp_path / "run" / "weights.pt", weights_only=True), trained)
+    (tuned,) = plan("model=convnet", "model.width=4", f"model.weights={tmp_path / 'run' / 'weights.pt'}", "seed=3")
+    assert equal(make_trainer(tuned.run)[0].model.state_dict(), trained)
+    train_run(planned.run, tmp_path / "run", lambda *_: None)
+    assert not (tmp_path / "run" / "weights.pt").exists()

@@ -1,0 +1,53 @@
+"""regbench doctor, as a user reads it."""
+
+import pytest
+
+from bench import doctor
+from bench.dataset.cifar10 import load_cifar10, tell_cifar10
+
+
+def lines(capsys):
+    return [line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines() if line.startswith("  ")]
+
+
+def test_it_tells_versions_devices_data_and_extras_and_that_training_works(capsys, tmp_path, monkeypatch):
+    monkeypatch.setenv("REGBENCH_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr(doctor, "_EXTRAS", {"timm": "regbench[timm]", "no-such-package": "no-such-package"})
+    assert doctor.examine() == 0
+    told = dict(line for line in lines(capsys) if len(line) == 2)
+    assert {"python", "torch", "hydra-core", "cpu", "digits", "cifar10", "image_folder", "timm"} <= set(told)
+    assert "cores" in told["cpu"]
+    assert "threads" in told["cpu"]
+    assert "bf16" in told["cpu"]
+    assert f"put cifar-10-python.tar.gz into {tmp_path / 'data'}" in told["cifar10"]
+    assert told["digits"] == "needs no files"
+    assert told["no-such-package"] == "missing: pip install 'no-such-package'"
+    assert not (tmp_path / "data").exists()  # it downloads nothing
+
+
+def test_a_step_for_each_precision_and_what_does_not_work_is_told(capsys, monkeypatch):
+    results = iter(
+        [{"status": "done"}, {"status": "failed", "message": "RuntimeError: no bf16\nat all"}, {"status": "done"}]
+    )
+    monkeypatch.setattr(doctor, "train_run", lambda *_: next(results))
+    monkeypatch.setattr(doctor, "_gpus", lambda: [])
+    assert doctor.examine() == 1
+    told = [" ".join(line) for line in lines(capsys)]
+    assert [" ".join(line.split()) for line in told[-3:]] == [
+        "cpu fp32 works",
+        "cpu bf16 failed: RuntimeError: no bf16",
+        "cpu fp16 works",
+    ]
+
+
+@pytest.mark.cuda
+def test_every_gpu_has_its_steps(capsys):
+    assert doctor.examine() == 0
+    assert "cuda:0 bf16" in capsys.readouterr().out
+
+
+def test_files_that_are_there_are_found(tmp_path):
+    assert tell_cifar10(str(tmp_path)).startswith("missing: put cifar-10-python.tar.gz")
+    (tmp_path / "cifar-10-python.tar.gz").touch()
+    assert tell_cifar10(str(tmp_path)) == f"found in {tmp_path}"
+    assert load_cifar10  # its tell_ is named after it

@@ -1,0 +1,230 @@
+"""A user's own folder: README's examples, as they stand there, and what can be wrong with one's own."""
+
+import csv
+import multiprocessing
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import TINY, compose
+
+from bench import CONF, UsageError, plugins
+from bench.model import make_model
+from bench.plan import make_plan
+from bench.run import train_run
+from bench.sweep import Command, _train
+
+README = (CONF.parent / "README.md").read_text()
+REGBENCH = Path(sys.executable).with_name("regbench")
+LOSS = """
+class Focal:
+    def __init__(self, gamma):
+        self.gamma = gamma
+    def __call__(self, logits, targets):
+        logs = logits.log_softmax(1)
+        return -(targets * (1 - logs.exp()) ** self.gamma * logs).sum(1).mean()
+"""
+GRADIENT = """
+class Twice:
+    evaluations_per_step = 2
+    def __call__(self, model, loss_closure, *, step=0):
+        model.zero_grad()
+        (loss_closure() / 2).backward()
+        loss = loss_closure()
+        (loss / 2).backward()
+        return loss.detach()
+"""
+
+
+def write(folder, **files):
+    """Files of a user's folder; the names' double underscores are slashes, the last one the dot."""
+    for name, text in files.items():
+        path = folder / ".".join(name.replace("__", "/").rsplit("_", 1))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return folder
+
+
+@pytest.fixture
+def mine(tmp_path):
+    """The folder of README's examples."""
+    files = re.findall(r"^`(mine/\S+)`\n\n```\w+\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    assert len(files) == 8
+    for name, text in files:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    return tmp_path / "mine"
+
+
+def regbench(*arguments, cwd, **env):
+    env = {**{k: v for k, v in os.environ.items() if not k.startswith("REGBENCH_")}, **env}
+    return subprocess.run([REGBENCH, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
+
+
+def test_readmes_examples_work_as_readme_says(mine):
+    commands = re.findall(r"^    regbench (.*--config-dir mine.*)$", README, re.MULTILINE)
+    assert len(commands) == 2
+    listed, ran = (regbench(*command.split(), cwd=mine.parent) for command in commands)
+    assert listed.returncode == 0
+    for choice in ("rings", "patch_net", "lion", "cutout", "sam"):
+        assert re.search(rf"^  {choice} +\S", listed.stdout, re.MULTILINE)
+    assert ran.returncode == 0, ran.stderr
+    with (mine.parent / "results/adhoc/runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    arms = {(row["regularizer"], row["optimizer"]) for row in rows}
+    assert arms == {(r, o) for r in ("none", "cutout+sam") for o in ("sgd", "lion")}
+    assert {(row["dataset"], row["model"], row["status"]) for row in rows} == {("rings", "patch_net", "done")}
+    narrow = ("dataset=rings", "model=patch_net", "optimizer=lion", "train.epochs=2")
+    again = regbench("run", *narrow, cwd=mine.parent, REGBENCH_CONFIG="mine")
+    assert "1 run, 1 on record" in again.stdout, again.stderr
+
+
+def test_a_users_own_learn(mine, tmp_path):
+    plugins.use_folder(mine)
+    size = ("dataset=rings", "model=patch_net", "optimizer=lion", "regularizer=cutout", "regularizer.cutout.size=4")
+    runs = compose(*size, "train.epochs=60", "train.batch_size=32", "optimizer.lion.lr=3e-3", "train.device=cpu")
+    (planned,) = make_plan(runs, tmp_path)
+    result = train_run(planned.run, tmp_path / "run", lambda *_: None)
+    assert result["status"] == "done", result["message"]
+    assert result["test_accuracy"] > 0.8  # chance is 0.5
+
+
+def test_a_user_may_fill_every_slot_and_stack_it(tmp_path, plan):
+    write(
+        tmp_path / "own",
+        focal_py=LOSS,
+        twice_py=GRADIENT,
+        regularizer__focal_yaml="# @package regularizer.focal\nslot: loss\n_target_: focal.Focal\ngamma: 2.0\n",
+        regularizer__twice_yaml="# @package regularizer.twice\nslot: gradient\n_target_: twice.Twice\n",
+        regularizer__more_yaml="# @package regularizer.more\nslot: setting\nsets: optimizer.momentum\nvalue: 0.8\n",
+    )
+    plugins.use_folder(tmp_path / "own")
+    (stack,) = plan("regularizer=[twice,mixup,focal]")
+    assert stack.run.regularizer == "mixup+focal+twice"
+    result = train_run(stack.run, tmp_path / "run", lambda *_: None)
+    assert result["status"] == "done", result["message"]
+    assert result["gradient_evaluations"] == 2 * 2 * (64 // 16)
+    with pytest.raises(UsageError, match="more sets momentum, but optimizer sgd has momentum"):
+        plan("regularizer=more")
+    assert plan("regularizer=more", "optimizer.sgd.momentum=0", "optimizer.sgd.nesterov=false")
+
+
+def test_the_source_of_a_users_own_class_is_part_of_the_identity(tmp_path, plan):
+    own = write(
+        tmp_path / "own",
+        scale_py="FACTOR = 1.0\n",
+        other_py="UNUSED = 1\n",
+        scaled_py="from scale import FACTOR\n" + LOSS,
+        regularizer__scaled_yaml="# @package regularizer.scaled\nslot: loss\n_target_: scaled.Focal\ngamma: 1\n",
+    )
+    plugins.use_folder(own)
+
+    def identify(*overrides):
+        plugins.source_fingerprint.cache_clear()
+        return [planned.run_id for planned in plan("regularizer=none,scaled", *overrides)]
+
+    none, scaled = identify()
+    assert identify() == [none, scaled]
+    write(own, other_py="UNUSED = 2\n")
+    assert identify() == [none, scaled]
+    write(own, scale_py="FACTOR = 2.0\n")  # what the class's module imports
+    assert identify()[0] == none
+    assert identify()[1] != scaled
+    write(own, scale_py="FACTOR = 1.0\n")
+    assert identify() == [none, scaled]
+    assert plugins.source_fingerprint("torch.optim.SGD") is None
+    assert plugins.source_fingerprint("bench.regularizer.sam.SAM") is None
+
+
+def in_another_process(todo, command, folder):
+    os.environ.pop("REGBENCH_CONFIG", None)
+    _train(todo, command, folder, 0)
+
+
+def test_a_users_own_work_in_other_processes(mine, tmp_path):
+    plugins.use_folder(mine)
+    command = Command(
+        "adhoc", compose(*TINY, "regularizer=cutout", "model=patch_net", "~model.width"), tmp_path, False, False
+    )
+    plan = make_plan(command.runs, tmp_path)
+    process = multiprocessing.get_context("spawn").Process(target=in_another_process, args=(plan, command, mine))
+    process.start()
+    process.join(120)
+    assert make_plan(command.runs, tmp_path)[0].status == "done"
+
+
+def test_make_model_makes_a_users_own_too(mine):
+    plugins.use_folder(mine)
+    assert sum(p.numel() for p in make_model("patch_net", 3, 7, width=8).parameters()) == 3 * 16 * 8 + 8 + 72 + 63
+
+
+def test_values_of_a_users_own_are_theirs_and_those_that_regbench_reads_are_checked(tmp_path, plan):
+    own = write(
+        tmp_path / "own",
+        net_py="from bench.model.mlp import MLP\ndef make_net(channels, classes, width, dropout):\n"
+        "    return MLP(channels, classes, width=int(16 * width), dropout=dropout)\n",
+        model__net_yaml="_target_: net.make_net\nwidth: 0.5\ndropout: 0.0\n",
+    )
+    plugins.use_folder(own)
+    assert plan("model=net", "model.width=0.25")
+    for override in ("model.dropout=2", "model.weights=5"):
+        with pytest.raises(UsageError, match=override):
+            plan("model=net", "model.width=0.25", override)
+
+
+WRONG = {
+    "regularizer__x_yaml: slot: loss\n_target_: x.X\n": ["regularizer/x.yaml", "# @package regularizer.x"],
+    "optimizer__x_yaml: slot: optimizer\n_target_: x.X\n": ["optimizer/x.yaml", "# @package optimizer.x"],
+    "exp__x_yaml: seed: 3\n": ["exp/x.yaml", "# @package _global_"],
+    "regularizer__x_yaml: # @package regularizer.x\n_target_: x.X\n": ["slot=None", "mixing, loss, gradient, setting"],
+    "regularizer__x_yaml: # @package regularizer.x\nslot: loss\n": ["lacks the key _target_"],
+    "regularizer__x_yaml: # @package regularizer.x\nslot: setting\nvalue: 1\n": ["lacks the key sets"],
+    "model__x_yaml: width: 3\n": ["model/x.yaml", "_target_"],
+    "model__x_yaml: {": ["model/x.yaml", "not YAML"],
+    "model__x_yaml: 5": ["model/x.yaml", "key: value"],
+    "model__convnet_yaml: _target_: x.X\n": ["model/convnet.yaml", "already", "another name"],
+}
+
+
+@pytest.mark.parametrize("file", WRONG)
+def test_a_file_that_cannot_work_is_told_before_anything_else(file, tmp_path):
+    name, text = file.split(": ", 1)
+    with pytest.raises(UsageError) as caught:
+        plugins.use_folder(write(tmp_path / "own", **{name: text}))
+    assert len(str(caught.value).splitlines()) <= 3
+    assert all(part in str(caught.value) for part in WRONG[file]), caught.value
+
+
+BROKEN = {
+    "": ["ModuleNotFoundError", "broken"],
+    "X = 1\n": ["AttributeError", "make"],
+    "def make(channels, classes):\n    return [][1]\n": ["IndexError", "broken.py, line 2"],
+    "def make(channels):\n    pass\n": ["TypeError", "positional"],
+    "from torch import nn\ndef make(channels, classes):\n    return nn.Flatten()\n": [
+        "instead of logits of shape (16, 4)"
+    ],
+    "import foo\n": ["No module named 'foo'", "broken.py, line 1"],
+}
+
+
+@pytest.mark.parametrize("code", BROKEN)
+def test_an_error_in_a_users_own_class_is_told_with_its_place(code, tmp_path, plan, monkeypatch):
+    own = write(tmp_path / "own", model__broken_yaml="_target_: broken.make\n")
+    if code:
+        write(own, broken_py=code)
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    plugins.use_folder(own)
+    with pytest.raises(UsageError) as caught:
+        plan("model=broken", "~model.width")
+    assert len(str(caught.value).splitlines()) <= 3
+    assert all(part in str(caught.value) for part in ["broken", *BROKEN[code]]), caught.value
+
+
+def test_a_config_dir_that_is_not_there_exits_with_2(tmp_path):
+    for command in (["list"], ["run", "+exp=digits_smoke"], ["report", "digits"], ["doctor"]):
+        done = regbench(*command, "--config-dir", "nowhere", cwd=tmp_path)
+        assert done.returncode == 2
+        assert "nowhere (--config-dir" in done.stderr
