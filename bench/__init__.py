@@ -7,7 +7,8 @@ The map, from the command to the table:
     record.py   a run's identity and its files  report/      CSV tables and what the terminal shows
     rng.py      named random streams            ranges.py    which values are allowed
     plugins.py  a user's own folder             pictures.py  a user's image files -> pixels
-    sweep.py    trains what is missing          doctor.py    what this machine offers
+    sweep.py    trains what is missing          settings.py  a run's settings, typed and checked
+    doctor.py   what this machine offers        completion.py what the shell offers on TAB
     metric.py, schedule.py, stats.py            pure functions
 The four axes are packages: dataset/, model/, regularizer/ and optimizer/, each with its choices in conf/<axis>/.
 """

@@ -1,4 +1,4 @@
-"""`regbench <command>`: reads the command and hands over. Only `run` imports torch."""
+"""`regbench <command>`: reads the command and hands over. Only `run` and `doctor` import torch."""
 
 import argparse
 import functools
@@ -50,9 +50,15 @@ def _interrupted(error: BaseException | None) -> bool:
 
 
 def _use_config_dir(arguments: Sequence[str]) -> list[str]:
-    """Takes `--config-dir DIR`, which every command has, or else REGBENCH_CONFIG; returns the other arguments."""
-    options, others = _make_shared_parser().parse_known_args(arguments)
-    folder = options.config_dir or plugins.user_folder()
+    """Takes `--config-dir DIR` (Hydra: `-cd`), which every command has, or else REGBENCH_CONFIG; returns the others."""
+    others, folder = [], plugins.user_folder()
+    left = iter(arguments)
+    for argument in left:
+        flag, equals, value = argument.partition("=")
+        if flag in ("--config-dir", "-cd"):
+            folder = Path(value if equals else next(left, ""))
+        else:
+            others.append(argument)
     if folder:
         plugins.use_folder(folder)
     return others
@@ -73,9 +79,9 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
 def _make_shared_parser() -> argparse.ArgumentParser:
     """What every command takes."""
-    parser = argparse.ArgumentParser("regbench", usage="regbench <command> ... --config-dir DIR", add_help=False)
+    parser = argparse.ArgumentParser(add_help=False)
     help_ = "a folder of your own datasets, models, regularizers, optimizers and experiments"
-    parser.add_argument("--config-dir", "-cd", type=Path, metavar="DIR", help=help_)
+    parser.add_argument("--config-dir", type=Path, metavar="DIR", help=help_)
     return parser
 
 

@@ -8,7 +8,7 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from bench import UsageError, __version__
+from bench import __version__
 from bench.app import compose
 from bench.plan import computes_bf16, make_plan
 from bench.plugins import config_files, resolve
@@ -79,13 +79,11 @@ def _dataset(name: str) -> tuple[str, str]:
         values = compose([f"dataset={name}"]).runs[0].dataset.values
         if "root" not in values:
             return name, "needs no files"
-        try:
-            tell = resolve(values["_target_"].replace("load_", "tell_"))
-        except AttributeError:
-            return name, "your own: dataset.root=FOLDER"
-        return name, tell(values["root"])
-    except (UsageError, ImportError) as error:
-        return name, str(error).splitlines()[0]
+        module, _, loader = values["_target_"].rpartition(".")
+        tell = getattr(resolve(module), loader.replace("load_", "tell_", 1), None)
+        return name, tell(values["root"]) if tell else "your own: dataset.root=FOLDER"
+    except Exception as error:  # the user's own module may raise anything
+        return name, f"{type(error).__name__}: {error}".splitlines()[0]
 
 
 def _train_on_each_device() -> Iterator[tuple[str, str]]:

@@ -14,9 +14,9 @@ import os
 import signal
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
@@ -32,7 +32,8 @@ from bench import UsageError
 from bench.record import open_atomically
 
 _DECODER = 1  # raised when the same file would give other pixels
-_CHUNK = 256  # pictures that a process takes at a time
+_CHUNK = 256  # pictures that a process takes at a time, at most
+_FEW = 64  # pictures that are done sooner than another process would start
 
 R = TypeVar("R")
 
@@ -42,8 +43,9 @@ def make_fingerprint(root: Path, files: Sequence[str]) -> str:
     stats = [(root / file).stat() for file in files]
     seen = [(f, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for f, s in zip(files, stats, strict=True)]
     known = _cached(f"{_hash(str((str(root.resolve()), seen)))}.fingerprint")
-    if known.is_file():
-        return known.read_text()
+    with suppress(OSError):
+        if len(fingerprint := known.read_text()) == 64:
+            return fingerprint
     hashes = _on_all_cores(partial(_hash_file, root), files, "reading")
     fingerprint = _hash("\n".join(f"{file} {content}" for file, content in zip(files, hashes, strict=True)))
     _keep(known, lambda file: file.write(fingerprint.encode()))
@@ -59,9 +61,11 @@ def load_pixels(
         UsageError: a damaged picture, sizes that differ while image_size is None, too little memory.
     """
     cache = _cached(f"{fingerprint}-{image_size}-{channels}-{_DECODER}.npy")
-    with suppress(OSError, ValueError):  # not there yet, or damaged
+    with suppress(OSError, ValueError, EOFError):  # not there yet, or damaged
         cached: NDArray[np.uint8] = np.load(cache, mmap_mode="r")
-        return cached
+        if len(cached) == len(files):
+            _check_memory(name, cached.shape)
+            return cached
     decode = partial(_decode, root, image_size, channels)
     first = decode(files[0])
     _check_memory(name, (len(files), *first.shape))
@@ -75,6 +79,8 @@ def load_pixels(
                 "Give the size to bring them to: dataset.image_size=64"
             )
         pixels[index] = picture
+    if make_fingerprint(root, files) != fingerprint:
+        raise UsageError(f"{root} has changed while it was read.\nStart again when nothing writes to it.")
     _keep(cache, lambda file: np.save(file, pixels))
     seconds = time.monotonic() - started
     Console(stderr=True, highlight=False).print(f"{name}: {len(files):,} pictures decoded in {seconds:.0f} s")
@@ -92,17 +98,17 @@ def _keep(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         with open_atomically(path) as file:
             write(file)
     except OSError as error:
-        Console(stderr=True).print(f"{path.parent} cannot be written to ({error.strerror}): nothing is cached")
+        Console(stderr=True).print(f"{path.parent} cannot be written to ({error.strerror or error}): nothing is cached")
 
 
 def _check_memory(name: str, shape: tuple[int, ...]) -> None:
-    """Raises UsageError where the images, and their copy in splits, do not fit in memory."""
+    """Raises UsageError where the images, their copies in splits and those padded for crops do not fit in memory."""
     size, free = math.prod(shape), _free_memory()
-    if 2 * size > free:
+    if 3 * size > free:
         n, height, width, channels = shape
         raise UsageError(
             f"dataset {name} is too large for memory: {n:,} pictures of {width}x{height}x{channels} are "
-            f"{size / 2**30:.1f} GiB.\nA run needs twice as much, and {free / 2**30:.1f} GiB are free.\n"
+            f"{size / 2**30:.1f} GiB.\nA run needs three times as much, and {free / 2**30:.1f} GiB are free.\n"
             "Lower dataset.image_size, or keep fewer pictures in the folder."
         )
 
@@ -133,7 +139,7 @@ def _decode(root: Path, image_size: int | None, channels: int, file: str) -> NDA
         UsageError: the file is damaged, or its pixels have no fixed white.
     """
     try:
-        with Image.open(root / file) as picture:
+        with warnings.catch_warnings(action="ignore"), Image.open(root / file) as picture:
             upright = _to_8_bits(ImageOps.exif_transpose(picture)).convert("L" if channels == 1 else "RGB")
     except Exception as error:  # Pillow's decoders raise nearly every kind
         reason = (str(error) or type(error).__name__).splitlines()[0]
@@ -144,8 +150,9 @@ def _decode(root: Path, image_size: int | None, channels: int, file: str) -> NDA
 
 
 def _to_8_bits(picture: Image.Image) -> Image.Image:
-    """Pillow cuts 16 bits off at 255 where it converts them."""
-    if picture.mode.startswith("I;16"):
+    """Pillow cuts 16 bits off at 255 where it converts them; some formats' it reads into 32."""
+    deep = picture.mode == "I" and int(np.asarray(picture).max()) <= 0xFFFF
+    if deep or picture.mode.startswith("I;16"):
         return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
     if picture.mode in ("I", "F"):
         raise ValueError("pixels of 32 bits have no fixed white, convert them to 8 or 16 bits")
@@ -165,26 +172,24 @@ def _resize(picture: Image.Image, size: int) -> Image.Image:
 
 def _on_all_cores(function: Callable[[str], R], files: Sequence[str], doing: str) -> Iterator[R]:
     """The function of every file, in order."""
-    chunks = [files[start : start + _CHUNK] for start in range(0, len(files), _CHUNK)]
+    size = max(1, min(_CHUNK, len(files) // (4 * _cores())))
+    chunks = [files[start : start + size] for start in range(0, len(files), size)]
     console = Console(stderr=True)
-    if len(chunks) == 1:
-        yield from _in_turn(function, files)
-        return
-    with ProcessPoolExecutor(min(_cores(), len(chunks)), get_context("spawn"), _leave_interrupts_to_the_parent) as pool:
-        try:
-            done = pool.map(partial(_in_turn, function), chunks)
-            if console.is_terminal:
-                done = track(done, doing, len(chunks), console=console, transient=True)  # type: ignore[assignment]
-            for results in done:
-                yield from results
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with ExitStack() as stack:
+        spread: Callable[..., Iterator[list[R]]] = map
+        if len(files) > _FEW:
+            pool = ProcessPoolExecutor(_cores(), get_context("spawn"), _leave_interrupts_to_the_parent)
+            stack.callback(pool.shutdown, cancel_futures=True)
+            spread = pool.map
+        done: Iterable[list[R]] = spread(partial(_in_turn, function), chunks)
+        if console.is_terminal:
+            done = track(done, doing, len(chunks), console=console, transient=True)
+        for results in done:
+            yield from results
 
 
 def _in_turn(function: Callable[[str], R], files: Sequence[str]) -> list[R]:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow's, on odd but readable files
-        return [function(file) for file in files]
+    return [function(file) for file in files]
 
 
 def _leave_interrupts_to_the_parent() -> None:

@@ -4,9 +4,10 @@ Whatever is wrong with any of them is said here, so nothing trains on a command 
 """
 
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -19,8 +20,8 @@ from bench.model.weights import weights_fingerprint
 from bench.optimizer import make_optimizer
 from bench.plugins import source_fingerprint, user_folder
 from bench.record import arm_id, read_result, run_folder, run_id
-from bench.regularizer import make_slots
-from bench.rng import global_stream
+from bench.regularizer import Slots, make_slots
+from bench.rng import global_stream, stream
 from bench.settings import Run, apply_settings
 from bench.train import total_steps, warmup_steps
 
@@ -42,10 +43,13 @@ def make_plan(runs: Sequence[Run], results: Path) -> list[Planned]:
     """
     planned: dict[str, Planned] = {}
     checked: set[str] = set()
+    hash_weights = cache(weights_fingerprint)  # for this command alone: the file may be another at the next
     for run in runs:
         with _telling(f"dataset {run.dataset.name}"):
             source = load_source(run.dataset)
-        run = replace(resolve_device(run), fingerprint=source.fingerprint, contents=_hash_contents(run))
+        run = replace(resolve_device(run), fingerprint=source.fingerprint)
+        with _telling("a class of your own"):
+            run = replace(run, contents=_hash_contents(run, hash_weights))
         if arm_id(run) not in checked:
             _check_fit(apply_settings(run), source)
             checked.add(arm_id(run))
@@ -80,16 +84,16 @@ def computes_bf16(device: str) -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-def _hash_contents(run: Run) -> dict[str, str]:
+def _hash_contents(run: Run, hash_weights: Callable[[str], str]) -> dict[str, str]:
     """Hashes of what a run's settings only name: its weights to start from, and the user's own classes."""
+    run = apply_settings(run)
     weights = run.model.values.get("weights")
-    contents = {} if weights is None else {"model.weights": weights_fingerprint(weights)}
+    contents = {} if weights is None else {"model.weights": hash_weights(weights)}
     for choice in (run.dataset, run.model, *run.regularizers, run.optimizer):
         target = choice.values.get("_target_")
-        if target:
-            with _telling(choice.name):
-                source = source_fingerprint(target)
-            contents |= {f"source.{target}": source} if source else {}
+        source = source_fingerprint(target) if target else None
+        if source:
+            contents[f"source.{target}"] = source
     return contents
 
 
@@ -105,17 +109,12 @@ def _telling(what: str) -> Iterator[None]:
 
 
 def _describe(error: Exception) -> str:
-    """The error's first line; with its kind, and where in the user's own files it came up, unless it states a rule."""
+    """The error's first line, with its kind unless it states a rule, and where in the user's own files it came up."""
     message = (str(error) or repr(error)).splitlines()[0][:300]
-    if isinstance(error, ValueError):
-        return message
-    folder = user_folder()
-    own = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if folder and frame.filename.startswith(str(folder))
-    ]
-    return f"{type(error).__name__}: {message}" + (f"\n({own[-1].filename}, line {own[-1].lineno})" if own else "")
+    folder, frames = user_folder(), traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if folder and frame.filename.startswith(str(folder))]
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return f"{kind}{message}" + (f"\n({own[-1].filename}, line {own[-1].lineno})" if own else "")
 
 
 def _check_fit(run: Run, source: Source) -> None:
@@ -130,7 +129,10 @@ def _check_fit(run: Run, source: Source) -> None:
         )
     per_epoch = len(train) // run.train.batch_size
     with _telling(f"regularizer {run.regularizer}"):
-        steps = total_steps(run.train, per_epoch, make_slots(run.regularizers).gradient.evaluations_per_step)
+        slots = make_slots(run.regularizers)
+        with global_stream(torch.device("cpu"), run.seed, "init"):
+            _try_slots(slots, source)
+        steps = total_steps(run.train, per_epoch, slots.gradient.evaluations_per_step)
     if steps == 0:
         raise UsageError(
             f"train.gradient_evaluations={run.train.gradient_evaluations} pays for no step: a step of "
@@ -163,3 +165,19 @@ def _try_model(run: Run, source: Source) -> None:
             break
     if tuple(logits.shape) != (n, source.classes):
         raise ValueError(f"gives {tuple(logits.shape)} instead of logits of shape {(n, source.classes)}")
+
+
+def _try_slots(slots: Slots, source: Source) -> None:
+    """Has a step's parts work on two images; raises where they do not give what the step expects of them."""
+    _, height, width, channels = source.train_images.shape
+    images, targets = torch.zeros(2, channels, height, width), torch.eye(source.classes)[:2]
+    mixed, mixed_targets = slots.mixing(images, targets, stream(0, "mixing"))
+    if (mixed.shape, mixed_targets.shape) != (images.shape, targets.shape):
+        shapes = f"{tuple(mixed.shape)} and {tuple(mixed_targets.shape)}"
+        raise ValueError(f"mixing gives {shapes} of {tuple(images.shape)} and {tuple(targets.shape)}")
+    model = nn.Linear(1, source.classes)
+    loss = slots.gradient(model, lambda: slots.loss(model(torch.ones(2, 1)), mixed_targets), step=0)
+    if loss.ndim != 0 or loss.requires_grad:
+        raise ValueError(f"gradient gives a loss of shape {tuple(loss.shape)}; it must be a detached scalar")
+    if model.weight.grad is None:
+        raise ValueError("gradient leaves no .grad behind")

@@ -3,13 +3,16 @@
 `--config-dir DIR` or the environment variable REGBENCH_CONFIG names it: the variable also takes it to other processes.
 """
 
+import ast
 import os
 import pkgutil
 import re
 import sys
+from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
-from modulefinder import ModuleFinder
+from importlib.util import resolve_name
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from bench import AXES, CONF, UsageError
 VARIABLE = "REGBENCH_CONFIG"
 _GROUPS = (*AXES, "train", "exp")
 _SLOTS = ("mixing", "loss", "gradient", "setting")
-_PUBLISHED = {"bench", "torch", "torchvision", "timm"}  # whose classes are told apart by their version
+_PUBLISHED = {"bench", "torch", "torchvision", "timm"}  # whose source is no part of a run's identity
 
 
 def user_folder() -> Path | None:
@@ -37,11 +40,11 @@ def use_folder(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise UsageError(
-            f"{folder} (--config-dir or {VARIABLE}) is not a folder.\nIt is one that holds {', '.join(_GROUPS)}"
+            f"{folder} is not a folder.\n--config-dir, or {VARIABLE}, is one of {', '.join(_GROUPS)} folders."
         )
     os.environ[VARIABLE] = str(folder.resolve())
     for group in _GROUPS:
-        for file in sorted((folder / group).glob("*.yaml")):
+        for file in sorted((folder / group).glob("*.y*ml")):
             _check_file(file, group)
 
 
@@ -65,41 +68,76 @@ def resolve(target: str) -> Any:
 
 @cache
 def source_fingerprint(target: str) -> str | None:
-    """A hash of the module that holds a user's own class, and of the user's modules that it imports.
+    """A hash of the module that a target names, and of the modules of the user's folder that it imports.
 
-    None for what is published. Modules that are found at run time only, and installed ones that a user's module
+    None for what is published. Modules that are imported by a computed name, and those that an installed module
     imports, are not seen.
     """
-    module = sys.modules[getattr(resolve(target), "__module__", target.partition(":")[0].partition(".")[0])]
-    if module.__name__.partition(".")[0] in _PUBLISHED or not getattr(module, "__file__", None):
-        return None
-    files, folder = [Path(str(module.__file__))], user_folder()
-    if folder and files[0].is_relative_to(folder):
-        finder = ModuleFinder([str(folder)])
-        finder.run_script(str(files[0]))
-        files += [Path(found.__file__) for found in finder.modules.values() if found.__file__]  # type: ignore[attr-defined]
-    return sha256(b"\0".join(sorted({file.read_bytes() for file in files}))).hexdigest()[:12]
+    folder, names = user_folder(), _with_parents(target.replace(":", "."))
+    files = _imported_files(folder, names) if folder else set()
+    if not files and names[0] not in _PUBLISHED:
+        resolve(target)  # now its module is loaded
+        loaded = [sys.modules[name] for name in names if name in sys.modules]
+        files = {Path(module.__file__) for module in loaded[-1:] if module.__file__}
+    return sha256(b"\0".join(file.read_bytes() for file in sorted(files))).hexdigest()[:12] if files else None
+
+
+def _imported_files(folder: Path, names: Sequence[str]) -> set[Path]:
+    """The files of the folder that the modules `names` are, and that their import statements name in turn."""
+    files: set[Path] = set()
+    left = list(names)
+    while left:
+        name = left.pop()
+        path = folder / name.replace(".", "/")
+        file = next((f for f in (path / "__init__.py", path.with_name(f"{path.name}.py")) if f.is_file()), None)
+        if file is None or file in files:
+            continue
+        files.add(file)
+        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
+        for node in ast.walk(ast.parse(file.read_bytes())):
+            if isinstance(node, ast.Import):
+                left += [parent for alias in node.names for parent in _with_parents(alias.name)]
+            if isinstance(node, ast.ImportFrom):
+                base = resolve_name("." * node.level + (node.module or ""), package or None)
+                left += [parent for alias in node.names for parent in _with_parents(f"{base}.{alias.name}")]
+    return files
+
+
+def _with_parents(name: str) -> list[str]:
+    """a.b.c: a, a.b and a.b.c."""
+    return list(accumulate(name.split("."), lambda parent, part: f"{parent}.{part}"))
 
 
 def _check_file(file: Path, group: str) -> None:
+    """Raises UsageError where a file could not work, or would do so other than it says."""
+    if file.suffix != ".yaml":
+        raise UsageError(f"{file} is not seen by that name.\nRename it to {file.stem}.yaml.")
     if (CONF / group / file.name).is_file():
         raise UsageError(f"{file}: there is a {group} {file.stem} already.\nGive the file another name.")
-    text = file.read_text()
+    try:
+        text = file.read_text()
+        values = yaml.safe_load(text)
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise UsageError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from error
     stack, exp = f"{group}.{file.stem}", "_global_"
     package = {"regularizer": stack, "optimizer": stack, "exp": exp}.get(group)
     if package and not re.search(rf"^# *@package +{re.escape(package)}\s*$", text, re.MULTILINE):
         raise UsageError(f"{file} must begin with this line:\n# @package {package}")
-    if group not in AXES:
-        return
-    try:
-        values = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise UsageError(f"{file} is not YAML: {' '.join(str(error).split())}") from error
+    if group in AXES:
+        _check_values(file, group, values)
+
+
+def _check_values(file: Path, axis: str, values: Any) -> None:
+    example = "See README for an example."
     if not isinstance(values, dict):
-        raise UsageError(f"{file} must hold key: value lines.\nSee README for an example.")
-    slots = {"regularizer": _SLOTS, "optimizer": ("optimizer",)}.get(group)
+        raise UsageError(f"{file} must hold key: value lines.\n{example}")
+    slots = {"regularizer": _SLOTS, "optimizer": ("optimizer",)}.get(axis)
     if slots and values.get("slot") not in slots:
         raise UsageError(f"{file}: slot={values.get('slot')} is not allowed.\nIt must be one of {', '.join(slots)}.")
     for key in ("sets", "value") if values.get("slot") == "setting" else ("_target_",):
         if key not in values:
-            raise UsageError(f"{file} lacks the key {key}.\nSee README for an example.")
+            raise UsageError(f"{file} lacks the key {key}.\n{example}")
+    if not re.fullmatch(r"(model|optimizer)\.\w+", str(values.get("sets", "model.x"))):
+        raise UsageError(f"{file}: sets={values['sets']} is not allowed.\nIt must be like optimizer.weight_decay.")
+    if "word" in values and (slots or values["word"] not in values):
+        raise UsageError(f"{file}: word={values['word']} is not allowed.\nIt names a key of a dataset or a model.")

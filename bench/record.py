@@ -34,8 +34,7 @@ def identity(run: Run) -> dict[str, Any]:
     """Every setting that can change the numbers, by its key in the config; device and precision are resolved by now."""
 
     def values(path: str, choice: Choice) -> dict[str, Any]:
-        in_word = choice.values.get("word")
-        return {f"{path}.{key}": _plain(value) for key, value in choice.values.items() if key != in_word}
+        return {f"{path}.{key}": _plain(value) for key, value in choice.values.items()}
 
     train = {f"train.{key}": _plain(value) for key, value in vars(run.train).items()}
     train["train.device"] = run.train.device.split(":")[0]
@@ -53,7 +52,8 @@ def identity(run: Run) -> dict[str, Any]:
     }
     for choice in run.regularizers:
         settings |= values(f"regularizer.{choice.name}", choice)
-    return {key: value for key, value in settings.items() if key not in NOT_IDENTITY} | dict(run.contents)
+    in_words = {f"dataset.{run.dataset.values.get('word')}", f"model.{run.model.values.get('word')}"}
+    return {k: value for k, value in settings.items() if k not in NOT_IDENTITY | in_words} | dict(run.contents)
 
 
 def run_id(run: Run) -> str:

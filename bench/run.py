@@ -15,6 +15,7 @@ from bench.dataset import load_source, make_splits
 from bench.dataset.batches import Batches
 from bench.evaluate import compute_logits, score
 from bench.model import make_chosen
+from bench.model.weights import weights_fingerprint
 from bench.optimizer import make_optimizer
 from bench.record import open_atomically, write_run
 from bench.regularizer import make_slots
@@ -35,10 +36,10 @@ def train_run(run: Run, folder: Path, on_epoch: OnEpoch, keep_weights: bool = Fa
         run: checked, with device and precision resolved.
         folder: the run's; log.txt is written as it goes, all else at the end.
         on_epoch: told of each epoch.
-        keep_weights: whether the trained model's state dict is kept as weights.pt.
+        keep_weights: whether the trained model's state dict is kept as weights.pt, as it is where there is one.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / WEIGHTS).unlink(missing_ok=True)  # of an earlier training
+    keep_weights = keep_weights or (folder / WEIGHTS).is_file()  # those that are there must be the record's
     history: list[dict[str, Any]] = []
     arrays: dict[str, Any] = {}
     result: dict[str, Any] = {"status": "", "message": ""}
@@ -74,7 +75,13 @@ def _train(
     device = torch.device(run.train.device)
     _configure_torch(run)
 
-    data = make_splits(run.dataset, load_source(run.dataset), device)
+    source = load_source(run.dataset)
+    if source.fingerprint != run.fingerprint:
+        raise RuntimeError("the data have changed since the command was started")
+    weights = run.model.values.get("weights")
+    if weights and weights_fingerprint(weights) != run.contents["model.weights"]:
+        raise RuntimeError("the weights to start from have changed since the command was started")
+    data = make_splits(run.dataset, source, device)
     batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
     result["train_size"] = len(data.train)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any
 
-from bench import UsageError
+from bench import CONF, UsageError
 from bench.plugins import resolve
 from bench.ranges import check
 
@@ -79,11 +79,11 @@ def read_run(config: Mapping[str, Any], names: Mapping[str, str]) -> Run:
         UsageError: a value out of its range, or a stack that does not fit together.
     """
     for axis in ("dataset", "model"):
-        _check_values(axis, axis, config[axis])
+        _check_values(axis, names[axis], axis, config[axis])
     for axis in ("regularizer", "optimizer"):
         for name, values in config[axis].items():
-            _check_values(axis, f"{axis}.{name}", values)
-    _check_values("train", "train", config["train"])
+            _check_values(axis, name, f"{axis}.{name}", values)
+    _check_values("train", "default", "train", config["train"])
     check("seed", "seed", config["seed"])
     run = Run(
         dataset=Choice(_word(names["dataset"], config["dataset"]), config["dataset"]),
@@ -131,11 +131,11 @@ def make(values: Mapping[str, Any], *args: Any) -> Any:
     return target(*args, **{key: value for key, value in values.items() if key not in DESCRIBES})
 
 
-def _check_values(axis: str, path: str, values: Mapping[str, Any]) -> None:
-    """Checks what the table of ranges knows; of a user's own classes it knows what our own code reads."""
-    published = str(values.get("_target_", "bench.")).startswith(("bench.", "torch."))
+def _check_values(axis: str, name: str, path: str, values: Mapping[str, Any]) -> None:
+    """Checks what the table of ranges knows; of a user's own choices it knows what our own code reads."""
+    ours = (CONF / axis / f"{name}.yaml").is_file()
     for key, value in values.items():
-        if published or key in _READ_HERE:
+        if ours or key in _READ_HERE:
             check(f"{path}.{key}", f"{axis}.{key}" if axis == "optimizer" else f"{path}.{key}", value)
 
 

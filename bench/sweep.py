@@ -1,6 +1,7 @@
 """A command's runs, trained: what is missing of them, with the tables kept up to date and all of it shown."""
 
 import functools
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,7 +13,7 @@ from rich.console import Console
 
 from bench import UsageError
 from bench.plan import Planned, make_plan
-from bench.plugins import use_folder, user_folder
+from bench.plugins import VARIABLE, user_folder
 from bench.record import arm_id, identity, run_folder
 from bench.report import tables, terminal
 from bench.run import WEIGHTS, train_run
@@ -74,7 +75,7 @@ def _is_missing(planned: Planned, command: Command) -> bool:
 def _train(todo: Sequence[Planned], command: Command, plugins: Path | None, number: int) -> None:
     """Trains the job's run. Never raises: under Hydra one job's exception hides those of all others."""
     if plugins:  # in a process of a launcher's own, too
-        use_folder(plugins)
+        os.environ[VARIABLE] = str(plugins)
     run, folder = todo[number].run, run_folder(command.results, todo[number].run_id)
     console = Console(highlight=False)
     place, settings = f"[{number + 1}/{len(todo)}]", _telling_settings(run, [each.run for each in todo])

@@ -86,8 +86,10 @@ def test_weights_are_kept_also_of_runs_on_record_and_a_comparison_starts_from_th
     assert "1 run, 0 on record, 1 to train" in kept.stdout
     assert "1 on record" in regbench(*narrow, "keep_weights=true", cwd=tmp_path).stdout
     (weights,) = (tmp_path / "kept" / "runs").glob("*/weights.pt")
+    assert regbench(*narrow, "force=true", cwd=tmp_path).returncode == 0
+    assert weights.is_file()  # what is kept stays kept
     tuned = regbench(*SMOKE, f"model.weights={weights}", "dataset.train_size=100,200", cwd=tmp_path)
-    assert tuned.returncode == 0, tuned.stderr
+    assert (tuned.returncode, tuned.stderr) == (0, "")
     rows = read(tmp_path / "results/digits_smoke/runs.csv")
     assert len(rows) == 8
     assert not {row["run_id"] for row in rows} & {
@@ -152,7 +154,7 @@ def test_hydras_own_flags_work(tmp_path):
     shown = regbench("run", "+exp=digits_smoke", "--cfg", "job", cwd=tmp_path)
     assert shown.returncode == 0
     assert "batch_size: 50" in shown.stdout
-    for flags in (["-m", "--info", "defaults"], ["model=mlp", "--cfg", "job", "-m", "seed=3"]):
+    for flags in (["-c", "job"], ["-m", "--info", "defaults"], ["model=mlp", "--cfg", "job", "-m", "seed=3"]):
         assert regbench("run", *flags, cwd=tmp_path).returncode == 0
     helped = regbench("run", "--help", cwd=tmp_path)
     assert helped.returncode == 0

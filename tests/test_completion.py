@@ -38,8 +38,8 @@ printf '%s\\n' "${{COMPREPLY[@]}}"
 
 
 def values(offered):
-    """Bash replaces what follows the last = only."""
-    return {word.rpartition("=")[2] or word for word in offered}
+    """Bash replaces what follows the last = only, and quotes a bracket."""
+    return {word.rpartition("=")[2].replace("\\", "") or word for word in offered}
 
 
 def test_commands_choices_and_experiments_are_offered(tmp_path):

@@ -4,6 +4,7 @@ import pytest
 
 from bench import doctor
 from bench.dataset.cifar10 import load_cifar10, tell_cifar10
+from bench.plugins import use_folder
 
 
 def lines(capsys):
@@ -44,6 +45,14 @@ def test_a_step_for_each_precision_and_what_does_not_work_is_told(capsys, monkey
 def test_every_gpu_has_its_steps(capsys):
     assert doctor.examine() == 0
     assert "cuda:0 bf16" in capsys.readouterr().out
+
+
+def test_a_users_own_dataset_that_is_broken_is_told_not_raised(capsys, tmp_path):
+    (tmp_path / "dataset").mkdir()
+    (tmp_path / "dataset" / "broken.yaml").write_text("_target_: load_broken.load\nroot: data\n")
+    (tmp_path / "load_broken.py").write_text("1 / 0\n")
+    use_folder(tmp_path)
+    assert doctor._dataset("broken") == ("broken", "ZeroDivisionError: division by zero")
 
 
 def test_files_that_are_there_are_found(tmp_path):

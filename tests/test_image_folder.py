@@ -10,6 +10,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from bench import UsageError, pictures
+from bench.dataset import _load
 from bench.dataset.image_folder import load_image_folder
 from bench.plan import make_plan
 from bench.run import train_run
@@ -75,12 +76,14 @@ def test_one_folder_of_classes_is_split_stratified_and_always_alike(flat):
     assert len(images) == 24
 
 
-def test_hidden_files_and_what_is_no_picture_are_left_out(split):
+def test_hidden_files_and_what_is_no_picture_are_left_out(split, capsys):
     fingerprint = load(split).fingerprint
+    capsys.readouterr()
     for name in ("notes.txt", ".DS_Store", "._0.png"):
         (split / "train" / "cat" / name).write_text("no picture")
     (split / "train" / ".cache").mkdir()
     assert load(split).fingerprint == fingerprint
+    assert "left out, as no pictures: 1 .txt" in capsys.readouterr().err
 
 
 # --- pixels ----------------------------------------------------------------------------------------------------------
@@ -107,15 +110,16 @@ def test_pictures_stand_upright_and_16_bits_keep_their_scale(tmp_path):
     exif[0x0112] = 6  # to be turned by 90 degrees clockwise
     Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
     assert (pictures._decode(tmp_path, None, 1, "turned.png")[..., 0] == np.rot90(pixels, -1)).all()
-    Image.fromarray(pixels.astype(np.uint16) * 256 + 17).save(tmp_path / "deep.png")
-    assert (pictures._decode(tmp_path, None, 1, "deep.png")[..., 0] == pixels).all()
+    for deep in ("deep.png", "deep.pgm"):
+        Image.fromarray(pixels.astype(np.uint16) * 256 + 17).save(tmp_path / deep)
+        assert (pictures._decode(tmp_path, None, 1, deep)[..., 0] == pixels).all()
 
 
 def test_many_pictures_are_decoded_by_several_processes_to_the_same_pixels(tmp_path, monkeypatch):
     for i in range(40):
         draw(tmp_path / "data" / "ab"[i % 2] / f"{i}.png")
     alone = load(tmp_path / "data")
-    monkeypatch.setattr(pictures, "_CHUNK", 10)
+    monkeypatch.setattr(pictures, "_FEW", 10)
     monkeypatch.setattr(pictures, "_cores", lambda: 2)
     monkeypatch.setenv("REGBENCH_CACHE", str(tmp_path / "other"))
     together = load(tmp_path / "data")
@@ -181,6 +185,39 @@ def test_a_damaged_cache_is_made_anew(split, tmp_path):
     cached.write_bytes(cached.read_bytes()[:200])
     assert (load(split).train_images == before.train_images).all()
     assert len(np.load(cached)) == 10
+
+
+@pytest.mark.parametrize("damage", [b"", b"nothing"])
+def test_a_cache_of_which_little_is_left_is_made_anew(damage, split, tmp_path):
+    before = load(split)
+    for cached in (tmp_path / "cache" / "image_folder").iterdir():
+        cached.write_bytes(damage)
+    after = load(split)
+    assert (after.train_images == before.train_images).all()
+    assert after.fingerprint == before.fingerprint
+
+
+def test_a_folder_that_changes_while_it_is_read_is_not_cached(split, tmp_path, monkeypatch):
+    decode = pictures._decode
+
+    def decode_and_change(*arguments):
+        draw(split / "train" / "cat" / "0.png")
+        return decode(*arguments)
+
+    monkeypatch.setattr(pictures, "_decode", decode_and_change)
+    with pytest.raises(UsageError, match="changed while it was read"):
+        load(split)
+    assert not list((tmp_path / "cache").rglob("*.npy"))
+
+
+def test_data_that_change_after_the_start_are_not_recorded_as_what_they_were(split, tmp_path):
+    (run,) = compose("dataset=image_folder", f"dataset.root={split}", "train.device=cpu", "train.batch_size=2")
+    (planned,) = make_plan([run], tmp_path)
+    draw(split / "train" / "cat" / "0.png")
+    _load.cache_clear()  # as in a worker process
+    result = train_run(planned.run, tmp_path / "run", lambda *_: None)
+    assert result["status"] == "failed"
+    assert "the data have changed" in result["message"]
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(split, tmp_path, monkeypatch, capsys):

@@ -9,7 +9,6 @@ from torch import nn
 
 from bench import CONF, UsageError
 from bench.model import make_chosen, make_model
-from bench.model.weights import weights_fingerprint
 from bench.run import train_run
 from bench.settings import Choice
 
@@ -115,6 +114,8 @@ def test_further_arguments_reach_the_architecture_and_the_identity(plan):
     assert plain.run_id != more.run_id
     with pytest.raises(UsageError, match="nonsense"):
         plan("model=timm", "model.args.nonsense=1", "~model.width")
+    with pytest.raises(UsageError, match=r"model\.weights=FILE"):
+        plan("model=timm", "model.args.checkpoint_path=w.pt", "~model.width")
 
 
 def test_images_that_an_architecture_cannot_take_are_told_before_training(plan):
@@ -171,7 +172,6 @@ def test_weights_that_do_not_fit_are_errors_before_training(plan, tmp_path):
     def refuses(content, *parts, start=("model=convnet", "model.width=4")):
         path = tmp_path / "w.pt"
         path.unlink(missing_ok=True)
-        weights_fingerprint.cache_clear()
         if isinstance(content, bytes):
             path.write_bytes(content)
         elif content is not None:
@@ -195,12 +195,13 @@ def test_weights_that_do_not_fit_are_errors_before_training(plan, tmp_path):
     )
     refuses(make_model("convnet", 3, 4, width=4).state_dict(), "0.weight is (4, 3, 3, 3) there")
     refuses({"0.weight": torch.zeros(2)}, "it lacks", "and ", "more")
+    torch.save({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}, tmp_path / "w.pt")
+    assert plan("model=convnet", "model.width=4", f"model.weights={tmp_path / 'w.pt'}")
 
 
 def test_weights_are_in_the_identity_by_their_content(plan, tmp_path):
     def identify(name, state):
         torch.save(state, tmp_path / name)
-        weights_fingerprint.cache_clear()
         return plan("model=convnet", "model.width=4", f"model.weights={tmp_path / name}")[0].run_id
 
     with torch.random.fork_rng():
@@ -217,5 +218,9 @@ def test_kept_weights_are_those_of_the_trained_model_and_load_back(plan, tmp_pat
     assert equal(torch.load(tmp_path / "run" / "weights.pt", weights_only=True), trained)
     (tuned,) = plan("model=convnet", "model.width=4", f"model.weights={tmp_path / 'run' / 'weights.pt'}", "seed=3")
     assert equal(make_trainer(tuned.run)[0].model.state_dict(), trained)
-    train_run(planned.run, tmp_path / "run", lambda *_: None)
-    assert not (tmp_path / "run" / "weights.pt").exists()
+    kept = (tmp_path / "run" / "weights.pt").read_bytes()
+    (tmp_path / "run" / "weights.pt").write_bytes(kept[::-1])
+    changed = train_run(tuned.run, tmp_path / "tuned", lambda *_: None)
+    assert "the weights to start from have changed" in changed["message"]
+    train_run(planned.run, tmp_path / "run", lambda *_: None)  # trained again, kept again
+    assert (tmp_path / "run" / "weights.pt").read_bytes() == kept

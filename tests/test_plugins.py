@@ -4,6 +4,7 @@ import csv
 import multiprocessing
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -39,12 +40,11 @@ class Twice:
 """
 
 
-def write(folder, **files):
-    """Files of a user's folder; the names' double underscores are slashes, the last one the dot."""
+def write(folder, files):
+    """The user's folder, with files by their path in it."""
     for name, text in files.items():
-        path = folder / ".".join(name.replace("__", "/").rsplit("_", 1))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
     return folder
 
 
@@ -53,10 +53,7 @@ def mine(tmp_path):
     """The folder of README's examples."""
     files = re.findall(r"^`(mine/\S+)`\n\n```\w+\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
     assert len(files) == 8
-    for name, text in files:
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_text(text)
-    return tmp_path / "mine"
+    return write(tmp_path, dict(files)) / "mine"
 
 
 def regbench(*arguments, cwd, **env):
@@ -67,7 +64,7 @@ def regbench(*arguments, cwd, **env):
 def test_readmes_examples_work_as_readme_says(mine):
     commands = re.findall(r"^    regbench (.*--config-dir mine.*)$", README, re.MULTILINE)
     assert len(commands) == 2
-    listed, ran = (regbench(*command.split(), cwd=mine.parent) for command in commands)
+    listed, ran = (regbench(*shlex.split(command), cwd=mine.parent) for command in commands)
     assert listed.returncode == 0
     for choice in ("rings", "patch_net", "lion", "cutout", "sam"):
         assert re.search(rf"^  {choice} +\S", listed.stdout, re.MULTILINE)
@@ -95,11 +92,13 @@ def test_a_users_own_learn(mine, tmp_path):
 def test_a_user_may_fill_every_slot_and_stack_it(tmp_path, plan):
     write(
         tmp_path / "own",
-        focal_py=LOSS,
-        twice_py=GRADIENT,
-        regularizer__focal_yaml="# @package regularizer.focal\nslot: loss\n_target_: focal.Focal\ngamma: 2.0\n",
-        regularizer__twice_yaml="# @package regularizer.twice\nslot: gradient\n_target_: twice.Twice\n",
-        regularizer__more_yaml="# @package regularizer.more\nslot: setting\nsets: optimizer.momentum\nvalue: 0.8\n",
+        {
+            "focal.py": LOSS,
+            "twice.py": GRADIENT,
+            "regularizer/focal.yaml": "# @package regularizer.focal\nslot: loss\n_target_: focal.Focal\ngamma: 2.0\n",
+            "regularizer/twice.yaml": "# @package regularizer.twice\nslot: gradient\n_target_: twice.Twice\n",
+            "regularizer/more.yaml": "# @package regularizer.more\nslot: setting\nsets: optimizer.momentum\nvalue: 0.8\n",
+        },
     )
     plugins.use_folder(tmp_path / "own")
     (stack,) = plan("regularizer=[twice,mixup,focal]")
@@ -115,10 +114,12 @@ def test_a_user_may_fill_every_slot_and_stack_it(tmp_path, plan):
 def test_the_source_of_a_users_own_class_is_part_of_the_identity(tmp_path, plan):
     own = write(
         tmp_path / "own",
-        scale_py="FACTOR = 1.0\n",
-        other_py="UNUSED = 1\n",
-        scaled_py="from scale import FACTOR\n" + LOSS,
-        regularizer__scaled_yaml="# @package regularizer.scaled\nslot: loss\n_target_: scaled.Focal\ngamma: 1\n",
+        {
+            "scale.py": "FACTOR = 1.0\n",
+            "other.py": "UNUSED = 1\n",
+            "scaled.py": "from scale import FACTOR\n" + LOSS,
+            "regularizer/scaled.yaml": "# @package regularizer.scaled\nslot: loss\n_target_: scaled.Focal\ngamma: 1\n",
+        },
     )
     plugins.use_folder(own)
 
@@ -128,15 +129,46 @@ def test_the_source_of_a_users_own_class_is_part_of_the_identity(tmp_path, plan)
 
     none, scaled = identify()
     assert identify() == [none, scaled]
-    write(own, other_py="UNUSED = 2\n")
+    write(own, {"other.py": "UNUSED = 2\n"})
     assert identify() == [none, scaled]
-    write(own, scale_py="FACTOR = 2.0\n")  # what the class's module imports
+    write(own, {"scale.py": "FACTOR = 2.0\n"})  # what the class's module imports
     assert identify()[0] == none
     assert identify()[1] != scaled
-    write(own, scale_py="FACTOR = 1.0\n")
+    write(own, {"scale.py": "FACTOR = 1.0\n"})
     assert identify() == [none, scaled]
     assert plugins.source_fingerprint("torch.optim.SGD") is None
+    assert plugins.source_fingerprint("textwrap.dedent")  # installed, and neither ours nor torch's
     assert plugins.source_fingerprint("bench.regularizer.sam.SAM") is None
+
+
+@pytest.mark.parametrize(
+    ("form", "read", "unread"),
+    [
+        ("from . import blocks\nNet = blocks.X", "pack/blocks.py", "other.py"),
+        ("from .blocks import X as Net", "pack/blocks.py", "other.py"),
+        ("import plain.part\nNet = plain.part.X", "plain/part.py", "pack/blocks.py"),
+        ("from functools import partial\nfrom other import X\nNet = partial(X, 1)", "other.py", "pack/blocks.py"),
+        ("from torch.nn import Linear as Net", "pack/net.py", "other.py"),
+        ("def load():\n    import other\nNet = load", "other.py", "plain/part.py"),
+        ("import yaml\nNet = 1", "pack/__init__.py", "plain/part.py"),
+    ],
+)
+def test_whatever_way_a_users_modules_are_imported_they_count(form, read, unread, tmp_path):
+    """`yaml` is a plain folder there, too: Python takes the library, and so does the hash."""
+    files = dict.fromkeys(("pack/blocks.py", "other.py", "plain/part.py"), "X = int\n")
+    files |= {"pack/__init__.py": "", "pack/net.py": form + "\n", "yaml/data.txt": ""}
+    own = write(tmp_path / "own", files)
+    plugins.use_folder(own)
+
+    def hashed():
+        plugins.source_fingerprint.cache_clear()
+        return plugins.source_fingerprint("pack.net.Net")
+
+    before = hashed()
+    write(own, {unread: "X = str\n"})
+    assert hashed() == before
+    write(own, {read: files[read] + "Y = 0\n"})
+    assert hashed() != before
 
 
 def in_another_process(todo, command, folder):
@@ -164,9 +196,11 @@ def test_make_model_makes_a_users_own_too(mine):
 def test_values_of_a_users_own_are_theirs_and_those_that_regbench_reads_are_checked(tmp_path, plan):
     own = write(
         tmp_path / "own",
-        net_py="from bench.model.mlp import MLP\ndef make_net(channels, classes, width, dropout):\n"
-        "    return MLP(channels, classes, width=int(16 * width), dropout=dropout)\n",
-        model__net_yaml="_target_: net.make_net\nwidth: 0.5\ndropout: 0.0\n",
+        {
+            "net.py": "from bench.model.mlp import MLP\ndef make_net(channels, classes, width, dropout):\n"
+            "    return MLP(channels, classes, width=int(16 * width), dropout=dropout)\n",
+            "model/net.yaml": "_target_: net.make_net\nwidth: 0.5\ndropout: 0.0\n",
+        },
     )
     plugins.use_folder(own)
     assert plan("model=net", "model.width=0.25")
@@ -176,16 +210,23 @@ def test_values_of_a_users_own_are_theirs_and_those_that_regbench_reads_are_chec
 
 
 WRONG = {
-    "regularizer__x_yaml: slot: loss\n_target_: x.X\n": ["regularizer/x.yaml", "# @package regularizer.x"],
-    "optimizer__x_yaml: slot: optimizer\n_target_: x.X\n": ["optimizer/x.yaml", "# @package optimizer.x"],
-    "exp__x_yaml: seed: 3\n": ["exp/x.yaml", "# @package _global_"],
-    "regularizer__x_yaml: # @package regularizer.x\n_target_: x.X\n": ["slot=None", "mixing, loss, gradient, setting"],
-    "regularizer__x_yaml: # @package regularizer.x\nslot: loss\n": ["lacks the key _target_"],
-    "regularizer__x_yaml: # @package regularizer.x\nslot: setting\nvalue: 1\n": ["lacks the key sets"],
-    "model__x_yaml: width: 3\n": ["model/x.yaml", "_target_"],
-    "model__x_yaml: {": ["model/x.yaml", "not YAML"],
-    "model__x_yaml: 5": ["model/x.yaml", "key: value"],
-    "model__convnet_yaml: _target_: x.X\n": ["model/convnet.yaml", "already", "another name"],
+    "regularizer/x.yaml: slot: loss\n_target_: x.X\n": ["regularizer/x.yaml", "# @package regularizer.x"],
+    "optimizer/x.yaml: slot: optimizer\n_target_: x.X\n": ["optimizer/x.yaml", "# @package optimizer.x"],
+    "exp/x.yaml: seed: 3\n": ["exp/x.yaml", "# @package _global_"],
+    "regularizer/x.yaml: # @package regularizer.x\n_target_: x.X\n": ["slot=None", "mixing, loss, gradient, setting"],
+    "regularizer/x.yaml: # @package regularizer.x\nslot: loss\n": ["lacks the key _target_"],
+    "regularizer/x.yaml: # @package regularizer.x\nslot: setting\nvalue: 1\n": ["lacks the key sets"],
+    "model/x.yaml: width: 3\n": ["model/x.yaml", "_target_"],
+    "model/x.yaml: {": ["model/x.yaml", "cannot be read as YAML"],
+    "model/x.yml: _target_: x.X\n": ["model/x.yml", "x.yaml"],
+    "model/x.yaml: _target_: x.X\nword: arch\n": ["word=arch", "names a key"],
+    "optimizer/x.yaml: # @package optimizer.x\nslot: optimizer\n_target_: x.X\nword: lr\nlr: 1\n": ["word=lr"],
+    "regularizer/x.yaml: # @package regularizer.x\nslot: setting\nsets: train.epochs\nvalue: 1\n": [
+        "sets=train.epochs",
+        "optimizer.weight_decay",
+    ],
+    "model/x.yaml: 5": ["model/x.yaml", "key: value"],
+    "model/convnet.yaml: _target_: x.X\n": ["model/convnet.yaml", "already", "another name"],
 }
 
 
@@ -193,7 +234,7 @@ WRONG = {
 def test_a_file_that_cannot_work_is_told_before_anything_else(file, tmp_path):
     name, text = file.split(": ", 1)
     with pytest.raises(UsageError) as caught:
-        plugins.use_folder(write(tmp_path / "own", **{name: text}))
+        plugins.use_folder(write(tmp_path / "own", {name: text}))
     assert len(str(caught.value).splitlines()) <= 3
     assert all(part in str(caught.value) for part in WRONG[file]), caught.value
 
@@ -212,9 +253,9 @@ BROKEN = {
 
 @pytest.mark.parametrize("code", BROKEN)
 def test_an_error_in_a_users_own_class_is_told_with_its_place(code, tmp_path, plan, monkeypatch):
-    own = write(tmp_path / "own", model__broken_yaml="_target_: broken.make\n")
+    own = write(tmp_path / "own", {"model/broken.yaml": "_target_: broken.make\n"})
     if code:
-        write(own, broken_py=code)
+        write(own, {"broken.py": code})
     monkeypatch.delitem(sys.modules, "broken", raising=False)
     plugins.use_folder(own)
     with pytest.raises(UsageError) as caught:
@@ -227,4 +268,36 @@ def test_a_config_dir_that_is_not_there_exits_with_2(tmp_path):
     for command in (["list"], ["run", "+exp=digits_smoke"], ["report", "digits"], ["doctor"]):
         done = regbench(*command, "--config-dir", "nowhere", cwd=tmp_path)
         assert done.returncode == 2
-        assert "nowhere (--config-dir" in done.stderr
+        assert "nowhere is not a folder" in done.stderr
+
+
+CALL = "class X:\n    evaluations_per_step = 1\n    def __call__(self, {}):\n        {}\n"
+SLOTS = [
+    ("mixing", "images, targets", "return images, targets", "TypeError"),
+    ("mixing", "images, targets, random", "return images[:1], targets", "mixing gives (1, 1, 8, 8)"),
+    ("loss", "logits, targets", "return logits.mean(1)", "RuntimeError"),
+    ("gradient", "model, loss_closure, *, step=0", "pass", "AttributeError"),
+    ("gradient", "model, loss_closure, *, step=0", "return loss_closure()", "detached"),
+    ("gradient", "model, loss_closure, *, step=0", "return loss_closure().detach()", "no .grad"),
+]
+
+
+@pytest.mark.parametrize(("slot", "arguments", "body", "message"), SLOTS)
+def test_a_regularizer_that_does_not_fit_its_slot_is_told_before_training(
+    slot, arguments, body, message, tmp_path, plan, monkeypatch
+):
+    yaml = f"# @package regularizer.x\n_target_: x.X\nslot: {slot}\n"
+    own = write(tmp_path / "own", {"x.py": CALL.format(arguments, body), "regularizer/x.yaml": yaml})
+    monkeypatch.delitem(sys.modules, "x", raising=False)
+    plugins.use_folder(own)
+    with pytest.raises(UsageError, match="regularizer x: ") as caught:
+        plan("regularizer=x")
+    assert message in str(caught.value)
+
+
+def test_a_users_optimizer_is_swept_with_its_own_kind_of_values(mine, plan):
+    plugins.use_folder(mine)
+    runs = plan("optimizer=sgd,lion", "optimizer.lion.betas=[0.9,0.99],[0.8,0.9]")
+    assert [p.run.optimizer.name for p in runs] == ["sgd", "lion", "lion"]
+    with pytest.raises(UsageError, match=r"optimizer\.lion\.lr=0 is not allowed"):
+        plan("optimizer=lion", "optimizer.lion.lr=0")

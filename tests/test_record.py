@@ -5,8 +5,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+from conftest import compose
 from rich.console import Console
 
+from bench import CONF
+from bench.plan import make_plan
 from bench.record import read_result, write_atomically
 from bench.report import tables, terminal
 
@@ -188,3 +191,11 @@ def test_the_golden_script_makes_these_files(records):
     for name in ("runs.csv", "summary.csv", "history.csv"):
         assert_golden(name, records)
     assert (records / "comparison_80.txt").read_text() == (GOLDEN / "comparison_80.txt").read_text()
+
+
+def test_the_committed_runs_keep_their_identity(tmp_path):
+    """What is on record must be found: a moved id would have all of it trained again."""
+    plan = make_plan(compose("+exp=digits", "seed=0", "train.device=cpu"), tmp_path)
+    with (CONF.parent / "results" / "digits" / "runs.csv").open() as file:
+        committed = {row["run_id"] for row in csv.DictReader(file) if row["seed"] == "0"}
+    assert {planned.run_id for planned in plan} == committed

@@ -4,12 +4,14 @@ Two layouts: root/train/<class>/* and root/test/<class>/*, or root/<class>/*, wh
 fixed seed. How the files become pixels, and where these are kept, is in pictures.py.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from rich.console import Console
 
 from bench import UsageError
 from bench.dataset import Source, stratified_order
@@ -24,7 +26,7 @@ def load_image_folder(name: str, root: str, image_size: int | None, channels: in
         root: the folder that holds train/ and test/, or one folder per class.
         image_size: pixels; the shorter side is resized to it and the middle square is cut out. None: as they are.
         channels: 1 (grey) or 3 (colour); pictures are converted.
-        test_fraction: in (0, 1), of each class; only where the folder has no test/.
+        test_fraction: in (0, 1), stratified; only where the folder has no test/.
 
     Raises:
         UsageError: a folder or class that cannot serve, a damaged picture, sizes that differ, too little memory.
@@ -80,19 +82,24 @@ def _class_names(folder: Path) -> list[str]:
 
 
 def _list_pictures(root: Path, split: str, names: Sequence[str], classes: Sequence[str]) -> list[tuple[str, int]]:
-    """The pictures of the classes `names`; hidden files, and files that Pillow knows nothing of, are left out."""
+    """The pictures of the classes `names`; hidden files are left out, and so is, with a note, what is no picture."""
     endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
     pictures: list[tuple[str, int]] = []
+    others: Counter[str] = Counter()
     for name in names:
-        there = sorted(entry.name for entry in (root / split / name).iterdir())
-        files = [file for file in there if file[0] != "." and Path(file).suffix.lower() in endings]
+        there = sorted(entry.name for entry in (root / split / name).iterdir() if not entry.name.startswith("."))
+        files = [file for file in there if Path(file).suffix.lower() in endings]
+        others.update(Path(file).suffix or file for file in there if file not in set(files))
         if not files:
             raise UsageError(
                 f"class {name} is empty: {root / split / name} holds no picture that Pillow reads.\n"
                 "Put pictures (JPEG, PNG, ...) right there, or remove the folder."
             )
-        below = f"{split}/{name}" if split else name
-        pictures += [(f"{below}/{file}", classes.index(name)) for file in files]
+        label, below = classes.index(name), f"{split}/{name}" if split else name
+        pictures += [(f"{below}/{file}", label) for file in files]
+    if others:
+        left_out = "left out, as no pictures: " + ", ".join(f"{n} {what}" for what, n in others.most_common(5))
+        Console(stderr=True, highlight=False).print(f"{root / split}: {left_out}", markup=False, soft_wrap=True)
     return pictures
 
 
@@ -103,10 +110,11 @@ def _split(
     test, train = np.split(stratified_order(labels), [round(test_fraction * len(labels))])
     if len(test) == 0:
         raise UsageError(f"dataset.test_fraction={test_fraction} leaves no picture to test on.\nRaise it.")
-    for label, name in enumerate(classes):
-        if label not in labels[train]:
+    everywhere, trained = (np.bincount(some, minlength=len(classes)) for some in (labels, labels[train]))
+    for name, n, left in zip(classes, everywhere, trained, strict=True):
+        if left == 0:
             raise UsageError(
-                f"class {name} has too few pictures ({(labels == label).sum()}): the test split takes all of them.\n"
+                f"class {name} has too few pictures ({n}): the test split takes all of them.\n"
                 f"Lower dataset.test_fraction={test_fraction}, or add pictures."
             )
     return train, test

@@ -29,7 +29,7 @@ def make_timm(
 
     Raises:
         UsageError: timm is not installed.
-        ValueError: no classifier of that name.
+        ValueError: no classifier of that name, or weights among `args`.
     """
     try:
         import timm
@@ -38,6 +38,8 @@ def make_timm(
 
     if not timm.is_model(arch.partition(".")[0]):
         raise ValueError(f"timm has no classifier {arch}, but {like(arch, timm.list_models())}")
+    if not {"pretrained", "checkpoint_path"}.isdisjoint(args):
+        raise ValueError("weights to start from are given by model.weights=FILE, so that they are part of the identity")
     values: dict[str, Any] = {"drop_rate": dropout} if dropout else {}  # a few architectures know no dropout
     published = timm.get_pretrained_cfg(arch)
     if image_size and published and published.fixed_input_size:

@@ -1,6 +1,5 @@
 """Weights to start from: a state dict in a file, as `keep_weights=true` keeps it and torch.save writes it."""
 
-from functools import cache
 from hashlib import file_digest
 from pathlib import Path
 from pickle import UnpicklingError
@@ -12,7 +11,6 @@ from torch import Tensor, nn
 from bench import UsageError
 
 
-@cache
 def weights_fingerprint(path: str) -> str:
     """Twelve hex digits that stand for the file's content.
 
@@ -38,7 +36,8 @@ def load_weights(model: nn.Module, path: str, classes: int) -> None:
         UsageError: not a state dict, or one of another architecture.
     """
     weights, own = _read(path), model.state_dict()
-    strange = [f"it lacks {key}" for key in own if key not in weights]
+    # Counts of batches are younger than many published files; torch does without them, too.
+    strange = [f"it lacks {key}" for key in own if key not in weights and not key.endswith("num_batches_tracked")]
     strange += [f"the model has no {key}" for key in weights if key not in own]
     differing = [key for key in own if key in weights and own[key].shape != weights[key].shape]
     head = [key for key in differing if _is_head(own[key].shape, weights[key].shape, classes)]
@@ -55,7 +54,8 @@ def load_weights(model: nn.Module, path: str, classes: int) -> None:
             f"model.weights={path} does not fit the model: {'; '.join(strange[:2])}{more}.\n"
             "It must be a state dict of the same model, for images of as many channels; only the classes may differ."
         )
-    model.load_state_dict({key: own[key] if key in head else weight for key, weight in weights.items()})
+    if not any(tensor.is_meta for tensor in own.values()):  # where the model is only tried, it has no memory
+        model.load_state_dict({**own, **{key: weight for key, weight in weights.items() if key not in head}})
 
 
 def _is_head(own: torch.Size, other: torch.Size, classes: int) -> bool:
