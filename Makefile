@@ -4,6 +4,8 @@ VENV   ?= .venv
 EXP    ?= digits
 ARGS   ?=
 BIN    := $(VENV)/bin
+# Two workers of one thread each: most of the tests' time is spent outside torch.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
@@ -32,10 +34,10 @@ list: $(READY) ## list datasets, models, regularizers, optimizers and experiment
 	$(BIN)/regbench list
 
 test: $(READY) ## run the tests (under 5 minutes)
-	$(BIN)/python -m pytest -m 'not slow'
+	$(PYTEST) -m 'not slow'
 
 test-slow: $(READY) ## run the slow tests
-	$(BIN)/python -m pytest -m slow
+	$(PYTEST) -m slow
 
 check: $(READY) ## lint, types and tests: what CI runs
 	$(BIN)/ruff check .

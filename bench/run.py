@@ -76,10 +76,10 @@ def _train(
     _configure_torch(run)
 
     source = load_source(run.dataset)
-    if source.fingerprint != run.fingerprint:
+    if run.fingerprint not in ("", source.fingerprint):  # as planned, if it was
         raise RuntimeError("the data have changed since the command was started")
     weights = run.model.values.get("weights")
-    if weights and weights_fingerprint(weights) != run.contents["model.weights"]:
+    if weights and weights_fingerprint(weights) != run.contents.get("model.weights"):
         raise RuntimeError("the weights to start from have changed since the command was started")
     data = make_splits(run.dataset, source, device)
     batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)

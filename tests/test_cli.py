@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import AXES, CONF, __version__, cli
+from bench import AXES, CONF, __version__, app, cli
 
 REGBENCH = Path(sys.executable).with_name("regbench")
 SMOKE = ("run", "+exp=digits_smoke", "train.device=cpu")
@@ -79,22 +79,23 @@ def test_what_is_on_record_is_not_trained_again_and_force_trains_it_anew(swept):
         assert {k: v for k, v in old.items() if k not in TIMES} == {k: v for k, v in new.items() if k not in TIMES}
 
 
-def test_weights_are_kept_also_of_runs_on_record_and_a_comparison_starts_from_them(swept, tmp_path):
-    narrow = (*SMOKE, "regularizer=none", "seed=0", "results_dir=" + str(tmp_path / "kept"))
-    assert regbench(*narrow, cwd=tmp_path).returncode == 0
-    kept = regbench(*narrow, "keep_weights=true", cwd=tmp_path)
-    assert "1 run, 0 on record, 1 to train" in kept.stdout
-    assert "1 on record" in regbench(*narrow, "keep_weights=true", cwd=tmp_path).stdout
-    (weights,) = (tmp_path / "kept" / "runs").glob("*/weights.pt")
-    assert regbench(*narrow, "force=true", cwd=tmp_path).returncode == 0
+def test_weights_are_kept_also_of_runs_on_record_and_a_comparison_starts_from_them(swept, tmp_path, capsys):
+    def run(*overrides):
+        assert app.run(["+exp=digits_smoke", "train.device=cpu", "regularizer=none", "seed=0", *overrides]) == 0
+        return capsys.readouterr().out
+
+    here = f"results_dir={tmp_path}"
+    run(here)
+    assert "1 run, 0 on record, 1 to train" in run(here, "keep_weights=true")
+    assert "1 run, 1 on record, 0 to train" in run(here, "keep_weights=true")
+    (weights,) = (tmp_path / "runs").glob("*/weights.pt")
+    run(here, "force=true")
     assert weights.is_file()  # what is kept stays kept
-    tuned = regbench(*SMOKE, f"model.weights={weights}", "dataset.train_size=100,200", cwd=tmp_path)
+    tuned = regbench(*SMOKE, here, f"model.weights={weights}", "dataset.train_size=100,200", cwd=tmp_path)
     assert (tuned.returncode, tuned.stderr) == (0, "")
-    rows = read(tmp_path / "results/digits_smoke/runs.csv")
-    assert len(rows) == 8
-    assert not {row["run_id"] for row in rows} & {
-        row["run_id"] for row in read(swept[0] / "results/digits_smoke/runs.csv")
-    }
+    rows = read(tmp_path / "digits_smoke/runs.csv")
+    assert len(rows) == 1 + 8
+    assert len({row["settings"] for row in rows if row["regularizer"] == "none"}) == 3
 
 
 def test_a_run_that_two_experiments_ask_for_is_trained_once(swept):

@@ -191,7 +191,7 @@ def test_weights_that_do_not_fit_are_errors_before_training(plan, tmp_path):
     refuses({**state, "more": torch.zeros(1)}, "the model has no more")
     refuses({k: v for k, v in state.items() if k != "0.weight"}, "it lacks 0.weight")
     refuses(
-        make_model("convnet", 1, 4, width=5).state_dict(), "0.weight is (5, 1, 3, 3) there, (4, 1, 3, 3) in the model"
+        make_model("convnet", 1, 4, width=5).state_dict(), "4.weight is (10, 5, 3, 3) there, (8, 4, 3, 3) in the model"
     )
     refuses(make_model("convnet", 3, 4, width=4).state_dict(), "0.weight is (4, 3, 3, 3) there")
     refuses({"0.weight": torch.zeros(2)}, "it lacks", "and ", "more")
@@ -201,7 +201,8 @@ def test_weights_that_do_not_fit_are_errors_before_training(plan, tmp_path):
 
 def test_weights_are_in_the_identity_by_their_content(plan, tmp_path):
     def identify(name, state):
-        torch.save(state, tmp_path / name)
+        with (tmp_path / name).open("wb") as file:  # given a path, torch writes its name into the file
+            torch.save(state, file)
         return plan("model=convnet", "model.width=4", f"model.weights={tmp_path / name}")[0].run_id
 
     with torch.random.fork_rng():

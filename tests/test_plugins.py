@@ -178,9 +178,7 @@ def in_another_process(todo, command, folder):
 
 def test_a_users_own_work_in_other_processes(mine, tmp_path):
     plugins.use_folder(mine)
-    command = Command(
-        "adhoc", compose(*TINY, "regularizer=cutout", "model=patch_net", "~model.width"), tmp_path, False, False
-    )
+    command = Command("adhoc", compose(*TINY, "regularizer=cutout", "model=patch_net"), tmp_path, False, False)
     plan = make_plan(command.runs, tmp_path)
     process = multiprocessing.get_context("spawn").Process(target=in_another_process, args=(plan, command, mine))
     process.start()
