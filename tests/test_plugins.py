@@ -97,7 +97,7 @@ def test_a_user_may_fill_every_slot_and_stack_it(tmp_path, plan):
             "twice.py": GRADIENT,
             "regularizer/focal.yaml": "# @package regularizer.focal\nslot: loss\n_target_: focal.Focal\ngamma: 2.0\n",
             "regularizer/twice.yaml": "# @package regularizer.twice\nslot: gradient\n_target_: twice.Twice\n",
-            "regularizer/twice.yaml": "# @package regularizer.twice\nslot: gradient\n_target_: twice.Twice\n",
+            "regularizer/more.yaml": "# @package regularizer.more\nslot: setting\nsets: optimizer.momentum\nvalue: .8\n",
         },
     )
     plugins.use_folder(tmp_path / "own")
