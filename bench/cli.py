@@ -14,7 +14,8 @@ _EPILOG = """\
 examples:
   regbench run +exp=digits                         all that an experiment describes
   regbench run +exp=digits seed=0,1 regularizer=none,sam
-  regbench run dataset=fashion_mnist model=resnet8 regularizer=[mixup,sam] train.epochs=5
+  regbench run dataset=fashion_mnist model=resnet8 'regularizer=[mixup,sam]' train.epochs=5
+  regbench run --config-dir FOLDER ...             with datasets, models and methods of your own
   regbench report digits
 
 exit code: 0 every run is finished, 1 some run failed or diverged, 2 bad input (nothing was trained)"""
@@ -56,7 +57,10 @@ def _use_config_dir(arguments: Sequence[str]) -> list[str]:
     for argument in left:
         flag, equals, value = argument.partition("=")
         if flag in ("--config-dir", "-cd"):
-            folder = Path(value if equals else next(left, ""))
+            value = value if equals else next(left, "")
+            if not value:
+                raise UsageError(f"{flag} names no folder.\nWrite {flag} FOLDER.")
+            folder = Path(value)
         else:
             others.append(argument)
     if folder:

@@ -94,7 +94,7 @@ def _imported_files(folder: Path, names: Sequence[str]) -> set[Path]:
             continue
         files.add(file)
         package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        for node in ast.walk(ast.parse(file.read_bytes())):
+        for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
             if isinstance(node, ast.Import):
                 left += [parent for alias in node.names for parent in _with_parents(alias.name)]
             if isinstance(node, ast.ImportFrom):

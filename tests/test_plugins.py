@@ -97,7 +97,7 @@ def test_a_user_may_fill_every_slot_and_stack_it(tmp_path, plan):
             "twice.py": GRADIENT,
             "regularizer/focal.yaml": "# @package regularizer.focal\nslot: loss\n_target_: focal.Focal\ngamma: 2.0\n",
             "regularizer/twice.yaml": "# @package regularizer.twice\nslot: gradient\n_target_: twice.Twice\n",
-            "regularizer/more.yaml": "# @package regularizer.more\nslot: setting\nsets: optimizer.momentum\nvalue: .8\n",
+            "regularizer/more.yaml": "# @package regularizer.more\nslot: setting\nsets: optimizer.momentum\nvalue: 1\n",
         },
     )
     plugins.use_folder(tmp_path / "own")
@@ -267,6 +267,7 @@ def test_a_config_dir_that_is_not_there_exits_with_2(tmp_path):
         done = regbench(*command, "--config-dir", "nowhere", cwd=tmp_path)
         assert done.returncode == 2
         assert "nowhere is not a folder" in done.stderr
+    assert "names no folder" in regbench("list", "--config-dir", cwd=tmp_path).stderr
 
 
 CALL = "class X:\n    evaluations_per_step = 1\n    def __call__(self, {}):\n        {}\n"
