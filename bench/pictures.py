@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, suppress
 from functools import partial
-from multiprocessing import get_context
+from multiprocessing import get_context, parent_process
 from pathlib import Path
+from threading import Thread
 from typing import IO, TypeVar
 
 import numpy as np
@@ -178,7 +179,7 @@ def _on_all_cores(function: Callable[[str], R], files: Sequence[str], doing: str
     with ExitStack() as stack:
         spread: Callable[..., Iterator[list[R]]] = map
         if len(files) > _FEW:
-            pool = ProcessPoolExecutor(_cores(), get_context("spawn"), _leave_interrupts_to_the_parent)
+            pool = ProcessPoolExecutor(_cores(), get_context("spawn"), _follow_parent)
             stack.callback(pool.shutdown, cancel_futures=True)
             spread = pool.map
         done: Iterable[list[R]] = spread(partial(_in_turn, function), chunks)
@@ -192,8 +193,17 @@ def _in_turn(function: Callable[[str], R], files: Sequence[str]) -> list[R]:
     return [function(file) for file in files]
 
 
-def _leave_interrupts_to_the_parent() -> None:
+def _follow_parent() -> None:
+    """A process of the pool leaves Ctrl-C to its parent, and ends with it however that dies."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = parent_process()
+    assert parent is not None
+
+    def end() -> None:
+        parent.join()
+        os._exit(1)
+
+    Thread(target=end, daemon=True).start()
 
 
 def _cores() -> int:

@@ -1,6 +1,11 @@
 """A user's own folder of images: both layouts, what becomes of the pixels, the cache, and every error."""
 
 import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -128,6 +133,32 @@ def test_many_pictures_are_decoded_by_several_processes_to_the_same_pixels(tmp_p
     (tmp_path / "data" / "b" / "39.png").write_bytes(b"nothing")
     with pytest.raises(UsageError, match=r"b/39\.png"):
         load(tmp_path / "data")
+
+
+def test_the_decoding_processes_end_with_their_parent_however_it_dies():
+    code = """
+import multiprocessing, time
+from bench import pictures
+for _ in pictures._on_all_cores(time.sleep, [0.05] * 10_000, "sleeping"):
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as parent:
+        children = [int(pid) for pid in parent.stdout.readline().split()]
+        parent.kill()
+    assert children
+    until = time.monotonic() + 20
+    while (alive := [pid for pid in children if lives(pid)]) and time.monotonic() < until:
+        time.sleep(0.1)
+    for pid in alive:
+        os.kill(pid, signal.SIGKILL)
+    assert not alive
+
+
+def lives(pid):
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
 
 
 # --- the cache -------------------------------------------------------------------------------------------------------
