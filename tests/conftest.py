@@ -3,12 +3,15 @@
 import os
 import sys
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from bench import CONF, app
 from bench.dataset import load_source, make_splits
 from bench.dataset.batches import Batches
+from bench.dataset.image_folder import load_image_folder
 from bench.model import make_chosen
 from bench.optimizer import make_optimizer
 from bench.plan import make_plan, resolve_device
@@ -25,6 +28,7 @@ TINY = (
 )
 
 CPU = torch.device("cpu")
+_RANDOM = np.random.default_rng(0)
 REGULARIZERS = sorted(path.stem for path in (CONF / "regularizer").glob("*.yaml"))
 STACKS = [*REGULARIZERS, "[mixup,sam]", "[cutmix,label_smoothing,asam,dropout,weight_decay]"]
 
@@ -92,3 +96,35 @@ def train(run):
 
 def equal(one, other):
     return all(torch.equal(one[name], other[name]) for name in one)
+
+
+def draw_picture(path, size=(12, 10), mode="RGB"):
+    """A random picture, size (width, height)."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    shape = (*size[::-1], 3) if mode == "RGB" else size[::-1]
+    Image.fromarray(_RANDOM.integers(0, 256, shape, dtype=np.uint8)).save(path)
+    return path
+
+
+def load_folder(root, image_size=None, channels=3, test_fraction=0.25):
+    return load_image_folder("image_folder/x", str(root), image_size, channels, test_fraction)
+
+
+@pytest.fixture
+def split(tmp_path):
+    """train/ with 4 pictures of cat and 3 of dog, test/ with 2 and 1."""
+    for part, counts in (("train", {"cat": 4, "dog": 3}), ("test", {"dog": 1, "cat": 2})):
+        for name, n in counts.items():
+            for i in range(n):
+                draw_picture(tmp_path / "data" / part / name / f"{i}.png")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def flat(tmp_path):
+    """Three classes of 8 pictures, of all kinds."""
+    endings = ["png", "jpg", "JPEG", "bmp", "gif", "tif", "webp", "ppm"]
+    for name in ("a", "b", "c"):
+        for i, ending in enumerate(endings):
+            draw_picture(tmp_path / "flat" / name / f"{i}.{ending}", mode="L" if i % 3 == 0 else "RGB")
+    return tmp_path / "flat"
