@@ -89,7 +89,7 @@ def _list_pictures(root: Path, split: str, names: Sequence[str], classes: Sequen
     for name in names:
         there = sorted(entry.name for entry in (root / split / name).iterdir() if not entry.name.startswith("."))
         files = [file for file in there if Path(file).suffix.lower() in endings]
-        others.update(Path(file).suffix or file for file in there if file not in set(files))
+        others.update(Path(file).suffix or file for file in there if Path(file).suffix.lower() not in endings)
         if not files:
             raise UsageError(
                 f"class {name} is empty: {root / split / name} holds no picture that Pillow reads.\n"
