@@ -1,6 +1,8 @@
 """Hydra: composes a command line into plain typed runs, and launches them. The only module that sees a DictConfig."""
 
+import copy
 import functools
+import operator
 import os
 import re
 import sys
@@ -22,12 +24,17 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from bench import CONF, UsageError
+from bench.forecast import show_forecast
+from bench.launcher import arrange, read_launcher
+from bench.plan import Command
 from bench.plugins import user_folder
 from bench.ranges import check
 from bench.settings import DESCRIBES, Run, read_run
-from bench.sweep import Command, Task, train_missing
+from bench.sweep import train_missing
+from bench.worker import Worker
 
-_PLAIN_KEYS = ("seed", "results_dir", "force", "keep_weights")
+_SWITCHES = ("force", "retry_failed", "fail_fast", "keep_weights")
+_PLAIN_KEYS = ("seed", "results_dir", *_SWITCHES)
 _GROUPS = ("dataset", "model", "regularizer", "optimizer", "train")
 # A folder's name as a word in tables.
 OmegaConf.register_new_resolver("folder_name", lambda path: re.sub(r"[^\w.-]+", "_", Path(path).resolve().name))
@@ -40,18 +47,30 @@ def run(arguments: Sequence[str]) -> int:
     Raises:
         UsageError: bad input; nothing was trained.
     """
+    if "--dry-run" in arguments:
+        return plan([argument for argument in arguments if argument != "--dry-run"])
     outcome: list[int] = []
 
     def command(config: DictConfig, context: HydraContext, sweep: Sequence[str]) -> None:
-        def launch(task: Task, jobs: int) -> None:
-            job = functools.partial(_run_job, task)
-            launcher = Plugins.instance().instantiate_launcher(config=config, hydra_context=context, task_function=job)
-            launcher.launch([[] for _ in range(jobs)], initial_job_idx=0)
-
-        outcome.append(train_missing(_compose(config, context.config_loader, sweep), launch))
+        outcome.append(train_missing(_compose(config, context, sweep), functools.partial(_launch, config, context)))
 
     _start_hydra(command, arguments)
     return outcome[0] if outcome else 0  # no outcome: --cfg, --info and --help show something and train nothing
+
+
+def plan(arguments: Sequence[str]) -> int:
+    """`regbench plan`: prints the state of a command's runs and what is left of them; returns the exit code.
+
+    Raises:
+        UsageError: bad input.
+    """
+    outcome: list[int] = []
+
+    def command(config: DictConfig, context: HydraContext, sweep: Sequence[str]) -> None:
+        outcome.append(show_forecast(_compose(config, context, sweep)))
+
+    _start_hydra(command, arguments)
+    return outcome[0] if outcome else 0
 
 
 def compose(arguments: Sequence[str]) -> Command:
@@ -63,14 +82,36 @@ def compose(arguments: Sequence[str]) -> Command:
     composed: list[Command] = []
 
     def command(config: DictConfig, context: HydraContext, sweep: Sequence[str]) -> None:
-        composed.append(_compose(config, context.config_loader, sweep))
+        composed.append(_compose(config, context, sweep))
 
     _start_hydra(command, arguments)
     return composed[0]
 
 
-def _run_job(task: Task, _: DictConfig) -> None:
-    task(int(HydraConfig.get().job.num))
+def _launch(config: DictConfig, context: HydraContext, worker: Worker, jobs: int) -> dict[str, str]:
+    """Has the command's launcher call `worker` with the numbers of so many jobs; returns what they return, together."""
+    arranged = copy.deepcopy(config)
+    OmegaConf.update(
+        arranged,
+        "hydra.launcher",
+        arrange(worker.launcher, _launcher_settings(config), jobs),
+        merge=False,
+        force_add=True,
+    )
+    job = functools.partial(_run_job, worker)
+    launcher = Plugins.instance().instantiate_launcher(config=arranged, hydra_context=context, task_function=job)
+    returned = launcher.launch([[] for _ in range(jobs)], initial_job_idx=0)
+    return functools.reduce(operator.or_, (job.return_value for job in returned), {})
+
+
+def _launcher_settings(config: DictConfig) -> dict[str, Any]:
+    settings = OmegaConf.to_container(config.hydra.launcher, resolve=True)
+    assert isinstance(settings, dict)
+    return {str(key): value for key, value in settings.items()}
+
+
+def _run_job(worker: Worker, _: DictConfig) -> dict[str, str]:
+    return worker(int(HydraConfig.get().job.num))
 
 
 def _start_hydra(command: Callable[..., None], arguments: Sequence[str]) -> None:
@@ -133,21 +174,24 @@ def _no_setting(key: str, holder: str, known: Iterable[str]) -> str:
     return f"there is no setting {key}.\nIn {holder} there are: {shown}"
 
 
-def _compose(config: DictConfig, loader: ConfigLoader, sweep: Sequence[str]) -> Command:
+def _compose(config: DictConfig, context: HydraContext, sweep: Sequence[str]) -> Command:
     """All runs of a sweep, composed and checked one by one."""
+    loader = context.config_loader
     exp = OmegaConf.select(config, "hydra.runtime.choices.exp") or "adhoc"
     if not isinstance(exp, str) or any(re.match(r"\+?exp=.*,", override) for override in sweep):
         raise UsageError("+exp takes one experiment.\nRun one after the other, or combine them in a file of their own.")
     overrides = OverridesParser.create(loader).parse_overrides([_loosen(override) for override in sweep])
     combinations = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
     settings = _plain(config)
-    for key in ("results_dir", "force", "keep_weights"):
+    for key in ("results_dir", *_SWITCHES):
         if any(override.get_key_element() == key and override.is_sweep_override() for override in overrides):
             raise UsageError(f"{key} cannot be swept.\nGive it one value.")
         check(key, key, settings.get(key))
     composer = functools.cache(functools.partial(_compose_arm, config, loader))
     runs = [_read(*composer(tuple(o for o in each if not o.startswith("seed="))), each) for each in combinations]
-    return Command(exp, runs, Path(settings["results_dir"]), settings["force"], settings["keep_weights"])
+    launcher = read_launcher(config.hydra.runtime.choices["hydra/launcher"], _launcher_settings(config))
+    switches = {key: settings[key] for key in _SWITCHES}
+    return Command(exp, runs, Path(settings["results_dir"]), launcher, **switches)
 
 
 def _compose_arm(

@@ -4,6 +4,7 @@ import argparse
 import functools
 import os
 import re
+import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,7 +41,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
             print(f"regbench: {error}", file=sys.stderr)
             sys.exit(2)
         print("regbench: interrupted; what is finished is kept, and the same command does the rest", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(128 + _signal(error))
+
+
+def _signal(error: BaseException) -> int:
+    """The signal that interrupted: of the error itself, Ctrl-C where a library hid it."""
+    return int(getattr(error, "signal", signal.SIGINT))
 
 
 def _interrupted(error: BaseException | None) -> bool:
@@ -73,6 +79,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
         from bench.app import run
 
         return run(arguments[1:])
+    if arguments[:1] == ["plan"]:
+        from bench.app import plan
+
+        return plan(arguments[1:])
     parser = _make_parser()
     options = parser.parse_args(arguments)
     if options.command is None:
@@ -100,7 +110,9 @@ def _make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="command")
     add = functools.partial(commands.add_parser, parents=[_make_shared_parser()])
     run = add("run", help="train runs and compare them; takes Hydra overrides (regbench run --help)")
-    _complete_by(run.add_argument("overrides", nargs="*"), completion.complete_override)
+    plan = add("plan", help="print the state of a command's runs and what is left to train; takes what run takes")
+    for command in (run, plan):
+        _complete_by(command.add_argument("overrides", nargs="*"), completion.complete_override)
     report = add("report", help="write an experiment's tables from its records and print them")
     _complete_by(report.add_argument("exp", nargs="+", help="experiment, as in results/<exp>"), completion.complete_exp)
     report.add_argument("--results-dir", type=Path, default=Path(os.environ.get("REGBENCH_RESULTS") or "results"))

@@ -89,10 +89,15 @@ def _dataset(name: str) -> tuple[str, str]:
 def _train_on_each_device() -> Iterator[tuple[str, str]]:
     """The device and precision, and `works` or what went wrong."""
     sizes = ("dataset=synthetic", "dataset.train_images=20", "train.batch_size=8", "train.gradient_evaluations=2")
-    devices, precisions = ",".join(["cpu", *_gpus()]), "fp32,bf16,fp16"
-    choices = ("model=convnet", "regularizer=[mixup,sam]", f"train.device={devices}", f"train.precision={precisions}")
-    with TemporaryDirectory(prefix="regbench-") as folder:
-        for planned in make_plan(compose([*sizes, *choices]).runs, Path(folder)):
-            result = train_run(planned.run, Path(folder, planned.run_id), lambda *_: None)
-            told = "works" if result["status"] == "done" else f"{result['status']}: {result['message']}".splitlines()[0]
-            yield f"{planned.run.train.device} {planned.run.train.precision}", told
+    for device, precisions in [("cpu", "fp32,bf16"), *((gpu, "fp32,bf16,fp16") for gpu in _gpus())]:
+        choices = (
+            "model=convnet",
+            "regularizer=[mixup,sam]",
+            f"train.device={device}",
+            f"train.precision={precisions}",
+        )
+        with TemporaryDirectory(prefix="regbench-") as folder:
+            for planned in make_plan(compose([*sizes, *choices, f"results_dir={folder}"])):
+                result = train_run(planned.run, Path(folder, planned.run_id))
+                told = f"{result['status']}: {result['message']}".splitlines()[0]
+                yield f"{device} {planned.run.train.precision}", "works" if result["status"] == "done" else told

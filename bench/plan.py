@@ -4,22 +4,24 @@ Whatever is wrong with any of them is said here, so nothing trains on a command 
 """
 
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 
 from bench import UsageError
 from bench.dataset import Source, load_source, split_indices
+from bench.launcher import THIS_PROCESS, Launcher
 from bench.model import make_chosen
 from bench.model.weights import weights_fingerprint
 from bench.optimizer import make_optimizer
 from bench.plugins import source_fingerprint, user_folder
-from bench.record import arm_id, read_result, run_folder, run_id
+from bench.record import WEIGHTS, arm_id, read_result, record_stamp, run_folder, run_id
 from bench.regularizer import Slots, make_slots
 from bench.rng import global_stream, stream
 from bench.settings import Run, apply_settings
@@ -28,53 +30,112 @@ from bench.train import total_steps, warmup_steps
 
 @dataclass(frozen=True)
 class Planned:
-    """A run with its identity and, where it is on record, its status: done, diverged or failed."""
+    """A run with its identity and what is on record of it.
+
+    Attributes:
+        run: checked, device and precision resolved.
+        run_id: of the run.
+        result: its record, if any.
+        stamp: the record's, to tell it from the one that a new training makes.
+        evaluations: gradient evaluations of the whole run; 0 where it is not to be trained.
+    """
 
     run: Run
     run_id: str
-    status: str | None
+    result: dict[str, Any] | None = None
+    stamp: str = ""
+    evaluations: int = 0
+
+    @property
+    def status(self) -> str | None:
+        """done, diverged or failed, if it is on record."""
+        return self.result["status"] if self.result else None
+
+    def read_anew(self, results: Path) -> dict[str, Any] | None:
+        """Its record, if it has been made, by whomever, since the run was planned."""
+        folder = run_folder(results, self.run_id)
+        return read_result(folder) if record_stamp(folder) not in ("", self.stamp) else None
 
 
-def make_plan(runs: Sequence[Run], results: Path) -> list[Planned]:
-    """The distinct runs of a command in their order; runs that are equal count once.
+class Command(NamedTuple):
+    """What a command line asks for: the experiment, its runs, where and how they are trained, what is kept of them."""
+
+    exp: str
+    runs: list[Run]
+    results: Path
+    launcher: Launcher = THIS_PROCESS
+    force: bool = False
+    retry_failed: bool = False
+    fail_fast: bool = False
+    keep_weights: bool = False
+
+    def wants(self, planned: Planned) -> bool:
+        """Whether a run is to be trained; one on record, too, if its weights are asked for and were not kept."""
+        if planned.status is None or self.force:
+            return True
+        kept = (run_folder(self.results, planned.run_id) / WEIGHTS).is_file()
+        failed = self.retry_failed and planned.status == "failed"
+        return failed or (self.keep_weights and planned.status == "done" and not kept)
+
+
+def make_plan(command: Command) -> list[Planned]:
+    """The distinct runs of a command in their order; runs that are equal count once. What is trained is checked.
 
     Raises:
         UsageError: data missing or damaged, a device that is not there, or settings that do not fit the data.
     """
     planned: dict[str, Planned] = {}
-    checked: set[str] = set()
+    evaluations: dict[str, int] = {}
     hash_weights = cache(weights_fingerprint)  # for this command alone: the file may be another at the next
-    for run in runs:
+    for run in command.runs:
         with _telling(f"dataset {run.dataset.name}"):
             source = load_source(run.dataset)
-        run = replace(resolve_device(run), fingerprint=source.fingerprint)
+        run = replace(resolve_device(run, command.launcher), fingerprint=source.fingerprint)
         with _telling("a class of your own"):
             run = replace(run, contents=_hash_contents(run, hash_weights))
-        if arm_id(run) not in checked:
-            _check_fit(apply_settings(run), source)
-            checked.add(arm_id(run))
         identifier = run_id(run)
-        if identifier not in planned:
-            result = read_result(run_folder(results, identifier))
-            planned[identifier] = Planned(run, identifier, result["status"] if result else None)
+        if identifier in planned:
+            continue
+        each = _look_up(run, identifier, command.results)
+        if command.wants(each):
+            arm = arm_id(run)
+            if arm not in evaluations:
+                evaluations[arm] = _check_fit(apply_settings(run), source)
+            each = replace(each, evaluations=evaluations[arm])
+        planned[identifier] = each
     return list(planned.values())
 
 
-def resolve_device(run: Run) -> Run:
+def _look_up(run: Run, identifier: str, results: Path) -> Planned:
+    folder = run_folder(results, identifier)
+    stamp = record_stamp(folder)  # before the record is read: if it is replaced in between, that counts as new
+    try:
+        return Planned(run, identifier, read_result(folder), stamp)
+    except OSError as error:
+        raise UsageError(f"{error.filename} cannot be read: {error.strerror}.") from error
+
+
+def resolve_device(run: Run, launcher: Launcher = THIS_PROCESS) -> Run:
     """The run with `auto` replaced: the GPU where there is one, and bf16 where the GPU computes in it, else fp32.
 
+    Where a launcher deals out devices, this machine's say nothing: `auto` is cuda in bf16 if it is asked for GPUs, else
+    the CPU in fp32, and a device that is named is not looked for.
+
     Raises:
-        UsageError: a GPU that is not there.
+        UsageError: a device that is not there, or a precision that it does not have.
     """
     device, precision = run.train.device, run.train.precision
     gpus = torch.cuda.device_count()
     if device == "auto":
-        device = "cuda" if gpus else "cpu"
-    if device.startswith("cuda") and int(device.partition(":")[2] or 0) >= gpus:
+        device = "cuda" if (launcher.gpus if launcher.deals_devices else gpus) else "cpu"
+    if device.startswith("cuda") and not launcher.deals_devices and int(device.partition(":")[2] or 0) >= gpus:
         there = f"cpu, or cuda:0 to cuda:{gpus - 1}" if gpus else "cpu: torch sees no CUDA device"
         raise UsageError(f"train.device={device} is not on this machine.\nIt has {there}.")
     if precision == "auto":
-        precision = "bf16" if device.startswith("cuda") and computes_bf16(device) else "fp32"
+        native = device.startswith("cuda") and (launcher.deals_devices or computes_bf16(device))
+        precision = "bf16" if native else "fp32"
+    if precision == "fp16" and not device.startswith("cuda"):
+        raise UsageError(f"train.precision=fp16 is for CUDA devices, and the run is on {device}.\nTake fp32 or bf16.")
     return replace(run, train=replace(run.train, device=device, precision=precision))
 
 
@@ -117,8 +178,12 @@ def _describe(error: Exception) -> str:
     return f"{kind}{message}" + (f"\n({own[-1].filename}, line {own[-1].lineno})" if own else "")
 
 
-def _check_fit(run: Run, source: Source) -> None:
-    """Raises UsageError where model, optimizer or budget cannot work with the data; builds, but trains nothing."""
+def _check_fit(run: Run, source: Source) -> int:
+    """The run's gradient evaluations; builds model and optimizer, but trains nothing.
+
+    Raises:
+        UsageError: model, optimizer or budget cannot work with the data.
+    """
     train, _ = split_indices(run.dataset, source.train_labels)
     if len(train) == 0:
         raise UsageError("validation leaves no image to train on.\nLower dataset.val_fraction.")
@@ -147,6 +212,7 @@ def _check_fit(run: Run, source: Source) -> None:
         _try_model(run, source)
     with _telling(f"optimizer {run.optimizer.name}"):
         make_optimizer(run.optimizer, [nn.Parameter(torch.zeros(1))])
+    return steps * slots.gradient.evaluations_per_step
 
 
 def _try_model(run: Run, source: Source) -> None:

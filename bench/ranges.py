@@ -120,6 +120,8 @@ RANGES: dict[str, Range | OneOf | Path | Word | Mapping | Pair] = {
     "results_dir": Path(),
     "force": _SWITCH,
     "keep_weights": _SWITCH,
+    "retry_failed": _SWITCH,
+    "fail_fast": _SWITCH,
     "dataset.root": Path(),
     "dataset.train_size": Range(integer=True, low=1, optional=True),
     "dataset.val_fraction": _FRACTION,
@@ -166,6 +168,7 @@ RANGES: dict[str, Range | OneOf | Path | Word | Mapping | Pair] = {
     "train.warmup_epochs": _NOT_NEGATIVE,
     "train.clip_norm": Range(low=0, low_open=True, optional=True),
     "train.deterministic": _SWITCH,
+    "train.checkpoint_minutes": Range(low=0, optional=True),
 }
 
 

@@ -9,7 +9,7 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -17,7 +17,7 @@ from typing import IO, Any
 import numpy as np
 import yaml
 
-from bench import AXES
+from bench import AXES, UsageError
 from bench.settings import Choice, Run
 
 # Raised when a change moves numbers under equal settings; CHANGELOG.md tells what moved.
@@ -25,7 +25,11 @@ PROTOCOL_VERSION = 1
 
 # Settings that cannot change the numbers, or that stand there by another key: the data and the weights to start from
 # by their content, whose path may change, and the value that a dataset's or a model's word holds.
-NOT_IDENTITY = {"dataset.root", "dataset.word", "model.word", "model.weights"}
+NOT_IDENTITY = {"dataset.root", "dataset.word", "model.word", "model.weights", "train.checkpoint_minutes"}
+
+# In a run's folder: its record, the weights that may be kept, and what it goes on from when it was interrupted.
+RESULT, WEIGHTS, CHECKPOINT = "result.json", "weights.pt", "checkpoint.pt"
+_ALWAYS = {"run_id", "arm_id", "protocol_version", "status", "config", "seed", *AXES}
 
 HISTORY_COLUMNS = ["run_id", "epoch", "train_loss", "val_accuracy", "val_nll", "val_ece", "lr", "seconds"]
 
@@ -85,7 +89,12 @@ def run_folder(results: Path, identifier: str) -> Path:
 
 
 def write_run(
-    folder: Path, run: Run, result: Mapping[str, Any], history: Iterable[Mapping[str, Any]], arrays: Mapping[str, Any]
+    folder: Path,
+    run: Run,
+    result: Mapping[str, Any],
+    history: Iterable[Mapping[str, Any]],
+    arrays: Mapping[str, Any],
+    may_write: Callable[[], None] = lambda: None,
 ) -> None:
     """Records a run: its configuration, its history, its logits if it has any, and last its result.
 
@@ -95,7 +104,9 @@ def write_run(
         result: the row of runs.csv but for what the tables add; None for a number that the run does not have.
         history: the rows of history.csv but for `run_id`.
         arrays: for logits.npz.
+        may_write: raises where another process has recorded the run by now; called before anything is replaced.
     """
+    may_write()
     settings = identity(run)
     identifiers = {"run_id": run_id(run), "arm_id": arm_id(run), "protocol_version": PROTOCOL_VERSION}
     rows = [{"run_id": identifiers["run_id"], **row} for row in history]
@@ -108,16 +119,42 @@ def write_run(
         (folder / "logits.npz").unlink(missing_ok=True)  # of an earlier training that got further
     words = {axis: settings[axis] for axis in AXES}
     whole = {**identifiers, **words, "seed": run.seed, **result, "config": settings}
-    write_atomically(folder / "result.json", json.dumps(whole, indent=1) + "\n")
+    may_write()
+    write_atomically(folder / RESULT, json.dumps(whole, indent=1) + "\n")
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """A recorded run's result, or None where there is none that can be read: the run is trained again then."""
+    """A recorded run's result, or None where there is none that can be read: the run is trained again then.
+
+    Raises:
+        UsageError: it was written by a newer regbench.
+    """
     try:
-        result: dict[str, Any] = json.loads((folder / "result.json").read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        result: dict[str, Any] = json.loads((folder / RESULT).read_bytes())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    if not isinstance(result, dict) or not result.keys() >= _ALWAYS:
+        return None
+    check_protocol(result["protocol_version"], folder / RESULT)
     return result
+
+
+def check_protocol(version: str | int, file: Path) -> None:
+    """Raises UsageError where `file` was written by a regbench whose records this one may misread."""
+    if int(version) > PROTOCOL_VERSION:
+        raise UsageError(
+            f"{file} was written by a newer regbench: its protocol is {version}, this one knows {PROTOCOL_VERSION}.\n"
+            "Install that regbench, or give results_dir another folder."
+        )
+
+
+def record_stamp(folder: Path) -> str:
+    """What tells a run's record from the one that replaces it; empty where there is none."""
+    try:
+        status = (folder / RESULT).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return ""
+    return f"{status.st_mtime_ns}/{status.st_ino}"
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

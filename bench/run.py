@@ -1,9 +1,12 @@
 """One run, top to bottom: seed, data, model, train, evaluate, record. Start reading here."""
 
+import errno
 import os
 import platform
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -11,69 +14,130 @@ import torch
 from torch import nn
 
 from bench import __version__
+from bench.checkpoint import Checkpoints, read_checkpoint
 from bench.dataset import load_source, make_splits
 from bench.dataset.batches import Batches
 from bench.evaluate import compute_logits, score
+from bench.interrupt import deferring
+from bench.lock import LockLost
+from bench.memory import ran_out, read_peak, release, reset_peak
 from bench.model import make_chosen
 from bench.model.weights import weights_fingerprint
 from bench.optimizer import make_optimizer
-from bench.record import open_atomically, write_run
+from bench.record import CHECKPOINT, RESULT, WEIGHTS, open_atomically, read_result, write_run
 from bench.regularizer import make_slots
 from bench.rng import global_stream
 from bench.settings import Run, apply_settings
 from bench.train import Diverged, Epoch, Trainer
 
-WEIGHTS = "weights.pt"  # in the run's folder, where they are kept
-
 # Called after each epoch with the epoch, its row of history.csv, and the images trained on per second.
 OnEpoch = Callable[[Epoch, dict[str, Any], float], None]
 
 
-def train_run(run: Run, folder: Path, on_epoch: OnEpoch, keep_weights: bool = False) -> dict[str, Any]:
+def train_run(
+    run: Run,
+    folder: Path,
+    on_epoch: OnEpoch = lambda *_: None,
+    keep_weights: bool = False,
+    workers: int = 1,
+    may_write: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
     """Trains and records one run, and returns its result; what goes wrong in it is recorded, not raised.
+
+    It goes on from its checkpoint, where it has one.
 
     Args:
         run: checked, with device and precision resolved.
-        folder: the run's; log.txt is written as it goes, all else at the end.
+        folder: the run's, which no other process works in; log.txt is written as it goes, all else at the end.
         on_epoch: told of each epoch.
         keep_weights: whether the trained model's state dict is kept as weights.pt, as it is where there is one.
+        workers: trainings at a time on this machine, for the record.
+        may_write: raises LockLost where the run is another process's by now; nothing is recorded then.
+
+    Raises:
+        OSError: it could not be recorded, on a full disk for one.
+        Interrupted: a signal asked to stop; there is a checkpoint.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _tidy(folder)
     keep_weights = keep_weights or (folder / WEIGHTS).is_file()  # those that are there must be the record's
-    history: list[dict[str, Any]] = []
-    arrays: dict[str, Any] = {}
-    result: dict[str, Any] = {"status": "", "message": ""}
-    with (folder / "log.txt").open("w", buffering=1) as log:
+    checkpoint = read_checkpoint(folder)
+    outcome = Outcome(_describe(run) | {"workers": workers})
+    with (folder / "log.txt").open("a" if checkpoint else "w", buffering=1) as log, deferring():
+        print(f"regbench {__version__}, torch {torch.__version__}, {outcome.result['hardware']}", file=log)
         try:
-            result |= _describe(run)
-            print(f"regbench {__version__}, torch {torch.__version__}, {result['hardware']}", file=log)
-            model = _train(run, result, history, arrays, log.write, on_epoch)
+            with _threads(checkpoint["threads"] if checkpoint else None):
+                model = _train_with_what_memory_there_is(
+                    run, folder, outcome, checkpoint, log.write, on_epoch, may_write
+                )
             if keep_weights:
                 with open_atomically(folder / WEIGHTS) as file:
                     torch.save({key: value.cpu() for key, value in model.state_dict().items()}, file)
-            result["status"] = "done"
+            outcome.result["status"] = "done"
+        except LockLost:
+            raise
         except Diverged as error:
-            result |= {"status": "diverged", "message": str(error)}
+            outcome.result |= {"status": "diverged", "message": str(error)}
         except Exception as error:
-            result |= {"status": "failed", "message": f"{type(error).__name__}: {error}"}
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise  # that says nothing about the run
+            outcome.result |= {"status": "failed", "message": _message(error, run)}
             traceback.print_exc(file=log)
-        print(f"{result['status']} {result['message']}".strip(), file=log)
-    write_run(folder, run, result, history, arrays)
-    return result
+        print(f"{outcome.result['status']} {outcome.result['message']}".strip(), file=log)
+        write_run(folder, run, outcome.result, outcome.history, outcome.arrays, may_write)
+        if outcome.result["status"] != "failed":  # where it failed, going on may be worth hours
+            (folder / CHECKPOINT).unlink(missing_ok=True)
+    return outcome.result
+
+
+@dataclass
+class Outcome:
+    """What a run has given so far: its row of runs.csv, its rows of history.csv, and its logits."""
+
+    result: dict[str, Any]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    arrays: dict[str, Any] = field(default_factory=dict)
+
+
+def _tidy(folder: Path) -> None:
+    """Removes what a dead process left half-written, and a checkpoint that its record has outlived."""
+    for file in folder.glob(".*"):
+        file.unlink()
+    result = read_result(folder)
+    checkpoint, record = folder / CHECKPOINT, folder / RESULT
+    over = result is not None and result["status"] != "failed" and checkpoint.is_file()
+    if over and checkpoint.stat().st_mtime_ns <= record.stat().st_mtime_ns:
+        checkpoint.unlink()
+
+
+def _train_with_what_memory_there_is(run: Run, folder: Path, outcome: Outcome, *arguments: Any) -> nn.Module:
+    """The trained model; a run that runs out of memory gets a second try, with a cleaned cache."""
+    before = dict(outcome.result)
+    try:
+        return _train(run, folder, outcome, *arguments)
+    except Exception as error:
+        if not ran_out(error):
+            raise
+    release()
+    outcome.result, outcome.history, outcome.arrays = before, [], {}
+    return _train(run, folder, outcome, *arguments)
 
 
 def _train(
     run: Run,
-    result: dict[str, Any],
-    history: list[dict[str, Any]],
-    arrays: dict[str, Any],
+    folder: Path,
+    outcome: Outcome,
+    checkpoint: dict[str, Any] | None,
     log: Callable[[str], Any],
     on_epoch: OnEpoch,
+    may_write: Callable[[], None],
 ) -> nn.Module:
-    """The trained model; fills `result`, `history` and `arrays` as far as the run gets."""
+    """The trained model; fills `outcome` as far as the run gets."""
     run = apply_settings(run)
     device = torch.device(run.train.device)
+    result, history = outcome.result, outcome.history
     _configure_torch(run)
+    reset_peak(device)
 
     source = load_source(run.dataset)
     if run.fingerprint not in ("", source.fingerprint):  # as planned, if it was
@@ -83,7 +147,7 @@ def _train(
         raise RuntimeError("the weights to start from have changed since the command was started")
     data = make_splits(run.dataset, source, device)
     batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
-    result["train_size"] = len(data.train)
+    result |= {"train_size": len(data.train), "threads": torch.get_num_threads()}
 
     # Drawn on the CPU, so that a seed's initial weights are the same on every device.
     with global_stream(torch.device("cpu"), run.seed, "init"):
@@ -94,44 +158,76 @@ def _train(
     optimizer = make_optimizer(run.optimizer, model.parameters())
     trainer = Trainer(run, model, slots, optimizer, device)
     trainer.warm_up(batches)
+    progress: dict[str, Any] = {}
+    if checkpoint:
+        trainer.load_state_dict(checkpoint["trainer"])
+        progress |= checkpoint["progress"]
+        result |= progress
+        history += checkpoint["history"]
+        log(f"goes on after {len(history)} epochs and {len(trainer.losses)} steps\n")
 
-    steps, seconds = 0, 0.0
-    for epoch in trainer.epochs(batches):
-        steps, seconds = steps + epoch.steps, seconds + epoch.seconds
-        images_per_second = steps * run.train.batch_size / seconds
-        result |= {
+    checkpoints = Checkpoints(folder, run.train.checkpoint_minutes, progress, history, may_write, log)
+    for epoch in trainer.epochs(batches, checkpoints):
+        steps = (epoch.number - 1) * batches.per_epoch + epoch.steps
+        seconds = progress.get("train_seconds", 0.0) + epoch.seconds
+        progress |= {
             "epochs": epoch.number,
             "gradient_evaluations": steps * slots.gradient.evaluations_per_step,
             "train_seconds": seconds,
-            "images_per_second": images_per_second,
+            "images_per_second": steps * run.train.batch_size / seconds,
         }
+        result |= progress
         row = {"epoch": epoch.number, "train_loss": epoch.train_loss, "lr": epoch.lr, "seconds": epoch.seconds}
         if len(data.val):
             row |= score("val", compute_logits(model, data.val, data), data.val.labels.cpu().numpy())
         history.append(row)
         log(" ".join(f"{key}={value:.6g}" for key, value in row.items()) + "\n")
-        on_epoch(epoch, row, images_per_second)
+        on_epoch(epoch, row, progress["images_per_second"])
 
     # The test split is read here and nowhere else: once, after the last epoch.
     for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
         if len(split) == 0:
             continue
+        if checkpoints.due():
+            checkpoints.write(trainer)
         logits, labels = compute_logits(model, split, data), split.labels.cpu().numpy()
         result |= score(name, logits, labels)
         if name != "train":
-            arrays |= {f"{name}_logits": logits, f"{name}_labels": labels}
+            outcome.arrays |= {f"{name}_logits": logits, f"{name}_labels": labels}
     for key in ("val_logits", "val_labels"):
-        arrays.setdefault(key, arrays[key.replace("val", "test")][:0])
+        outcome.arrays.setdefault(key, outcome.arrays[key.replace("val", "test")][:0])
+    result["peak_memory_mib"] = read_peak(device)
     return model
+
+
+def _message(error: Exception, run: Run) -> str:
+    """What went wrong, for the tables; log.txt has the traceback."""
+    told = f"{type(error).__name__}: {error}"
+    if not ran_out(error):
+        return told
+    size = f"train.batch_size={run.train.batch_size}"
+    return f"out of memory on {run.train.device} with {size}: lower it, or take a smaller model ({told})"
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Within it torch has so many threads: sums depend on it, so a run goes on with those that it began with."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _describe(run: Run) -> dict[str, Any]:
     """What is known of a run before it starts; its numbers are None until they are measured."""
     return {
+        "status": "",
+        "message": "",
         "batch_size": run.train.batch_size,
         "precision": run.train.precision,
         "device": run.train.device.split(":")[0],
-        "workers": 1,  # trainings at a time on this machine
         "threads": torch.get_num_threads(),
         "hardware": describe_hardware(run.train.device),
         "torch": torch.__version__,

@@ -41,6 +41,7 @@ class Train:
     warmup_epochs: float
     clip_norm: float | None
     deterministic: bool
+    checkpoint_minutes: float | None
 
 
 @dataclass(frozen=True)

@@ -1,39 +1,33 @@
-"""A command's runs, trained: what is missing of them, with the tables kept up to date and all of it shown."""
+"""A command's runs, trained: what is missing of them, by whatever launcher, with the tables kept up to date.
 
-import functools
+Whoever trains a run holds its lock, so several sweeps may work on one folder of results, and what dies is taken over.
+Runs that others hold are waited for at the end.
+"""
+
 import os
+import signal
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from pathlib import Path
-from typing import Any, NamedTuple
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 
 from rich.console import Console
 
-from bench import UsageError
-from bench.plan import Planned, make_plan
-from bench.plugins import VARIABLE, user_folder
-from bench.record import arm_id, identity, run_folder
+from bench import UsageError, interrupt
+from bench.lock import holder, is_abandoned, this_process
+from bench.plan import Command, Planned, make_plan
+from bench.record import run_folder
 from bench.report import tables, terminal
-from bench.run import WEIGHTS, train_run
-from bench.settings import Run
-from bench.train import Epoch
+from bench.watch import Watch, watching
+from bench.worker import Worker, any_failed, show_nothing
 
-_SECONDS_BETWEEN_TABLES = 30
+_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_TO_STOP = 10.0
+_TRIES = 3  # for a run whose process dies
 
-Task = Callable[[int], None]  # does the job of that number
-Launch = Callable[[Task, int], None]  # has the task do that many jobs, here or elsewhere
-
-
-class Command(NamedTuple):
-    """What a command line asks for: the experiment, its runs, where their records go, and what is kept of them."""
-
-    exp: str
-    runs: list[Run]
-    results: Path
-    force: bool
-    keep_weights: bool
+Launch = Callable[[Worker, int], dict[str, str]]  # has the worker do so many jobs; what they returned, together
 
 
 def train_missing(command: Command, launch: Launch) -> int:
@@ -41,85 +35,122 @@ def train_missing(command: Command, launch: Launch) -> int:
 
     Raises:
         UsageError: something is wrong with one of the runs; nothing was trained.
+        Interrupted: a signal asked to stop; what was in training has a checkpoint.
     """
     console = Console(highlight=False)
-    plan = make_plan(command.runs, command.results)
-    todo = [planned for planned in plan if command.force or _is_missing(planned, command)]
-    words, seeds = [planned.run.words for planned in plan], len({planned.run.seed for planned in plan})
-    arms = len({arm_id(planned.run) for planned in plan})
-    terminal.show_plan(console, command.exp, words, arms, seeds, len(plan) - len(todo))
+    plan = make_plan(command)
+    todo = [planned for planned in plan if command.wants(planned)]
+    terminal.show_counts(console, command.exp, [planned.run for planned in plan], len(plan) - len(todo))
     asked = [planned.run_id for planned in plan]
     try:
         tables.ask(command.results, command.exp, asked)
     except OSError as error:
         raise UsageError(f"results_dir={command.results} cannot be written to: {error.strerror}.") from error
-    with _rewriting_tables(command.results, command.exp):
-        if todo:
-            launch(functools.partial(_train, todo, command, user_folder()), len(todo))
+    with interrupt.handling(), terminal.live_line(console) as show:
+        watch = Watch(console, command, todo, show)
+        with watching(watch):
+            problems = _Sweep(command, todo, launch, watch).train()
+    for identifier, problem in problems.items():
+        terminal.tell(console, f"not recorded: {watch.names[identifier]} ({identifier}) {problem}")
     rows = {row["run_id"]: row for row in tables.read_csv(command.results / command.exp / "runs.csv")}
-    shown = [row for identifier, row in rows.items() if identifier in asked]
-    terminal.show_comparison(console, command.exp, shown)
-    for identifier in asked:
-        if identifier not in rows:
-            console.print(f"not recorded: {identifier}; the same command tries again", markup=False)
-    console.print(f"Tables: {command.results / command.exp}", soft_wrap=True, markup=False)
+    shown = [rows[identifier] for identifier in asked if identifier in rows]
+    terminal.show_comparison(console, command.exp, sorted(shown, key=tables.order))
+    terminal.tell(console, f"Tables: {command.results / command.exp}")
+    if len(shown) < len(plan):
+        console.print(f"{len(plan) - len(shown)} of {len(plan)} runs are not recorded; the same command does the rest.")
     return 0 if len(shown) == len(plan) and all(row["status"] == "done" for row in shown) else 1
 
 
-def _is_missing(planned: Planned, command: Command) -> bool:
-    """Whether a run must be trained; a finished one, too, if its weights are asked for and were not kept."""
-    kept = (run_folder(command.results, planned.run_id) / WEIGHTS).is_file()
-    return planned.status is None or (command.keep_weights and planned.status == "done" and not kept)
+class _Sweep:
+    """Launches what nobody holds, waits for what others hold, and takes over what dies."""
 
+    def __init__(self, command: Command, todo: Sequence[Planned], launch: Launch, watch: Watch) -> None:
+        self.todo, self.launch, self.watch = todo, launch, watch
+        self.fail_fast, self.results, self.launcher = command.fail_fast, command.results.absolute(), command.launcher
+        self.worker = Worker(todo, self.results, self.launcher, this_process(), command.keep_weights, command.fail_fast)
+        self.deaths: Counter[str] = Counter()  # of the process that trained a run, by run_id
+        self.problems: dict[str, str] = {}  # of runs that are given up
 
-def _train(todo: Sequence[Planned], command: Command, plugins: Path | None, number: int) -> None:
-    """Trains the job's run. Never raises: under Hydra one job's exception hides those of all others."""
-    if plugins:  # in a process of a launcher's own, too
-        os.environ[VARIABLE] = str(plugins)
-    run, folder = todo[number].run, run_folder(command.results, todo[number].run_id)
-    console = Console(highlight=False)
-    place, settings = f"[{number + 1}/{len(todo)}]", _telling_settings(run, [each.run for each in todo])
-    differing = [word for axis, word in run.words.items() if len({each.run.words[axis] for each in todo}) > 1]
-    short_name = " ".join([place, *differing, *settings, f"seed {run.seed}"])
-    started = time.monotonic()
-    with terminal.live_line(console) as show:
-        show(short_name)
+    def train(self) -> dict[str, str]:
+        """Trains until nothing is left; what kept runs from being recorded, by run_id."""
+        while left := [p for p in self.todo if p.run_id not in self.problems and not p.read_anew(self.results)]:
+            if self.fail_fast and any_failed(self.todo, self.results):
+                break
+            holders = {p.run_id: holder(run_folder(self.results, p.run_id)) for p in left}
+            free = [p for p in left if holders[p.run_id] is None]
+            jobs = self.launcher.count_jobs([p.run for p in free])
+            if self.launcher.shares and not self.launcher.in_process:  # some may be left of a launch of which one died
+                jobs -= len(self._own_processes())
+            if jobs > 0:
+                self._launch(self._choose(free), jobs)
+            else:
+                self.watch.tell_waiting({i: str(owner) for i, owner in holders.items() if owner})
+                time.sleep(_SECONDS_BETWEEN_LOOKS)
+        return self.problems
 
-        def on_epoch(epoch: Epoch, row: dict[str, Any], images_per_second: float) -> None:
-            left = (time.monotonic() - started) * (epoch.epochs / epoch.number - 1)
-            told = terminal.describe_epoch(row, images_per_second, left)
-            show(f"{short_name}: epoch {epoch.number}/{epoch.epochs}, {told}")
+    def _choose(self, free: list[Planned]) -> list[Planned]:
+        """Those whose process never died; then the others one by one: one of them takes its process along."""
+        never = [planned for planned in free if not self.deaths[planned.run_id]]
+        return never or [min(free, key=lambda planned: self.deaths[planned.run_id])]
 
+    def _launch(self, chosen: list[Planned], jobs: int) -> None:
+        jobs = min(jobs, len(chosen))
+        show = self.watch.show if self.launcher.in_process else show_nothing
+        worker = replace(self.worker, todo=chosen, jobs=jobs, show=show)
+        died = False
         try:
-            result = train_run(run, folder, on_epoch, command.keep_weights)
-        except Exception as error:  # a full disk, say: there is no record, so the same command trains it again
-            result = {"status": "failed", "message": f"it could not be recorded: {error}"}
-    if not console.is_terminal or result["status"] != "done":
-        name = " ".join([place, *run.words.values(), *settings, f"seed {run.seed}"])
-        console.print(f"{name}: {terminal.describe_result(result)}", soft_wrap=True, markup=False)
+            with self._stopping_workers():
+                self.problems |= self.launch(worker, jobs)
+        except Exception as error:  # whatever a launcher makes of a process of its that died
+            if self.launcher.in_process:
+                raise
+            died = True
+            self.watch.tell(f"{self.launcher.name}: {type(error).__name__}: {str(error).strip()[:200]}")
+        left = [p.run_id for p in chosen if p.run_id not in self.problems and not p.read_anew(self.results)]
+        abandoned = [identifier for identifier in left if is_abandoned(run_folder(self.results, identifier))]
+        self.deaths.update(abandoned or (left if died else []))
+        self.problems |= {i: f"its process died {n} times" for i, n in self.deaths.items() if n >= _TRIES and i in left}
 
+    @contextmanager
+    def _stopping_workers(self) -> Iterator[None]:
+        """Within it a signal to this process stops its workers on this machine first, each with a checkpoint."""
+        if self.launcher.in_process or threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        asked: list[int] = []
+        over = threading.Event()
 
-def _telling_settings(run: Run, runs: Sequence[Run]) -> list[str]:
-    """What tells a run apart from others that share its four words, seed aside: `rho=0.1`."""
-    like = [identity(each) for each in runs if each.words == run.words]
-    settings = identity(run).items()
-    return [f"{k.rpartition('.')[2]}={v}" for k, v in settings if k != "seed" and any(o.get(k) != v for o in like)]
+        def stop_all() -> None:
+            stopped: set[int] = set()
+            while not over.wait(0.2):  # some may still be about to start
+                for pid in set(self._own_processes()) - stopped:
+                    stopped.add(pid)
+                    with suppress(ProcessLookupError):
+                        os.kill(pid, signal.SIGTERM)
 
+        def handle(number: int, frame: object) -> None:
+            asked.append(number)
+            if len(asked) > 1 or self.launcher.name == "submitit_slurm":  # whose jobs go on by themselves
+                raise interrupt.Interrupted(number)
+            threading.Thread(target=stop_all, daemon=True).start()
+            if self.launcher.name == "ray":  # it may hold workers elsewhere: those here get the time they need
+                time.sleep(0.5)
+                patience = time.monotonic() + _SECONDS_TO_STOP
+                while self._own_processes() and time.monotonic() < patience:
+                    time.sleep(0.1)
+                raise interrupt.Interrupted(number)
 
-@contextmanager
-def _rewriting_tables(results: Path, exp: str) -> Iterator[None]:
-    """Rewrites the tables from time to time, whatever launches the runs, and also when the sweep is interrupted."""
-    over = threading.Event()
+        previous = {each: signal.signal(each, handle) for each in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            over.set()
+            for each, handler in previous.items():
+                signal.signal(each, handler)
+            if asked:
+                raise interrupt.Interrupted(asked[0])
 
-    def rewrite() -> None:
-        while not over.wait(_SECONDS_BETWEEN_TABLES):
-            tables.write_tables(results, exp)
-
-    thread = threading.Thread(target=rewrite, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-        tables.write_tables(results, exp)
+    def _own_processes(self) -> list[int]:
+        """The processes on this machine that train for this sweep."""
+        owners = [holder(run_folder(self.results, planned.run_id)) for planned in self.todo]
+        return [owner.pid for owner in owners if owner and owner.here and owner.sweep == self.worker.sweep.token]

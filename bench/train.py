@@ -6,10 +6,11 @@ the losses are read, and fp16's gradient scaling.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from math import ceil
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -42,6 +43,16 @@ class Epoch:
     seconds: float
 
 
+class Pauses(Protocol):
+    """What may happen between two steps, and is not counted as training."""
+
+    def due(self) -> bool:
+        """Whether something is to be done now."""
+
+    def write(self, trainer: "Trainer") -> None:
+        """Does it."""
+
+
 @dataclass
 class Trainer:
     """Trains `model` by the run's settings, with what its stack of regularizers puts into the slots."""
@@ -52,6 +63,11 @@ class Trainer:
     optimizer: Optimizer
     device: torch.device
     scaler: torch.amp.GradScaler = field(init=False)
+    # The position: steps made, the epoch under way, the losses of its steps so far, and their time in seconds.
+    steps: int = 0
+    epoch: int = 0
+    losses: list[Tensor] = field(default_factory=list)
+    seconds: float = 0.0
 
     def __post_init__(self) -> None:
         # Only fp16 needs its gradient scaled; disabled, the scaler hands everything through.
@@ -86,25 +102,66 @@ class Trainer:
         dtype = DTYPES[self.run.train.precision]
         return torch.autocast(self.device.type, dtype, enabled=dtype is not torch.float32)
 
-    def epochs(self, batches: Batches) -> Iterator[Epoch]:
-        """Trains epoch after epoch, as long as the budget lasts.
+    def epochs(self, batches: Batches, pauses: Pauses | None = None) -> Iterator[Epoch]:
+        """Trains epoch after epoch from its position on, as long as the budget lasts.
 
         Raises:
             Diverged: a loss is not finite.
         """
         train, per_epoch = self.run.train, batches.per_epoch
         steps = total_steps(train, per_epoch, self.slots.gradient.evaluations_per_step)
-        for number, first in enumerate(range(0, steps, per_epoch)):
+        epochs, warmup = ceil(steps / per_epoch), warmup_steps(train, per_epoch)
+        while self.epoch < epochs:
             self.model.train()
-            losses = []
             started = time.perf_counter()
-            for step, (images, targets) in zip(range(first, min(first + per_epoch, steps)), batches.epoch(number)):  # noqa: B905
-                lr = self.base_lr * lr_factor(train.schedule, step, steps, warmup_steps(train, per_epoch))
-                for group in self.optimizer.param_groups:
-                    group["lr"] = lr
-                losses.append(self.step(images, targets, step))
-            train_loss = _read_losses(losses, first)
-            yield Epoch(number + 1, ceil(steps / per_epoch), len(losses), train_loss, lr, time.perf_counter() - started)
+            first = self.epoch * per_epoch
+            last = min(first + per_epoch, steps) - 1
+            left = range(first + len(self.losses), last + 1)
+            for step, (images, targets) in zip(left, batches.epoch(self.epoch, len(self.losses))):  # noqa: B905
+                self._set_lr(self.base_lr * lr_factor(train.schedule, step, steps, warmup))
+                self.losses.append(self.step(images, targets, step))
+                self.steps = step + 1
+                if pauses and pauses.due():
+                    self._synchronise()
+                    self.seconds += time.perf_counter() - started
+                    pauses.write(self)
+                    started = time.perf_counter()
+            train_loss = _read_losses(self.losses, first)
+            lr = self.base_lr * lr_factor(train.schedule, last, steps, warmup)
+            seconds = self.seconds + time.perf_counter() - started
+            done, self.epoch, self.losses, self.seconds = len(self.losses), self.epoch + 1, [], 0.0
+            yield Epoch(self.epoch, epochs, done, train_loss, lr, seconds)
+
+    def _set_lr(self, lr: float) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that a trainer of the same run needs to go on from here, as tensors and plain values."""
+        return {
+            "steps": self.steps,
+            "epoch": self.epoch,
+            "losses": torch.stack(self.losses) if self.losses else torch.empty(0),
+            "seconds": self.seconds,
+            **{name: part.state_dict() for name, part in self._parts().items()},
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Goes on from what `state_dict` gave."""
+        self.steps, self.epoch, self.seconds = state["steps"], state["epoch"], state["seconds"]
+        self.losses = list(state["losses"].to(self.device))
+        for name, part in self._parts().items():
+            part.load_state_dict(state[name])
+
+    def _parts(self) -> dict[str, Any]:
+        """What has a state: model, optimizer, gradient scaler, and a slot's filling where it keeps any."""
+        slots = {name: filling for name, filling in vars(self.slots).items() if hasattr(filling, "load_state_dict")}
+        return {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler, **slots}
+
+    def _synchronise(self) -> None:
+        """Waits for the device, so that a clock tells the truth."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
 
     def warm_up(self, batches: Batches) -> None:
         """Has torch.compile and CUDA's libraries start before the clock does: one gradient, its traces wiped out."""
@@ -114,8 +171,7 @@ class Trainer:
         images, targets = next(batches.epoch(0))
         self.slots.gradient(self.model.train(), lambda: self._loss(images, targets, 0), step=0)
         self.model.load_state_dict(before)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
+        self._synchronise()
 
 
 def total_steps(train: Train, steps_per_epoch: int, evaluations_per_step: int) -> int:

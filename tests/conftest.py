@@ -57,7 +57,7 @@ def tiny():
 @pytest.fixture
 def plan(tmp_path):
     """A function: overrides -> the planned runs of a command, records in a temporary folder."""
-    return lambda *overrides: make_plan(compose(*TINY, *overrides), tmp_path)
+    return lambda *overrides: make_plan(app.compose([*TINY, f"results_dir={tmp_path}", *overrides]))
 
 
 @pytest.fixture(autouse=True)

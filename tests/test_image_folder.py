@@ -11,7 +11,7 @@ from conftest import load_folder as load
 from PIL import Image
 
 from bench import UsageError, pictures
-from bench.plan import make_plan
+from bench.plan import Command, make_plan
 from bench.run import train_run
 
 RANDOM = np.random.default_rng(0)
@@ -112,7 +112,7 @@ def test_ten_classes_in_one_flat_folder_of_mixed_pictures_train_from_end_to_end(
     words = ("dataset=image_folder", f"dataset.root={tmp_path / 'my pictures'}", "dataset.image_size=20")
     steps = ("model=convnet", "model.width=8", "train.batch_size=16", "train.epochs=20", "optimizer.sgd.lr=0.05")
     runs = compose(*words, *steps, "regularizer=none,[mixup,sam]", "dataset.augment=none", "train.device=cpu")
-    plan = make_plan(runs, tmp_path / "results")
+    plan = make_plan(Command("adhoc", runs, tmp_path / "results"))
     assert {p.run.dataset.name for p in plan} == {"image_folder/my_pictures"}
     results = [train_run(p.run, tmp_path / p.run_id, lambda *_: None) for p in plan]
     assert [result["status"] for result in results] == ["done", "done"]
@@ -122,7 +122,7 @@ def test_ten_classes_in_one_flat_folder_of_mixed_pictures_train_from_end_to_end(
 def test_where_the_folder_lies_and_what_it_is_called_is_no_part_of_a_runs_identity(split, tmp_path):
     def identify(*overrides):
         (run,) = compose("dataset=image_folder", "train.device=cpu", "train.batch_size=2", *overrides)
-        (planned,) = make_plan([run], tmp_path / "results")
+        (planned,) = make_plan(Command("adhoc", [run], tmp_path / "results"))
         return planned.run_id
 
     here = identify(f"dataset.root={split}", "dataset.name=pets")
@@ -137,7 +137,7 @@ def test_a_tensor_can_be_made_of_what_is_mapped_from_the_cache(split):
     mapped = load(split)
     assert not mapped.test_images.flags.writeable
     (run,) = compose("dataset=image_folder", f"dataset.root={split}", "train.device=cpu", "train.batch_size=2")
-    (planned,) = make_plan([run], split)
+    (planned,) = make_plan(Command("adhoc", [run], split))
     result = train_run(planned.run, split / "run", lambda *_: None)
     assert result["status"] == "done", result["message"]
     assert torch.get_default_dtype() is torch.float32

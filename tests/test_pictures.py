@@ -17,7 +17,7 @@ from torchvision.transforms import v2
 
 from bench import UsageError, pictures
 from bench.dataset import _load
-from bench.plan import make_plan
+from bench.plan import Command, make_plan
 from bench.run import train_run
 
 RANDOM = np.random.default_rng(0)
@@ -174,7 +174,7 @@ def test_a_folder_that_changes_while_it_is_read_is_not_cached(split, tmp_path, m
 
 def test_data_that_change_after_the_start_are_not_recorded_as_what_they_were(split, tmp_path):
     (run,) = compose("dataset=image_folder", f"dataset.root={split}", "train.device=cpu", "train.batch_size=2")
-    (planned,) = make_plan([run], tmp_path)
+    (planned,) = make_plan(Command("adhoc", [run], tmp_path))
     draw(split / "train" / "cat" / "0.png")
     _load.cache_clear()  # as in a worker process
     result = train_run(planned.run, tmp_path / "run", lambda *_: None)

@@ -14,7 +14,7 @@ from conftest import TINY, compose
 
 from bench import CONF, UsageError, plugins
 from bench.model import make_model
-from bench.plan import make_plan
+from bench.plan import Command, make_plan
 from bench.run import train_run
 from bench.sweep import Command, _train
 
@@ -83,7 +83,7 @@ def test_a_users_own_learn(mine, tmp_path):
     plugins.use_folder(mine)
     size = ("dataset=rings", "model=patch_net", "optimizer=lion", "regularizer=cutout", "regularizer.cutout.size=4")
     runs = compose(*size, "train.epochs=60", "train.batch_size=32", "optimizer.lion.lr=3e-3", "train.device=cpu")
-    (planned,) = make_plan(runs, tmp_path)
+    (planned,) = make_plan(Command("adhoc", runs, tmp_path))
     result = train_run(planned.run, tmp_path / "run", lambda *_: None)
     assert result["status"] == "done", result["message"]
     assert result["test_accuracy"] > 0.8  # chance is 0.5
@@ -179,11 +179,11 @@ def in_another_process(todo, command, folder):
 def test_a_users_own_work_in_other_processes(mine, tmp_path):
     plugins.use_folder(mine)
     command = Command("adhoc", compose(*TINY, "regularizer=cutout", "model=patch_net"), tmp_path, False, False)
-    plan = make_plan(command.runs, tmp_path)
+    plan = make_plan(command._replace(results=tmp_path))
     process = multiprocessing.get_context("spawn").Process(target=in_another_process, args=(plan, command, mine))
     process.start()
     process.join(120)
-    assert make_plan(command.runs, tmp_path)[0].status == "done"
+    assert make_plan(command._replace(results=tmp_path))[0].status == "done"
 
 
 def test_make_model_makes_a_users_own_too(mine):

@@ -9,7 +9,7 @@ from conftest import compose
 from rich.console import Console
 
 from bench import CONF
-from bench.plan import make_plan
+from bench.plan import Command, make_plan
 from bench.record import read_result, write_atomically
 from bench.report import tables, terminal
 
@@ -195,7 +195,7 @@ def test_the_golden_script_makes_these_files(records):
 
 def test_the_committed_runs_keep_their_identity(tmp_path):
     """What is on record must be found: a moved id would have all of it trained again."""
-    plan = make_plan(compose("+exp=digits", "seed=0", "train.device=cpu"), tmp_path)
+    plan = make_plan(Command("digits", compose("+exp=digits", "seed=0", "train.device=cpu"), tmp_path))
     with (CONF.parent / "results" / "digits" / "runs.csv").open() as file:
         committed = {row["run_id"] for row in csv.DictReader(file) if row["seed"] == "0"}
     assert {planned.run_id for planned in plan} == committed

@@ -6,7 +6,7 @@ from conftest import TINY, compose
 from bench import UsageError
 from bench.app import run
 from bench.dataset import load_source
-from bench.plan import make_plan
+from bench.plan import Command, make_plan
 
 # What is typed, and what the message must name: what was wrong and what is allowed or how to mend it.
 BAD = {
@@ -88,7 +88,7 @@ def test_bad_input_says_what_was_wrong_and_how_to_mend_it(typed, tmp_path):
 
 def test_values_for_what_is_not_chosen_are_accepted_and_stay_out_of_the_identity(tmp_path):
     plain, swept = (
-        make_plan(compose(*TINY, *more), tmp_path)
+        make_plan(Command("adhoc", compose(*TINY, *more), tmp_path))
         for more in (["regularizer=none,sam"], ["regularizer=none,sam", "regularizer.sam.rho=0.05,0.1"])
     )
     assert len(plain) == 2

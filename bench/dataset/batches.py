@@ -43,11 +43,12 @@ class Batches:
         """Batches in an epoch: the last incomplete one is dropped."""
         return len(self.data.train) // self.batch_size
 
-    def epoch(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        """The epoch's batches: normalised images (N, C, H, W) in float32 and one-hot targets (N, K)."""
+    def epoch(self, epoch: int, skip: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+        """The epoch's batches but for the first `skip`: normalised images (N, C, H, W) in float32 and one-hot targets
+        (N, K)."""
         draws = self.draw(epoch)
         height, width = self.data.shape[-2:]
-        for start in range(0, self.per_epoch * self.batch_size, self.batch_size):
+        for start in range(skip * self.batch_size, self.per_epoch * self.batch_size, self.batch_size):
             batch = Draws._make(drawn[start : start + self.batch_size] for drawn in draws)
             images = gather(self.images, batch, height, width) if self.crops else self.images[batch.which]
             yield normalise(images, self.data), self.targets[batch.which]

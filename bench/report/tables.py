@@ -9,16 +9,18 @@ read back and written again without a change.
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
 from bench import AXES
-from bench.record import HISTORY_COLUMNS, read_result, run_folder, to_csv, write_atomically
+from bench.lock import wait_for
+from bench.record import HISTORY_COLUMNS, check_protocol, read_result, run_folder, to_csv, write_atomically
 from bench.stats import t_interval
 
 Row = dict[str, str]
+ASKED = "asked.txt"
 
 METRIC_COLUMNS = [
     *(f"{split}_{metric}" for split in ("test", "val", "train") for metric in ("accuracy", "nll", "ece")),
@@ -40,31 +42,59 @@ SUMMARY_COLUMNS = [
 
 
 def ask(results: Path, exp: str, run_ids: Iterable[str]) -> None:
-    """Notes that the experiment asks for these runs, so that their rows are made whenever they are recorded."""
-    path = results / exp / "asked.txt"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    known = set(path.read_text().split()) if path.is_file() else set()
-    with path.open("a") as file:
-        file.writelines(f"{identifier}\n" for identifier in run_ids if identifier not in known)
+    """Notes that the experiment asks for these runs, so that their rows are made whenever they are recorded.
+
+    Raises:
+        UsageError: the experiment's table was written by a newer regbench.
+        OSError: the results cannot be written to.
+    """
+    with wait_for(results / exp):
+        _read_rows(results, exp)
+        asked = _read_asked(results, exp)
+        new = [identifier for identifier in run_ids if identifier not in asked]
+        if new:
+            write_atomically(results / exp / ASKED, "".join(f"{identifier}\n" for identifier in [*asked, *new]))
 
 
 def write_tables(results: Path, exp: str) -> list[Row]:
-    """Rewrites the experiment's tables, each atomically, and returns the rows of runs.csv."""
-    folder = results / exp
-    kept = {row["run_id"]: row for row in read_csv(folder / "runs.csv")}
-    asked = (folder / "asked.txt").read_text().split() if (folder / "asked.txt").is_file() else []
-    records = {i: record for i in dict.fromkeys([*kept, *asked]) if (record := read_result(run_folder(results, i)))}
-    for identifier, record in records.items():
-        kept[identifier] = {column: _cell(record.get(column)) for column in RUN_COLUMNS} | {"exp": exp}
-    arms = _read_arms(folder, records, {row["arm_id"] for row in kept.values()})
-    _tell_apart(kept.values(), arms)
-    rows = sorted(kept.values(), key=_order)
-    history = _gather_history(results, exp, rows, records)
-    write_atomically(folder / "arms.json", json.dumps(arms, indent=1) + "\n")
-    write_atomically(folder / "runs.csv", to_csv(RUN_COLUMNS, rows))
-    write_atomically(folder / "history.csv", to_csv(HISTORY_COLUMNS, history))
-    write_atomically(folder / "summary.csv", to_csv(SUMMARY_COLUMNS, summarise(rows)))
+    """Rewrites the experiment's tables, each atomically, and returns the rows of runs.csv.
+
+    Several processes may do so at once: they take turns, so that none takes away a row that another has added.
+
+    Raises:
+        UsageError: they were written by a newer regbench.
+        OSError: the results cannot be written to.
+    """
+    with wait_for(results / exp):
+        folder = results / exp
+        for file in folder.glob(".*"):  # left half-written by a process that died
+            file.unlink()
+        kept = _read_rows(results, exp)
+        asked = _read_asked(results, exp)
+        records = {i: record for i in dict.fromkeys([*kept, *asked]) if (record := read_result(run_folder(results, i)))}
+        for identifier, record in records.items():
+            kept[identifier] = {column: _cell(record.get(column)) for column in RUN_COLUMNS} | {"exp": exp}
+        arms = _read_arms(folder, records, {row["arm_id"] for row in kept.values()})
+        _tell_apart(kept.values(), arms)
+        rows = sorted(kept.values(), key=order)
+        write_atomically(folder / "arms.json", json.dumps(arms, indent=1) + "\n")
+        write_atomically(folder / "runs.csv", to_csv(RUN_COLUMNS, rows))
+        write_atomically(folder / "history.csv", to_csv(HISTORY_COLUMNS, _gather_history(results, exp, rows, records)))
+        write_atomically(folder / "summary.csv", to_csv(SUMMARY_COLUMNS, summarise(rows)))
     return rows
+
+
+def _read_rows(results: Path, exp: str) -> dict[str, Row]:
+    path = results / exp / "runs.csv"
+    rows = {row["run_id"]: row for row in read_csv(path)}
+    for row in rows.values():
+        check_protocol(row["protocol_version"], path)
+    return rows
+
+
+def _read_asked(results: Path, exp: str) -> dict[str, None]:
+    path = results / exp / ASKED
+    return dict.fromkeys(path.read_text().split() if path.is_file() else [])
 
 
 def read_csv(path: Path) -> list[Row]:
@@ -111,32 +141,33 @@ def _read_arms(folder: Path, records: dict[str, dict[str, Any]], arm_ids: set[st
 
 def _tell_apart(rows: Iterable[Row], arms: dict[str, dict[str, Any]]) -> None:
     """Fills `settings`: the keys in which arms differ that share the four words."""
-    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = defaultdict(list)
-    for arm in arms.values():
-        groups[tuple(arm[axis] for axis in AXES)].append(arm)
+    groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
+    for arm_id, arm in arms.items():
+        groups[tuple(arm[axis] for axis in AXES)].append(arm_id)
+    settings: dict[str, str] = {}
+    for like in groups.values():
+        keys = dict.fromkeys(key for arm_id in like for key in arms[arm_id])
+        differing = [key for key in keys if len({str(arms[arm_id].get(key)) for arm_id in like}) > 1]
+        for arm_id in like:
+            cells = (f"{key}={_cell(arms[arm_id].get(key)) or 'null'}".replace(" ", "") for key in differing)
+            settings[arm_id] = " ".join(cells)
     for row in rows:
-        config, like = arms.get(row["arm_id"]), groups[tuple(row[axis] for axis in AXES)]
-        if config:
-            keys = dict.fromkeys(key for each in like for key in each)
-            differing = [key for key in keys if len({str(each.get(key)) for each in like}) > 1]
-            row["settings"] = " ".join(
-                f"{key}={_cell(config.get(key)) or 'null'}".replace(" ", "") for key in differing
-            )
+        row["settings"] = settings.get(row["arm_id"], row["settings"])
 
 
-def _gather_history(results: Path, exp: str, rows: Sequence[Row], records: dict[str, Any]) -> list[Row]:
+def _gather_history(results: Path, exp: str, rows: Sequence[Row], records: dict[str, Any]) -> Iterator[Row]:
     old: dict[str, list[Row]] = defaultdict(list)
     for line in read_csv(results / exp / "history.csv"):
-        old[line["run_id"]].append(line)
-    history: list[Row] = []
+        if line["run_id"] not in records:
+            old[line["run_id"]].append(line)
     for row in rows:
         identifier = row["run_id"]
-        recorded = identifier in records
-        history += read_csv(run_folder(results, identifier) / "history.csv") if recorded else old[identifier]
-    return history
+        yield from (
+            read_csv(run_folder(results, identifier) / "history.csv") if identifier in records else old[identifier]
+        )
 
 
-def _order(row: Row) -> tuple[Any, ...]:
+def order(row: Row) -> tuple[Any, ...]:
     """Like with like, and the unregularized arms first, whatever order the runs were trained in."""
     stack = row["regularizer"]
     return (row["dataset"], row["model"], stack != "none", stack, row["optimizer"], row["settings"], int(row["seed"]))

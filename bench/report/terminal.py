@@ -5,6 +5,7 @@ training.
 """
 
 import re
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -15,7 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import AXES
+from bench.record import arm_id, identity
 from bench.report.tables import Row, summarise
+from bench.settings import Run
 
 BestOf = Callable[[Sequence[float]], float]
 
@@ -29,12 +32,54 @@ _COLUMNS: list[tuple[str, str, float, int, BestOf | None]] = [
 ]
 
 
-def show_plan(console: Console, exp: str, words: Sequence[dict[str, str]], arms: int, seeds: int, done: int) -> None:
-    """What is about to run: how many of what, and how many are on record already."""
-    counts = ((len({run[axis] for run in words}), axis) for axis in AXES)
-    product = ", ".join(_count(n, axis) for n, axis in [*counts, (arms, "arm"), (seeds, "seed")])
-    console.print(f"{exp}: {_count(len(words), 'run')}, {done} on record, {len(words) - done} to train")
-    console.print(f"({product})")
+def show_counts(console: Console, exp: str, runs: Sequence[Run], done: int) -> None:
+    """What a command asks for: how many of what, and how many are on record already."""
+    counts = [(len({run.words[axis] for run in runs}), axis) for axis in AXES]
+    counts += [(len({arm_id(run) for run in runs}), "arm"), (len({run.seed for run in runs}), "seed")]
+    console.print(f"{exp}: {_count(len(runs), 'run')}, {done} on record, {len(runs) - done} to train")
+    console.print(f"({', '.join(_count(n, noun) for n, noun in counts)})")
+
+
+def name_runs(among: Sequence[Run], runs: Sequence[Run] | None = None, whole: bool = False) -> list[str]:
+    """A name for each of `runs` (by default all): the words and settings that tell runs `among` apart, and the seed.
+
+    With `whole` it has all words.
+    """
+    axes = [axis for axis in AXES if whole or len({run.words[axis] for run in among}) > 1]
+    like: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for run in among:
+        like[str(run.words)].append(identity(run))
+    telling = {words: _differing(settings) - {"seed"} for words, settings in like.items()}
+
+    def name(run: Run) -> str:
+        settings = [f"{k.rpartition('.')[2]}={v}" for k, v in identity(run).items() if k in telling[str(run.words)]]
+        return " ".join([*(run.words[axis] for axis in axes), *settings, f"seed {run.seed}"])
+
+    return [name(run) for run in (among if runs is None else runs)]
+
+
+def _differing(settings: Sequence[dict[str, Any]]) -> set[str]:
+    keys = dict.fromkeys(key for each in settings for key in each)
+    return {key for key in keys if len({str(each.get(key)) for each in settings}) > 1}
+
+
+def tell(console: Console, line: str) -> None:
+    """Prints a line as it is, without a break: names and messages may hold what a terminal would act upon."""
+    console.print(escape(line), soft_wrap=True, markup=False, highlight=False)
+
+
+def escape(text: str) -> str:
+    """The text with control characters, which could move a terminal's cursor or worse, shown as \\xNN."""
+    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
+
+
+def describe_seconds(seconds: float) -> str:
+    """A duration: 42 s, 3:20 min, 2:05 h."""
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    unit, per = ("h", 3600) if seconds >= 6000 else ("min", 60)
+    whole, rest = divmod(round(seconds * 60 / per), 60)
+    return f"{whole}:{rest:02} {unit}"
 
 
 @contextmanager
@@ -76,9 +121,7 @@ def show_comparison(console: Console, exp: str, rows: Sequence[Row]) -> None:
     broken = [row for row in rows if row["status"] != "done"]
     for row in broken:
         name = " ".join([*(row[axis] for axis in AXES), f"seed {row['seed']}"])
-        console.print(
-            f"{row['status']}: {name} ({row['run_id']}): {_first_line(row['message'])}", soft_wrap=True, markup=False
-        )
+        tell(console, f"{row['status']}: {name} ({row['run_id']}): {_first_line(row['message'])}")
     console.print("Mean over seeds ± half of the 95 % t interval; * is the best mean of its column.")
     console.print("After the last epoch; the test split is read once. evals: gradient evaluations.")
 

@@ -1,0 +1,89 @@
+"""Ctrl-C and SIGTERM: a training writes a checkpoint first; whatever else is going on ends at once.
+
+Cluster managers announce a preemption by a signal of their own (submitit: SIGUSR2), whose handler hands the job in
+again: it is called after the checkpoint.
+"""
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+_ANNOUNCEMENTS = (signal.SIGUSR1, signal.SIGUSR2)
+
+_asked: signal.Signals | None = None
+_deferring = False
+
+
+class Interrupted(KeyboardInterrupt):
+    """A signal asked this process to stop; `signal` is which one."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.signal = signal.Signals(number)
+
+
+@contextmanager
+def handling(patient: bool = False) -> Iterator[None]:
+    """Has signals raise Interrupted, or, within `deferring`, only be noted.
+
+    Args:
+        patient: whether further signals are noted like the first; else a second one raises at once.
+    """
+    if threading.current_thread() is not threading.main_thread():  # only there can it be done
+        yield
+        return
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if not _deferring or (asked() and not patient):
+            raise Interrupted(number)
+        ask(signal.Signals(number))
+
+    global _asked
+    _asked = None
+    announced = [each for each in _ANNOUNCEMENTS if callable(signal.getsignal(each))]
+    previous = {each: signal.signal(each, handle) for each in (signal.SIGINT, signal.SIGTERM, *announced)}
+    try:
+        yield
+    except Interrupted as interrupted:
+        _restore(previous)
+        requeue = previous.get(interrupted.signal)
+        if interrupted.signal in announced and callable(requeue):
+            requeue(interrupted.signal, None)
+        raise
+    finally:
+        _restore(previous)
+
+
+@contextmanager
+def deferring() -> Iterator[None]:
+    """Within it a signal is only noted: whoever works there looks for it in its own time, by `asked`."""
+    global _deferring
+    _deferring = True
+    try:
+        yield
+    finally:
+        _deferring = False
+
+
+def ask(number: signal.Signals) -> None:
+    """Notes a signal as if it had come."""
+    global _asked
+    _asked = number
+
+
+def asked() -> bool:
+    """Whether a signal was noted."""
+    return _asked is not None
+
+
+def stop_if_asked() -> None:
+    """Raises Interrupted where a signal was noted."""
+    if _asked is not None:
+        raise Interrupted(_asked)
+
+
+def _restore(previous: dict[signal.Signals, Callable[[int, FrameType | None], object] | int | None]) -> None:
+    for each, handler in previous.items():
+        signal.signal(each, handler)

@@ -1,0 +1,87 @@
+"""What the process that started a sweep does beside it: tells of each run that is recorded, and rewrites the tables."""
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+
+from rich.console import Console
+
+from bench.plan import Command, Planned
+from bench.report import tables, terminal
+
+_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_TABLES = 30.0
+_SHARE = 20  # looking and writing take one part in so many of the time
+
+
+class Watch:
+    """Looks for records of the runs to train, whoever writes them."""
+
+    def __init__(
+        self, console: Console, command: Command, todo: Sequence[Planned], show: Callable[[str], None]
+    ) -> None:
+        self.console, self.command, self.show = console, command, show
+        names = terminal.name_runs([planned.run for planned in todo], whole=True)
+        self.names = {planned.run_id: name for planned, name in zip(todo, names, strict=True)}
+        self.left = {planned.run_id: planned for planned in todo}
+        self.waiting: Mapping[str, str] = {}
+
+    def go_on_until(self, over: threading.Event) -> None:
+        """Looks again and again."""
+        pause, written, cost = _SECONDS_BETWEEN_LOOKS, time.monotonic(), 0.0
+        while not over.wait(pause):
+            started = time.monotonic()
+            with suppress(OSError):  # a full disk, or a network that is away, may be back the next time
+                self.look()
+                pause = max(_SECONDS_BETWEEN_LOOKS, _SHARE * (time.monotonic() - started))
+                if time.monotonic() - written > max(_SECONDS_BETWEEN_TABLES, _SHARE * cost):
+                    started = time.monotonic()
+                    tables.write_tables(self.command.results, self.command.exp)
+                    written = time.monotonic()
+                    cost = written - started
+
+    def look(self) -> None:
+        """Prints a line for each run that was recorded since the last look."""
+        for identifier, planned in list(self.left.items()):
+            result = planned.read_anew(self.command.results)
+            if result:
+                del self.left[identifier]
+                if not self.console.is_terminal or result["status"] != "done":
+                    place = f"[{self._done()}/{len(self.names)}]"
+                    self.tell(f"{place} {self.names[identifier]}: {terminal.describe_result(result)}")
+        if not self.command.launcher.in_process:
+            self.show(f"{self._done()} of {len(self.names)} runs recorded")
+
+    def _done(self) -> int:
+        return len(self.names) - len(self.left)
+
+    def tell(self, line: str) -> None:
+        """Prints a line."""
+        terminal.tell(self.console, line)
+
+    def tell_waiting(self, owners: Mapping[str, str]) -> None:
+        """Tells who holds the runs that are left, when that changes."""
+        self.show(f"waiting for {len(owners)} runs in training elsewhere")
+        for identifier, owner in owners.items():
+            if self.waiting.get(identifier) != owner:
+                self.tell(f"in training elsewhere: {self.names[identifier]}: {owner}")
+        self.waiting = owners
+
+
+@contextmanager
+def watching(watch: Watch) -> Iterator[None]:
+    """Within it `watch` is at work; at the end, also of an interrupted sweep, the tables are up to date."""
+    over = threading.Event()
+    thread = threading.Thread(target=watch.go_on_until, args=(over,), daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
+        try:
+            watch.look()
+            tables.write_tables(watch.command.results, watch.command.exp)
+        except OSError as error:
+            watch.tell(f"the tables could not be written: {error}. `regbench report` makes them.")

@@ -1,0 +1,143 @@
+"""What a process that trains does: takes runs that nobody else has, trains and records them, one after the other.
+
+It is launched in the process that starts the sweep, or in others, here or on another machine. It never raises for what
+goes wrong in a run: under Hydra one job's exception hides those of all others.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
+
+import torch
+
+from bench import interrupt
+from bench.launcher import Launcher
+from bench.lock import Lock, LockLost, Owner, take
+from bench.memory import release
+from bench.plan import Planned
+from bench.record import run_folder
+from bench.report import terminal
+from bench.run import train_run
+from bench.train import Epoch
+
+_SECONDS_BETWEEN_LOOKS = 2.0
+
+Show = Callable[[str], None]  # shows a line in place of the last one
+
+
+def show_nothing(line: str) -> None:
+    """For a process that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A sweep's task as a launcher hands it to the processes that train; called with the number of the job."""
+
+    todo: Sequence[Planned]
+    results: Path
+    launcher: Launcher
+    sweep: Owner  # the process that started the sweep
+    keep_weights: bool = False
+    fail_fast: bool = False
+    jobs: int = 1
+    show: Show = show_nothing
+    folder: Path = field(default_factory=Path.cwd)
+    environment: dict[str, str] = field(
+        default_factory=lambda: {key: value for key, value in os.environ.items() if key.startswith("REGBENCH_")}
+    )
+
+    def __call__(self, number: int) -> dict[str, str]:
+        """Trains the job's runs, and returns, by run_id, what kept some from being recorded.
+
+        Raises:
+            Interrupted: a signal asked this process to stop, and it must end; there is a checkpoint.
+        """
+        if self.launcher.in_process:
+            return self._train_all(self.todo)
+        os.chdir(self.folder)
+        os.environ.update(self.environment)
+        runs = [planned.run for planned in self.todo]
+        torch.set_num_threads(self.launcher.count_threads(runs) or torch.get_num_threads())
+        mine = [*self.todo[number:], *self.todo[:number]] if self.launcher.shares else [self.todo[number]]
+        try:
+            with interrupt.handling(patient=True), self._following_the_sweep():
+                return self._train_all([_on_own_device(planned, number, self.jobs) for planned in mine])
+        except interrupt.Interrupted:
+            if self.launcher.name == "joblib":  # its pool dies of an exception, and takes the other workers along
+                return {}
+            raise
+
+    def _train_all(self, mine: Sequence[Planned]) -> dict[str, str]:
+        names = terminal.name_runs([planned.run for planned in self.todo], [planned.run for planned in mine])
+        problems: dict[str, str] = {}
+        for planned, name in zip(mine, names, strict=True):
+            if self.fail_fast and any_failed(self.todo, self.results):
+                break
+            try:
+                self._train(planned, name)
+            except OSError as error:
+                problems[planned.run_id] = f"could not be recorded: {error}"
+            release()
+            interrupt.stop_if_asked()
+        return problems
+
+    def _train(self, planned: Planned, name: str) -> None:
+        """Trains a run, unless it is recorded or another process has it."""
+        if planned.read_anew(self.results):
+            return
+        lock = take(run_folder(self.results, planned.run_id), self.sweep.token)
+        if lock is None:
+            return
+        with lock, suppress(LockLost):  # whoever took it over trains it, and that record stands
+            if not planned.read_anew(self.results):
+                self._train_locked(planned, name, lock)
+
+    def _train_locked(self, planned: Planned, name: str, lock: Lock) -> None:
+        self.show(name)
+        started = time.monotonic()
+
+        def on_epoch(epoch: Epoch, row: dict[str, Any], images_per_second: float) -> None:
+            left = (time.monotonic() - started) * (epoch.epochs / epoch.number - 1)
+            told = terminal.describe_epoch(row, images_per_second, left)
+            self.show(f"{name}: epoch {epoch.number}/{epoch.epochs}, {told}")
+
+        workers = self.launcher.count_workers([each.run for each in self.todo])
+        folder = run_folder(self.results, planned.run_id)
+        train_run(planned.run, folder, on_epoch, self.keep_weights, workers, lock.check)
+
+    @contextmanager
+    def _following_the_sweep(self) -> Iterator[None]:
+        """Within it this process is asked to stop when the one that it works for has died on this machine."""
+        over = Event()
+
+        def look() -> None:
+            while not over.wait(_SECONDS_BETWEEN_LOOKS):
+                if self.sweep.here and not self.sweep.runs:
+                    interrupt.ask(signal.SIGTERM)
+
+        if self.launcher.shares:  # a cluster's jobs go on by themselves
+            Thread(target=look, daemon=True).start()
+        try:
+            yield
+        finally:
+            over.set()
+
+
+def any_failed(planned: Sequence[Planned], results: Path) -> bool:
+    """Whether a run has failed since it was planned."""
+    return any(result["status"] == "failed" for each in planned if (result := each.read_anew(results)))
+
+
+def _on_own_device(planned: Planned, number: int, jobs: int) -> Planned:
+    """The run on the job's own GPU, where several jobs share the GPUs of this machine and none was named."""
+    gpus = torch.cuda.device_count()
+    if planned.run.train.device != "cuda" or jobs == 1 or gpus < 2:
+        return planned
+    train = replace(planned.run.train, device=f"cuda:{number % gpus}")
+    return replace(planned, run=replace(planned.run, train=train))
