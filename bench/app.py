@@ -15,6 +15,7 @@ import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
@@ -117,6 +118,7 @@ def _run_job(worker: Worker, _: DictConfig) -> dict[str, str]:
 def _start_hydra(command: Callable[..., None], arguments: Sequence[str]) -> None:
     """Lets Hydra compose the command line and call `command` through our sweeper; its errors are told our way."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us, instead of a print and an exit
+    _use_own_launcher_files()
     folder = user_folder()
     sys.argv = ["regbench run", *(["--config-dir", str(folder)] if folder else []), *_arrange(arguments)]
     try:
@@ -128,6 +130,14 @@ def _start_hydra(command: Callable[..., None], arguments: Sequence[str]) -> None
         ) from error
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise UsageError(_tell(error)) from error
+
+
+def _use_own_launcher_files() -> None:
+    """Has conf/hydra/launcher/ replace the plugins' nodes of the same names, which Hydra would merge with them."""
+    Plugins.instance()  # now the plugins have stored them
+    stored = ConfigStore.instance().repo["hydra"]["launcher"]
+    for file in (CONF / "hydra" / "launcher").glob("*.yaml"):
+        stored.pop(file.name, None)
 
 
 def _arrange(arguments: Sequence[str]) -> list[str]:

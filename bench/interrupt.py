@@ -54,6 +54,7 @@ def handling(patient: bool = False) -> Iterator[None]:
         raise
     finally:
         _restore(previous)
+        _asked = None
 
 
 @contextmanager

@@ -1,0 +1,243 @@
+"""A run that goes on from its checkpoint ends as one that was never interrupted, to the last bit."""
+
+import errno
+import gc
+import json
+import os
+import signal
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from conftest import STACKS
+
+from bench import checkpoint, interrupt
+from bench import run as run_module
+from bench.checkpoint import read_checkpoint
+from bench.lock import LockLost
+from bench.record import CHECKPOINT
+from bench.run import train_run
+
+TIMES = {"train_seconds", "images_per_second", "peak_memory_mib"}
+NET = ("model=convnet", "model.width=8", "model.dropout=0", "dataset.val_fraction=0.2")
+
+
+def interrupt_after(steps, run, folder):
+    """Trains a run that is asked to stop after so many steps of its own."""
+    polls = iter(range(1, 1000))
+    with pytest.MonkeyPatch.context() as patch, interrupt.handling():
+        asked = lambda: next(polls) >= steps and interrupt.ask(signal.SIGTERM) is None  # noqa: E731
+        patch.setattr(checkpoint.interrupt, "asked", asked)
+        with pytest.raises(interrupt.Interrupted):
+            train_run(run, folder)
+    assert (folder / CHECKPOINT).is_file()
+    assert not (folder / "result.json").exists()
+
+
+def train_interrupted(run, folder, *after):
+    """Trains a run that is asked to stop after so many steps, and again, and then goes on to its end."""
+    for steps in after:
+        interrupt_after(steps, run, folder)
+    with interrupt.handling():
+        return train_run(run, folder)
+
+
+def content(folder):
+    """All that is recorded, but for times."""
+    result = json.loads((folder / "result.json").read_text())
+    history = [line.rpartition(",")[0] for line in (folder / "history.csv").read_text().splitlines()]
+    with np.load(folder / "logits.npz") as arrays:
+        logits = {name: array.tobytes() for name, array in arrays.items()}
+    return {k: v for k, v in result.items() if k not in TIMES}, history, logits
+
+
+SLOW = pytest.mark.slow  # all of the cross product; the others are what a change breaks first
+
+
+@pytest.mark.parametrize(
+    ("stack", "optimizer", "precision"),
+    [
+        *((stack, optimizer, "fp32") for stack in STACKS for optimizer in ("sgd", "adam")),
+        *(("[mixup,sam]", optimizer, "bf16") for optimizer in ("sgd", "adam")),
+        *(pytest.param(stack, "adamw", "fp32", marks=SLOW) for stack in STACKS),
+        *(pytest.param(stack, o, "bf16", marks=SLOW) for stack in STACKS for o in ("sgd", "adam", "adamw")),
+    ],
+)
+def test_an_interrupted_run_ends_bit_identical(stack, optimizer, precision, tiny, tmp_path):
+    choices = (f"regularizer={stack}", f"optimizer={optimizer}", f"train.precision={precision}", "seed=3")
+    run = tiny(*NET, "train.batch_size=20", *choices)
+    whole = train_run(run, tmp_path / "whole")
+    # In the first epoch of 3 steps, at its very end, and within the second.
+    train_interrupted(run, tmp_path / "interrupted", 1, 2, 2)
+    assert whole["status"] == "done"
+    assert content(tmp_path / "interrupted") == content(tmp_path / "whole")
+    assert not (tmp_path / "interrupted" / CHECKPOINT).exists()
+
+
+def test_an_interrupt_during_the_last_evaluation_loses_no_step(tiny, tmp_path):
+    run = tiny(*NET, "train.batch_size=20")
+    train_run(run, tmp_path / "whole")
+    train_interrupted(run, tmp_path / "interrupted", 7)  # 6 steps
+    assert content(tmp_path / "interrupted") == content(tmp_path / "whole")
+
+
+def test_checkpoints_are_written_in_their_own_time_and_left_alone_by_the_numbers(tiny, tmp_path, monkeypatch):
+    written = []
+    write = checkpoint.Checkpoints.write
+    monkeypatch.setattr(checkpoint.Checkpoints, "write", lambda *a: (written.append(1), write(*a)))
+    train_run(tiny("train.checkpoint_minutes=null"), tmp_path / "never")
+    train_run(tiny("train.checkpoint_minutes=10"), tmp_path / "rarely")
+    assert written == []
+    train_run(tiny("train.checkpoint_minutes=0"), tmp_path / "always")
+    assert len(written) > 8
+    assert content(tmp_path / "always") == content(tmp_path / "never")
+
+
+def test_a_rule_that_keeps_a_state_takes_it_along(tiny, tmp_path, monkeypatch):
+    class Counting:
+        evaluations_per_step = 1
+        calls = 0
+
+        def __call__(self, model, loss_closure, *, step=0):
+            self.calls += 1
+            model.zero_grad()
+            loss = loss_closure() * self.calls  # so that a state that is lost shows
+            loss.backward()
+            return loss.detach()
+
+        def state_dict(self):
+            return {"calls": self.calls}
+
+        def load_state_dict(self, state):
+            self.calls = state["calls"]
+
+    slots = run_module.make_slots
+    monkeypatch.setattr(run_module, "make_slots", lambda r: slots(r).__class__(gradient=Counting()))
+    train_run(tiny(), tmp_path / "whole")
+    train_interrupted(tiny(), tmp_path / "interrupted", 2, 4)
+    assert content(tmp_path / "interrupted") == content(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("damage", ["empty", "junk", "half", "code"])
+def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_over(damage, tiny, tmp_path, capsys):
+    train_run(tiny(), tmp_path / "whole")
+    folder = tmp_path / "damaged"
+    interrupt_after(3, tiny(), folder)
+    path = folder / CHECKPOINT
+    if damage == "code":  # what would run code is not loaded
+        torch.save({"trainer": {"epoch": print}}, path)
+    else:
+        path.write_bytes({"empty": b"", "junk": b"junk", "half": path.read_bytes()[:-2000]}[damage])
+    train_run(tiny(), folder)
+    assert "is damaged and set aside" in capsys.readouterr().err
+    assert (folder / "checkpoint.damaged").is_file()
+    assert content(folder) == content(tmp_path / "whole")
+
+
+def test_a_checkpoint_that_its_record_has_outlived_is_not_gone_on_from(tiny, tmp_path):
+    """A process that dies between the two leaves both."""
+    interrupt_after(3, tiny(), tmp_path)
+    left = (tmp_path / CHECKPOINT).read_bytes()
+    train_run(tiny(), tmp_path)
+    (tmp_path / CHECKPOINT).write_bytes(left)
+    os.utime(tmp_path / CHECKPOINT, (0, 0))
+    train_run(tiny(), tmp_path)
+    assert "goes on" not in (tmp_path / "log.txt").read_text()
+    assert not (tmp_path / CHECKPOINT).exists()
+
+
+def test_a_resumed_run_has_the_threads_that_it_began_with(tiny, tmp_path):
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    interrupt_after(3, tiny(), tmp_path)
+    torch.set_num_threads(2)
+    try:
+        assert train_run(tiny(), tmp_path)["threads"] == 1
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
+
+
+def full(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_without_space_for_a_checkpoint_the_run_goes_on(tiny, tmp_path, monkeypatch):
+    train_run(tiny(), tmp_path / "whole")
+    monkeypatch.setattr(checkpoint, "open_atomically", full)
+    train_run(tiny("train.checkpoint_minutes=0"), tmp_path / "full")
+    assert "no checkpoint could be written" in (tmp_path / "full" / "log.txt").read_text()
+    assert content(tmp_path / "full") == content(tmp_path / "whole")
+
+
+def test_a_full_disk_is_no_failure_of_the_run(tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(run_module, "_train", full)
+    with pytest.raises(OSError, match="No space left"):
+        train_run(tiny(), tmp_path)
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_who_lost_the_lock_records_nothing(tiny, tmp_path):
+    def lost():
+        raise LockLost
+
+    for minutes in ("null", "0"):  # found out at the end, or at the first checkpoint
+        with pytest.raises(LockLost):
+            train_run(tiny(f"train.checkpoint_minutes={minutes}"), tmp_path, may_write=lost)
+        assert {path.name for path in tmp_path.iterdir()} == {"log.txt"}
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+@pytest.mark.parametrize("times", [1, 2])
+def test_out_of_memory_is_tried_twice_and_told_with_the_batch_size(error, times, tiny, tmp_path, monkeypatch):
+    left = [error] * times
+    make_chosen = run_module.make_chosen
+
+    def make(*arguments):
+        if left:
+            raise left.pop()
+        return make_chosen(*arguments)
+
+    monkeypatch.setattr(run_module, "make_chosen", make)
+    result = train_run(tiny(), tmp_path)
+    if times == 1:
+        assert result["status"] == "done"
+        return
+    assert result["status"] == "failed"
+    assert result["message"].startswith("out of memory on cpu with train.batch_size=16")
+    assert "Traceback" in (tmp_path / "log.txt").read_text()
+
+
+def test_memory_is_released_between_runs(tiny, tmp_path, monkeypatch):
+    models = []
+    make_chosen = run_module.make_chosen
+
+    def make(*arguments):
+        model = make_chosen(*arguments)
+        models.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(run_module, "make_chosen", make)
+    train_run(tiny(), tmp_path / "done")
+    train_run(tiny("optimizer.sgd.lr=1e30"), tmp_path / "diverged")
+    gc.collect()
+    assert [model() for model in models] == [None, None]
+
+
+def test_peak_memory_is_of_the_run(tiny, tmp_path, monkeypatch):
+    result = train_run(tiny(), tmp_path / "small")
+    held = torch.ones(100 * 2**20 // 4)
+    larger = train_run(tiny(), tmp_path / "large")
+    del held
+    after = train_run(tiny(), tmp_path / "after")
+    assert larger["peak_memory_mib"] > result["peak_memory_mib"] + 80
+    assert after["peak_memory_mib"] < larger["peak_memory_mib"] - 80
+
+
+def test_a_plan_reads_a_checkpoints_position_without_setting_anything_aside(tiny, tmp_path):
+    interrupt_after(3, tiny(), tmp_path)
+    assert read_checkpoint(tmp_path, lazily=True)["gradient_evaluations"] == 3
+    (tmp_path / CHECKPOINT).write_bytes(b"junk")
+    assert read_checkpoint(tmp_path, lazily=True) is None
+    assert (tmp_path / CHECKPOINT).exists()
