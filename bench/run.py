@@ -48,7 +48,7 @@ def train_run(
 
     Args:
         run: checked, with device and precision resolved.
-        folder: the run's, which no other process works in; log.txt is written as it goes, all else at the end.
+        folder: the run's, which no other process works in; log.txt is added to as it goes, all else written at the end.
         on_epoch: told of each epoch.
         keep_weights: whether the trained model's state dict is kept as weights.pt, as it is where there is one.
         workers: trainings at a time on this machine, for the record.
@@ -63,7 +63,7 @@ def train_run(
     keep_weights = keep_weights or (folder / WEIGHTS).is_file()  # those that are there must be the record's
     checkpoint = read_checkpoint(folder)
     outcome = Outcome(_describe(run) | {"workers": workers})
-    with (folder / "log.txt").open("a" if checkpoint else "w", buffering=1) as log, deferring():
+    with (folder / "log.txt").open("a", buffering=1) as log, deferring():
         print(f"regbench {__version__}, torch {torch.__version__}, {outcome.result['hardware']}", file=log)
         try:
             with _threads(checkpoint["threads"] if checkpoint else None):

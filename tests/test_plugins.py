@@ -13,10 +13,12 @@ import pytest
 from conftest import TINY, compose
 
 from bench import CONF, UsageError, plugins
+from bench.launcher import Launcher
+from bench.lock import this_process
 from bench.model import make_model
 from bench.plan import Command, make_plan
 from bench.run import train_run
-from bench.sweep import Command, _train
+from bench.worker import Worker
 
 README = (CONF.parent / "README.md").read_text()
 REGBENCH = Path(sys.executable).with_name("regbench")
@@ -171,19 +173,19 @@ def test_whatever_way_a_users_modules_are_imported_they_count(form, read, unread
     assert hashed() != before
 
 
-def in_another_process(todo, command, folder):
+def in_another_process(worker):
     os.environ.pop("REGBENCH_CONFIG", None)
-    _train(todo, command, folder, 0)
+    worker(0)
 
 
 def test_a_users_own_work_in_other_processes(mine, tmp_path):
     plugins.use_folder(mine)
-    command = Command("adhoc", compose(*TINY, "regularizer=cutout", "model=patch_net"), tmp_path, False, False)
-    plan = make_plan(command._replace(results=tmp_path))
-    process = multiprocessing.get_context("spawn").Process(target=in_another_process, args=(plan, command, mine))
+    command = Command("adhoc", compose(*TINY, "regularizer=cutout", "model=patch_net"), tmp_path)
+    worker = Worker(make_plan(command), tmp_path, Launcher("joblib", jobs=1), this_process())
+    process = multiprocessing.get_context("spawn").Process(target=in_another_process, args=(worker,))
     process.start()
     process.join(120)
-    assert make_plan(command._replace(results=tmp_path))[0].status == "done"
+    assert make_plan(command)[0].status == "done"
 
 
 def test_make_model_makes_a_users_own_too(mine):

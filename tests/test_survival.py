@@ -1,0 +1,142 @@
+"""Whatever dies, the same command finishes the rest: killed sweeps end in the tables of one that was left alone."""
+
+import csv
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from bench import CONF
+
+REGBENCH = Path(sys.executable).with_name("regbench")
+TIMES = re.compile("^(train_seconds|images_per_second|seconds)")
+# Runs of a second or two, with a checkpoint at every few steps.
+TASK = (
+    *("dataset=digits", "dataset.train_size=400", "model=convnet", "train.batch_size=40", "train.epochs=12"),
+    *("train.checkpoint_minutes=0.001", "train.device=cpu"),
+)
+SMALL = (*TASK, "regularizer=none,[mixup,sam]", "seed=0,1")
+ALL = ",".join(path.stem for path in (CONF / "regularizer").glob("*.yaml"))
+STACKS = "[mixup,label_smoothing,sam],[cutmix,asam,dropout]"
+LARGE = (*TASK, f"regularizer={ALL},{STACKS}", "optimizer=sgd,adam")
+
+
+def start(folder, *arguments, results="results"):
+    folder.mkdir(exist_ok=True)
+    with (folder / f"out-{time.monotonic()}.txt").open("w") as out:
+        return subprocess.Popen(
+            [REGBENCH, "run", *arguments, f"results_dir={results}"],
+            cwd=folder,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            start_new_session=True,
+        )
+
+
+def output(folder):
+    return "\n".join(path.read_text() for path in sorted(folder.glob("out-*.txt")))
+
+
+def finish(folder, *arguments):
+    code = start(folder, *arguments).wait(600)
+    assert code == 0, output(folder)
+
+
+def tables(folder):
+    """The tables but for times."""
+    read = {}
+    for name in ("runs", "history", "summary"):
+        with (folder / "results" / "adhoc" / f"{name}.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        read[name] = [{key: cell for key, cell in row.items() if not TIMES.match(key)} for row in rows]
+    return read
+
+
+def stamps(folder):
+    """Which records there are: a run that is trained twice gets another one."""
+    return {path.parent.name: path.stat().st_mtime_ns for path in (folder / "results" / "runs").glob("*/result.json")}
+
+
+def trainings(folder):
+    """How often each run was trained to its end."""
+    logs = (folder / "results" / "runs").glob("*/log.txt")
+    return {path.parent.name: len(re.findall("^done", path.read_text(), re.MULTILINE)) for path in logs}
+
+
+def wait_for_training(folder, process):
+    """Waits until the process trains; False if it ended before."""
+    while process.poll() is None:
+        if list((folder / "results" / "runs").glob("*/lock.*")):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def kill(process, number):
+    """The whole process group dies by SIGKILL; other signals go to the sweep, as a person or a cluster sends them."""
+    if number == signal.SIGKILL:
+        os.killpg(process.pid, number)
+    else:
+        process.send_signal(number)
+    return process.wait(60)
+
+
+def assert_survives(folder, arguments, kills, seed=0):
+    """Kills sweeps at random points; how many of them were in training."""
+    draw = random.Random(seed)
+    finish(folder / "alone", *arguments)
+    survivor = folder / "killed"
+    hits, recorded = 0, {}
+    for _ in range(kills):
+        process = start(survivor, *arguments)
+        hits += wait_for_training(survivor, process)
+        time.sleep(draw.uniform(0, 2.5))
+        kill(process, draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
+        assert recorded.items() <= stamps(survivor).items(), "a record was lost or replaced"
+        recorded = stamps(survivor)
+    finish(survivor, *arguments)
+    assert recorded.items() <= stamps(survivor).items()
+    assert tables(survivor) == tables(folder / "alone")
+    assert set(trainings(survivor).values()) == {1}
+    assert not list((survivor / "results").rglob("checkpoint*"))
+    assert not list((survivor / "results").rglob("lock.*"))
+    assert not list((survivor / "results").rglob(".*"))
+    return hits, "goes on after" in "".join(p.read_text() for p in survivor.rglob("log.txt"))
+
+
+def test_a_sweep_that_is_killed_three_times_ends_in_the_same_tables(tmp_path):
+    hits, resumed = assert_survives(tmp_path, SMALL, kills=3)
+    assert hits >= 2
+    assert resumed
+
+
+@pytest.mark.slow
+def test_a_sweep_of_everything_that_is_killed_thirty_times_ends_in_the_same_tables(tmp_path):
+    hits, resumed = assert_survives(tmp_path, LARGE, kills=30)
+    print(f"{hits} of 30 kills hit a training")
+    assert hits >= 15
+    assert resumed
+
+
+def assert_shared(folder, arguments, processes):
+    finish(folder / "alone", *arguments)
+    sweeps = [start(folder / "shared", *arguments) for _ in range(processes)]
+    assert [sweep.wait(600) for sweep in sweeps] == [0] * processes, output(folder / "shared")
+    assert tables(folder / "shared") == tables(folder / "alone")
+    assert set(trainings(folder / "shared").values()) == {1}
+
+
+def test_two_sweeps_at_once_train_each_run_once(tmp_path):
+    assert_shared(tmp_path, SMALL, 2)
+
+
+@pytest.mark.slow
+def test_four_sweeps_at_once_train_each_run_once(tmp_path):
+    assert_shared(tmp_path, LARGE, 4)
