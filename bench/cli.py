@@ -6,10 +6,13 @@ import os
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import AXES, UsageError, __version__, completion, plugins
+
+STATUSES = ("done", "diverged", "failed", "partial", "running")
 
 _EPILOG = """\
 examples:
@@ -115,14 +118,40 @@ def _make_parser() -> argparse.ArgumentParser:
         _complete_by(command.add_argument("overrides", nargs="*"), completion.complete_override)
     report = add("report", help="write an experiment's tables from its records and print them")
     _complete_by(report.add_argument("exp", nargs="+", help="experiment, as in results/<exp>"), completion.complete_exp)
-    report.add_argument("--results-dir", type=Path, default=Path(os.environ.get("REGBENCH_RESULTS") or "results"))
+    _take_results_dir(report)
     report.set_defaults(function=_report)
     listing = add("list", help="list datasets, models, regularizers, optimizers and experiments")
     listing.add_argument("axis", nargs="?", choices=[*AXES, "exp"], help="one of them only")
     listing.set_defaults(function=_list)
+    _add_results(add)
+    merging = add("merge", help="bring other machines' results into these")
+    merging.add_argument("other", nargs="+", type=Path, help="folders of results")
+    merging.add_argument(
+        "--keep", choices=("ours", "theirs"), default="ours", help="whose run stays where numbers differ"
+    )
+    _take_results_dir(merging)
+    merging.set_defaults(function=_merge)
     doctor = add("doctor", help="tell versions, devices, data and extras, and try a training step on each device")
     doctor.set_defaults(function=_doctor)
     return parser
+
+
+def _take_results_dir(command: argparse.ArgumentParser) -> None:
+    folder = Path(os.environ.get("REGBENCH_RESULTS") or "results")
+    command.add_argument("--results-dir", type=Path, default=folder, metavar="DIR", help="the results; now %(default)s")
+
+
+def _add_results(add: Callable[..., argparse.ArgumentParser]) -> None:
+    command = add("results", help="list the runs on record, or remove some of them")
+    command.add_argument("--status", choices=STATUSES, action="append", help="of these only; may be given again")
+    command.add_argument("--exp", action="append", help="likewise")
+    for axis in AXES:
+        command.add_argument(f"--{axis}", action="append", help="likewise")
+    command.add_argument("--run", action="append", metavar="RUN_ID", help="likewise")
+    command.add_argument("--delete", action="store_true", help="remove them, with their rows in the tables; asks first")
+    command.add_argument("--yes", action="store_true", help="do not ask")
+    _take_results_dir(command)
+    command.set_defaults(function=_results)
 
 
 def _complete_by(argument: argparse.Action, completer: Callable[..., list[str]]) -> None:
@@ -142,6 +171,53 @@ def _report(options: argparse.Namespace) -> int:
                 f"There are those of: {', '.join(known) or 'nothing yet'}. Train them: regbench run +exp={exp}"
             )
         terminal.show_comparison(Console(highlight=False), exp, tables.write_tables(options.results_dir, exp))
+    return 0
+
+
+def _results(options: argparse.Namespace) -> int:
+    from bench.report.terminal import escape
+    from bench.results import delete, find
+
+    _check_results_dir(options.results_dir)
+    wanted = {key: getattr(options, key) for key in ("status", "exp", "run", *AXES) if getattr(options, key)}
+    runs = [run for run in find(options.results_dir) if run.matches(wanted)]
+    for run in runs:
+        print(escape(str(run)))
+    counts = Counter(run.status for run in runs)
+    print(f"{len(runs)} runs: {', '.join(f'{n} {status}' for status, n in counts.items()) or 'none'}")
+    if not options.delete or not runs:
+        return 0
+    if not options.yes and not _agrees(f"Remove these {len(runs)} runs and their rows for good?"):
+        print("nothing was removed")
+        return 0
+    running = delete(options.results_dir, runs)
+    print(f"removed {len(runs) - len(running)} runs" + f", left {len(running)} in training" * bool(running))
+    return 0
+
+
+def _agrees(question: str) -> bool:
+    if not sys.stdin.isatty():
+        raise UsageError(f"{question}\nNobody is there to answer: add --yes.")
+    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+
+
+def _check_results_dir(folder: Path) -> None:
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {folder}.\nName the folder of results: --results-dir DIR")
+
+
+def _merge(options: argparse.Namespace) -> int:
+    from bench.merge import merge
+    from bench.report.terminal import escape
+
+    for other in options.other:
+        _check_results_dir(other)
+    for other in options.other:
+        done = merge(options.results_dir, other, options.keep)
+        counts = f"{len(done.new)} new runs, {len(done.equal)} equal, {len(done.unlike)} with other numbers"
+        print(escape(f"{other}: {counts}"))
+        for identifier, (kept, why) in done.unlike.items():
+            print(escape(f"  {identifier}: {kept} is kept ({why})"))
     return 0
 
 

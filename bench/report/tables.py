@@ -9,7 +9,7 @@ read back and written again without a change.
 import csv
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -49,8 +49,8 @@ def ask(results: Path, exp: str, run_ids: Iterable[str]) -> None:
         OSError: the results cannot be written to.
     """
     with wait_for(results / exp):
-        _read_rows(results, exp)
-        asked = _read_asked(results, exp)
+        read_rows(results, exp)
+        asked = read_asked(results, exp)
         new = [identifier for identifier in run_ids if identifier not in asked]
         if new:
             write_atomically(results / exp / ASKED, "".join(f"{identifier}\n" for identifier in [*asked, *new]))
@@ -69,12 +69,16 @@ def write_tables(results: Path, exp: str) -> list[Row]:
         folder = results / exp
         for file in folder.glob(".*"):  # left half-written by a process that died
             file.unlink()
-        kept = _read_rows(results, exp)
-        asked = _read_asked(results, exp)
+        kept = read_rows(results, exp)
+        asked = read_asked(results, exp)
         records = {i: record for i in dict.fromkeys([*kept, *asked]) if (record := read_result(run_folder(results, i)))}
         for identifier, record in records.items():
-            kept[identifier] = {column: _cell(record.get(column)) for column in RUN_COLUMNS} | {"exp": exp}
-        arms = _read_arms(folder, records, {row["arm_id"] for row in kept.values()})
+            kept[identifier] = make_row(record) | {"exp": exp}
+        arms = read_arms(results, exp)
+        for record in records.values():
+            arms[record["arm_id"]] = {key: value for key, value in record["config"].items() if key != "seed"}
+        used = {row["arm_id"] for row in kept.values()}
+        arms = {arm: arms[arm] for arm in sorted(arms) if arm in used}
         _tell_apart(kept.values(), arms)
         rows = sorted(kept.values(), key=order)
         write_atomically(folder / "arms.json", json.dumps(arms, indent=1) + "\n")
@@ -84,7 +88,23 @@ def write_tables(results: Path, exp: str) -> list[Row]:
     return rows
 
 
-def _read_rows(results: Path, exp: str) -> dict[str, Row]:
+def experiments(results: Path) -> list[str]:
+    """The experiments that have asked for runs, by name."""
+    folders = sorted(path for path in results.glob("*") if path.name != "runs")
+    return [path.name for path in folders if (path / "runs.csv").is_file() or (path / ASKED).is_file()]
+
+
+def make_row(record: Mapping[str, Any]) -> Row:
+    """A record's row of runs.csv, but for what depends on the experiment."""
+    return {column: _cell(record.get(column)) for column in RUN_COLUMNS}
+
+
+def read_rows(results: Path, exp: str) -> dict[str, Row]:
+    """The experiment's rows of runs.csv, by run_id.
+
+    Raises:
+        UsageError: they were written by a newer regbench.
+    """
     path = results / exp / "runs.csv"
     rows = {row["run_id"]: row for row in read_csv(path)}
     for row in rows.values():
@@ -92,7 +112,8 @@ def _read_rows(results: Path, exp: str) -> dict[str, Row]:
     return rows
 
 
-def _read_asked(results: Path, exp: str) -> dict[str, None]:
+def read_asked(results: Path, exp: str) -> dict[str, None]:
+    """Which runs the experiment has asked for, in that order."""
     path = results / exp / ASKED
     return dict.fromkeys(path.read_text().split() if path.is_file() else [])
 
@@ -130,13 +151,11 @@ def _summarise_arm(runs: Sequence[Row]) -> dict[str, Any]:
     return arm
 
 
-def _read_arms(folder: Path, records: dict[str, dict[str, Any]], arm_ids: set[str]) -> dict[str, dict[str, Any]]:
-    """Every setting of each arm that has a row, by arm_id: from its runs' records, or as kept beside the rows."""
-    path = folder / "arms.json"
+def read_arms(results: Path, exp: str) -> dict[str, dict[str, Any]]:
+    """Every setting of each arm, by arm_id, as kept beside the rows."""
+    path = results / exp / "arms.json"
     arms: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
-    for record in records.values():
-        arms[record["arm_id"]] = {key: value for key, value in record["config"].items() if key != "seed"}
-    return {arm: arms[arm] for arm in sorted(arms) if arm in arm_ids}
+    return arms
 
 
 def _tell_apart(rows: Iterable[Row], arms: dict[str, dict[str, Any]]) -> None:

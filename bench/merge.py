@@ -1,0 +1,152 @@
+"""`regbench merge`: other machines' results brought into these.
+
+Runs are told apart by their run_id. Where both have a run that is finished, equal numbers are one run. Unlike numbers
+are expected where hardware, versions or threads differ, and of CUDA without train.deterministic: ours is kept, or
+theirs, and the pair is listed. Elsewhere they mean that something is wrong, and nothing is merged.
+"""
+
+import json
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import UsageError
+from bench.lock import take, wait_for
+from bench.record import HISTORY_COLUMNS, RESULT, read_result, run_folder, to_csv, write_atomically
+from bench.report import tables
+from bench.report.tables import Row
+
+# What may make equal settings give unlike numbers, and numbers that are unlike from one training to the next.
+_MACHINE = ("hardware", "torch", "threads")
+_TIMES = ("train_seconds", "images_per_second")
+_NUMBERS = ("epochs", "train_size", *tables.METRIC_COLUMNS, *tables.BRIER_COLUMNS)
+_COMPARED = [column for column in _NUMBERS if column not in _TIMES]
+
+
+@dataclass(frozen=True)
+class Merge:
+    """What a merge has done: runs taken over, those that were equal, and those whose numbers differ: which
+    one is kept, and why they may."""
+
+    new: list[str]
+    equal: list[str]
+    unlike: dict[str, tuple[str, str]]
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A run of a folder of results: its row, and whether its record is there, too."""
+
+    row: Row
+    recorded: bool
+    deterministic: bool
+
+
+def merge(ours: Path, theirs: Path, keep: str = "ours") -> Merge:
+    """Brings the runs of `theirs` into `ours`, and makes the tables of the experiments concerned anew.
+
+    Args:
+        ours: a folder of results, made if need be.
+        theirs: another one, which is only read.
+        keep: `ours` or `theirs`: whose run stays where the numbers differ.
+
+    Raises:
+        UsageError: no results there, a newer protocol, or unlike numbers that nothing explains; nothing was merged.
+    """
+    experiments = tables.experiments(theirs)
+    found = _find_all(theirs, experiments)
+    if not found:
+        raise UsageError(f"{theirs} holds no results.\nIt must be the folder that holds runs/ and <exp>/runs.csv.")
+    own = _find_all(ours, tables.experiments(ours))
+    new = [identifier for identifier, run in found.items() if _is_better(run, own.get(identifier))]
+    both = [i for i, run in found.items() if i in own and i not in new and run.row["status"] == own[i].row["status"]]
+    unlike = {i: (keep, _explain(i, own[i], found[i])) for i in both if not _equal(own[i].row, found[i].row)}
+    for identifier, (_, why) in unlike.items():
+        if own[identifier].recorded and not found[identifier].recorded:  # a row cannot take a record's place
+            unlike[identifier] = ("ours", why)
+    taken = {*new, *(identifier for identifier, (kept, _) in unlike.items() if kept == "theirs")}
+    # A record is worth more than its row alone.
+    taken |= {i for i in both if i not in unlike and found[i].recorded and not own[i].recorded}
+    for identifier in taken:
+        if found[identifier].recorded:
+            _copy_run(ours, theirs, identifier)
+    for exp in experiments:
+        asked = _asked(theirs, exp)
+        rows = {i: found[i].row for i in asked if i in taken and not found[i].recorded}
+        _adopt_rows(ours, theirs, exp, rows)
+        tables.ask(ours, exp, asked)
+        tables.write_tables(ours, exp)
+    return Merge(new, [i for i in both if i not in unlike], unlike)
+
+
+def _asked(results: Path, exp: str) -> list[str]:
+    return [*dict.fromkeys([*tables.read_rows(results, exp), *tables.read_asked(results, exp)])]
+
+
+def _find_all(results: Path, experiments: Sequence[str]) -> dict[str, _Found]:
+    """Every run that has a record or a row."""
+    found: dict[str, _Found] = {}
+    for exp in experiments:
+        arms = tables.read_arms(results, exp)
+        for identifier, row in tables.read_rows(results, exp).items():
+            config = arms.get(row["arm_id"], {})
+            found[identifier] = _Found(row, False, config.get("train.deterministic", True))
+    for path in sorted((results / "runs").glob(f"*/{RESULT}")):
+        result = read_result(path.parent)
+        if result:
+            config = result["config"]
+            found[path.parent.name] = _Found(tables.make_row(result), True, config.get("train.deterministic", True))
+    return found
+
+
+def _is_better(theirs: _Found, ours: _Found | None) -> bool:
+    """Whether we lack the run, or ours failed where theirs is finished."""
+    return ours is None or (ours.row["status"] == "failed" and theirs.row["status"] != "failed")
+
+
+def _equal(ours: Row, theirs: Row) -> bool:
+    return all(ours.get(column) == theirs.get(column) for column in _COMPARED) or ours["status"] == "failed"
+
+
+def _explain(identifier: str, ours: _Found, theirs: _Found) -> str:
+    """Why the numbers may differ."""
+    differing = [c for c in _MACHINE if ours.row.get(c) != theirs.row.get(c)]
+    if differing:
+        return ", ".join(f"{c}: {ours.row.get(c)} here, {theirs.row.get(c)} there" for c in differing)
+    if ours.row["device"].startswith("cuda") and not (ours.deterministic and theirs.deterministic):
+        return "CUDA without train.deterministic=true"
+    column = next(c for c in _COMPARED if ours.row.get(c) != theirs.row.get(c))
+    raise UsageError(
+        f"{identifier}: {column} is {ours.row.get(column)} here and {theirs.row.get(column)} there, on equal hardware, "
+        "torch and threads.\nOne of them must be wrong; nothing of that folder was merged. Remove the wrong one:\n"
+        f"regbench results --run {identifier} --delete --results-dir FOLDER"
+    )
+
+
+def _copy_run(ours: Path, theirs: Path, identifier: str) -> None:
+    """Copies a run's files, its record last: a copy that is interrupted holds nothing that counts."""
+    source, folder = run_folder(theirs, identifier), run_folder(ours, identifier)
+    lock = take(folder)
+    if lock is None:
+        raise UsageError(f"{identifier} is in training here.\nMerge again when it is done.")
+    with lock:
+        files = [f for f in sorted(source.iterdir()) if f.is_file() and not f.name.startswith((".", "lock."))]
+        for file in sorted(files, key=lambda file: file.name == RESULT):
+            temporary = folder / f".{file.name}.merge"
+            shutil.copyfile(file, temporary)
+            temporary.replace(folder / file.name)
+
+
+def _adopt_rows(ours: Path, theirs: Path, exp: str, rows: dict[str, Row]) -> None:
+    """Adds rows that have no record, with their history and the settings of their arms."""
+    if not rows:
+        return
+    with wait_for(ours / exp):
+        kept = tables.read_rows(ours, exp) | rows
+        history = [line for line in tables.read_csv(ours / exp / "history.csv") if line["run_id"] not in rows]
+        history += [line for line in tables.read_csv(theirs / exp / "history.csv") if line["run_id"] in rows]
+        arms = tables.read_arms(theirs, exp) | tables.read_arms(ours, exp)
+        write_atomically(ours / exp / "arms.json", json.dumps(arms, indent=1) + "\n")
+        write_atomically(ours / exp / "history.csv", to_csv(HISTORY_COLUMNS, history))
+        write_atomically(ours / exp / "runs.csv", to_csv(tables.RUN_COLUMNS, kept.values()))

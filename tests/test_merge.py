@@ -1,0 +1,189 @@
+"""Several machines' results in one folder, and removing what is in it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from bench import UsageError, cli
+from bench.merge import merge
+from bench.record import run_folder
+from bench.report import tables
+from bench.results import find
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def ours(tmp_path):
+    shutil.copytree(GOLDEN, tmp_path / "ours")
+    return tmp_path / "ours"
+
+
+@pytest.fixture
+def theirs(tmp_path):
+    shutil.copytree(GOLDEN, tmp_path / "theirs")
+    return tmp_path / "theirs"
+
+
+def change(results, status="done", **values):
+    """Changes the first record of that status, and the tables with it; its run_id."""
+    for path in sorted((results / "runs").glob("*/result.json")):
+        record = json.loads(path.read_text())
+        if record["status"] == status:
+            path.write_text(json.dumps(record | values))
+            tables.write_tables(results, "digits_smoke")
+            return record["run_id"]
+    raise AssertionError(f"no run is {status}")
+
+
+def rows(results, exp="digits_smoke"):
+    return tables.read_rows(results, exp)
+
+
+def remove(results, identifier):
+    shutil.rmtree(run_folder(results, identifier))
+    path = results / "digits_smoke" / "runs.csv"
+    lines = [line for line in path.read_text().splitlines(keepends=True) if not line.startswith(identifier)]
+    path.write_text("".join(lines))
+    (results / "digits_smoke" / "asked.txt").write_text("")
+    tables.write_tables(results, "digits_smoke")
+    assert identifier not in rows(results)
+
+
+def test_equal_numbers_are_one_run(ours, theirs):
+    before = (ours / "digits_smoke" / "runs.csv").read_text()
+    change(theirs, train_seconds=1e3)  # which no one compares
+    done = merge(ours, theirs)
+    assert (len(done.new), len(done.equal), done.unlike) == (0, 5, {})
+    assert (ours / "digits_smoke" / "runs.csv").read_text() == before
+
+
+def test_what_we_lack_is_taken_with_all_its_files(ours, theirs, tmp_path):
+    identifier = next(iter(rows(theirs)))
+    remove(ours, identifier)
+    assert merge(ours, theirs).new == [identifier]
+    for name in ("runs.csv", "history.csv", "summary.csv"):
+        assert (ours / "digits_smoke" / name).read_text() == (theirs / "digits_smoke" / name).read_text()
+    assert {p.name for p in run_folder(ours, identifier).iterdir()} == {
+        p.name for p in run_folder(theirs, identifier).iterdir()
+    }
+    assert len(merge(tmp_path / "nothing yet", theirs).new) == 5
+    assert rows(tmp_path / "nothing yet") == rows(theirs)
+
+
+def test_rows_without_records_are_taken_too(ours, theirs):
+    identifier = next(iter(rows(theirs)))
+    remove(ours, identifier)
+    shutil.rmtree(theirs / "runs")
+    assert merge(ours, theirs).new == [identifier]
+    for name in ("runs.csv", "history.csv", "summary.csv", "arms.json"):
+        assert (ours / "digits_smoke" / name).read_text() == (theirs / "digits_smoke" / name).read_text()
+
+
+def test_a_row_of_ours_gets_its_record(ours, theirs):
+    shutil.rmtree(ours / "runs")
+    assert merge(ours, theirs).new == []
+    assert {run.run_id for run in find(ours)} == {path.name for path in (ours / "runs").iterdir()}
+
+
+@pytest.mark.parametrize("machine", [{"hardware": "another"}, {"torch": "2.6.0"}, {"threads": 7}])
+@pytest.mark.parametrize("keep", ["ours", "theirs"])
+def test_numbers_of_another_machine_may_differ(machine, keep, ours, theirs, capsys):
+    identifier = change(theirs, test_nll=9.25, **machine)
+    before = rows(ours)[identifier]["test_nll"]
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["merge", str(theirs), "--results-dir", str(ours), "--keep", keep])
+    assert stop.value.code == 0
+    told = capsys.readouterr().out
+    assert "0 new runs, 4 equal, 1 with other numbers" in told
+    assert f"{identifier}: {keep} is kept ({next(iter(machine))}:" in told
+    assert rows(ours)[identifier]["test_nll"] == (before if keep == "ours" else "9.25")
+
+
+def test_unlike_numbers_of_one_machine_are_an_error_and_nothing_is_merged(ours, theirs):
+    lacking = sorted(rows(theirs))[-1]
+    identifier = change(theirs, test_nll=9.25)
+    assert identifier != lacking
+    remove(ours, lacking)
+    with pytest.raises(UsageError, match=f"{identifier}: test_nll") as caught:
+        merge(ours, theirs)
+    assert len(str(caught.value).splitlines()) == 3
+    assert lacking not in rows(ours)
+
+
+def test_cuda_promises_equal_numbers_only_where_it_is_deterministic(ours, theirs):
+    for results in (ours, theirs):
+        change(results, device="cuda:0")
+    identifier = change(theirs, test_nll=9.25)
+    assert merge(ours, theirs).unlike[identifier] == ("ours", "CUDA without train.deterministic=true")
+
+
+def test_what_is_finished_takes_the_place_of_what_failed(ours, theirs):
+    path = next(path for path in sorted((ours / "runs").glob("*/result.json")) if '"done"' in path.read_text())
+    record = json.loads(path.read_text())
+    identifier = record["run_id"]
+    path.write_text(json.dumps(record | {"status": "failed", "test_nll": None}))
+    tables.write_tables(ours, "digits_smoke")
+    assert merge(ours, theirs).new == [identifier]
+    assert rows(ours)[identifier]["status"] == "done"
+    path = run_folder(theirs, identifier) / "result.json"
+    path.write_text(json.dumps(record | {"status": "failed"}))
+    assert merge(ours, theirs).new == []
+    assert rows(ours)[identifier]["status"] == "done"
+
+
+def test_a_folder_without_results_is_an_error(ours, tmp_path):
+    with pytest.raises(UsageError, match="holds no results"):
+        merge(ours, tmp_path / "ours" / "runs")
+
+
+def results(*arguments):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["results", *arguments])
+    return stop.value.code
+
+
+def test_results_lists_and_filters(ours, capsys, monkeypatch):
+    monkeypatch.setenv("REGBENCH_RESULTS", str(ours))
+    assert results() == 0
+    listed = capsys.readouterr().out
+    assert len(listed.splitlines()) == 6
+    assert "5 runs: 4 done, 1 diverged" in listed
+    assert results("--status", "diverged") == 0
+    assert "1 runs: 1 diverged" in capsys.readouterr().out
+    assert results("--regularizer", "none", "--status", "done", "--exp", "digits_smoke") == 0
+    assert "2 runs: 2 done" in capsys.readouterr().out
+    assert results("--exp", "another") == 0
+    assert "0 runs: none" in capsys.readouterr().out
+
+
+def test_results_removes_only_what_is_agreed_to(ours, capsys, monkeypatch):
+    monkeypatch.setenv("REGBENCH_RESULTS", str(ours))
+    assert results("--status", "diverged", "--delete") == 2  # nobody to ask
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    for answer in ("", "n"):
+        monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)
+        assert results("--status", "diverged", "--delete") == 0
+        assert len(rows(ours)) == 5
+    monkeypatch.setattr("builtins.input", lambda _: "y")
+    assert results("--status", "diverged", "--delete") == 0
+    assert {row["status"] for row in rows(ours).values()} == {"done"}
+    assert len(list((ours / "runs").iterdir())) == 4
+    assert len(tables.read_csv(ours / "digits_smoke" / "summary.csv")) == 2
+    shutil.rmtree(ours / "runs")  # rows without records
+    assert results("--regularizer", "none", "--delete", "--yes") == 0
+    assert len(rows(ours)) == 2
+    assert len(tables.read_csv(ours / "digits_smoke" / "history.csv")) == 4
+
+
+def test_what_is_in_training_is_not_removed(ours, capsys, monkeypatch):
+    from bench.lock import take
+
+    identifier = next(iter(rows(ours)))
+    with take(run_folder(ours, identifier)):
+        assert results("--results-dir", str(ours), "--delete", "--yes") == 0
+    assert "1 running" in (told := capsys.readouterr().out)
+    assert "removed 4 runs, left 1 in training" in told
+    assert list(rows(ours)) == [identifier]
