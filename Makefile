@@ -9,7 +9,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist load
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report list test test-slow check clean
+.PHONY: help setup run report list test test-slow test-cluster check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
@@ -34,10 +34,13 @@ list: $(READY) ## list datasets, models, regularizers, optimizers and experiment
 	$(BIN)/regbench list
 
 test: $(READY) ## run the tests (under 5 minutes)
-	$(PYTEST) -m 'not slow'
+	$(PYTEST) -m 'not slow and not cluster'
 
 test-slow: $(READY) ## run the slow tests
 	$(PYTEST) -m slow
+
+test-cluster: $(READY) ## run the tests of launchers, with a Ray and a Slurm of their own
+	$(BIN)/python -m pytest -m cluster
 
 check: $(READY) ## lint, types and tests: what CI runs
 	$(BIN)/ruff check .

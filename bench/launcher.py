@@ -112,7 +112,10 @@ def arrange(launcher: Launcher, settings: Mapping[str, Any], jobs: int) -> dict[
         del arranged["array_parallelism"]
     if launcher.name == "ray":
         remote = {**settings["ray"]["remote"], "num_gpus": launcher.gpus}
-        arranged["ray"] = {**settings["ray"], "remote": remote}
+        init = dict(settings["ray"]["init"])
+        if init.get("address") is not None:  # a cluster that is there has its memory; Ray refuses to be told
+            init["object_store_memory"] = None
+        arranged["ray"] = {"init": init, "remote": remote}
     return arranged
 
 

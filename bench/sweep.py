@@ -69,6 +69,7 @@ class _Sweep:
         self.fail_fast, self.results, self.launcher = command.fail_fast, command.results.absolute(), command.launcher
         self.worker = Worker(todo, self.results, self.launcher, this_process(), command.keep_weights, command.fail_fast)
         self.deaths: Counter[str] = Counter()  # of the process that trained a run, by run_id
+        self.failures = 0  # of the launcher, one after the other, without a run that was even begun
         self.problems: dict[str, str] = {}  # of runs that are given up
 
     def train(self) -> dict[str, str]:
@@ -97,19 +98,25 @@ class _Sweep:
         jobs = min(jobs, len(chosen))
         show = self.watch.show if self.launcher.in_process else show_nothing
         worker = replace(self.worker, todo=chosen, jobs=jobs, show=show)
-        died = False
+        failed = ""
         try:
             with self._stopping_workers():
                 self.problems |= self.launch(worker, jobs)
-        except Exception as error:  # whatever a launcher makes of a process of its that died
+        except Exception as error:  # whatever a launcher makes of a process of its that died, or of its own trouble
             if self.launcher.in_process:
                 raise
-            died = True
-            self.watch.tell(f"{self.launcher.name}: {type(error).__name__}: {str(error).strip()[:200]}")
+            failed = (
+                f"{self.launcher.name}: {type(error).__name__}: {(str(error).strip() or '-').splitlines()[0][:200]}"
+            )
+            self.watch.tell(failed)
         left = [p.run_id for p in chosen if p.run_id not in self.problems and not p.read_anew(self.results)]
         abandoned = [identifier for identifier in left if is_abandoned(run_folder(self.results, identifier))]
-        self.deaths.update(abandoned or (left if died else []))
-        self.problems |= {i: f"its process died {n} times" for i, n in self.deaths.items() if n >= _TRIES and i in left}
+        self.deaths.update(abandoned)
+        self.problems |= {i: f"its process died {_TRIES} times" for i in abandoned if self.deaths[i] >= _TRIES}
+        stuck = failed and not abandoned and len(left) == len(chosen)
+        self.failures = self.failures + 1 if stuck else 0
+        if self.failures == _TRIES:
+            self.problems |= dict.fromkeys(left, failed)
 
     @contextmanager
     def _stopping_workers(self) -> Iterator[None]:

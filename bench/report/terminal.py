@@ -122,6 +122,8 @@ def show_comparison(console: Console, exp: str, rows: Sequence[Row]) -> None:
     for row in broken:
         name = " ".join([*(row[axis] for axis in AXES), f"seed {row['seed']}"])
         tell(console, f"{row['status']}: {name} ({row['run_id']}): {_first_line(row['message'])}")
+    if not rows:
+        return
     console.print("Mean over seeds ± half of the 95 % t interval; * is the best mean of its column.")
     console.print("After the last epoch; the test split is read once. evals: gradient evaluations.")
 
