@@ -7,6 +7,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -171,17 +172,30 @@ def _tell(error: Exception) -> str:
     if ambiguous:
         return f"{ambiguous[1]} is a sweep, and --cfg and --info show one run.\nGive each key one value: seed=0"
     unknown = re.search(r"Could not override '([\w.@/]+)'", text)
+    if unknown and unknown[1].startswith("hydra.launcher."):
+        return (
+            f"there is no setting {unknown[1]}.\nThe launcher's file in {CONF / 'hydra' / 'launcher'} has all of them."
+        )
     if unknown:
         return _no_setting(unknown[1], "the config", [*_GROUPS, *_PLAIN_KEYS])
-    text = re.sub(r"(Available options in '[^']*':)((\n\t.*)+)", lambda m: m[1] + " " + ", ".join(m[2].split()), text)
+    missing = re.search(r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']*':((?:\n\t.*)+)", text)
+    if missing:
+        group, name, options = missing[1], missing[2], missing[3].split()
+        return f"there is no {group} {name}{_did_you_mean(name, options) or '.'}\nThere are: {', '.join(options)}"
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     internal = re.compile(r"^(full_key|object_type|reference_type|Config search path|See https?:|provider=)")
     return "\n".join([line.removeprefix("In 'config': ") for line in lines if not internal.match(line)][:3])
 
 
 def _no_setting(key: str, holder: str, known: Iterable[str]) -> str:
-    shown = ", ".join(k for k in known if k not in DESCRIBES)
-    return f"there is no setting {key}.\nIn {holder} there are: {shown}"
+    keys = [k for k in known if k not in DESCRIBES]
+    nearest = _did_you_mean(key.rpartition(".")[2], keys)
+    return f"there is no setting {key}{nearest or '.'}\nIn {holder} there are: {', '.join(keys)}"
+
+
+def _did_you_mean(word: str, known: Sequence[str]) -> str:
+    nearest = get_close_matches(word, known, n=2, cutoff=0.5)
+    return f"; did you mean {' or '.join(nearest)}?" if nearest else ""
 
 
 def _compose(config: DictConfig, context: HydraContext, sweep: Sequence[str]) -> Command:

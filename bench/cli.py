@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import AXES, UsageError, __version__, completion, plugins
+from bench.escape import escape
 
 STATUSES = ("done", "diverged", "failed", "partial", "running")
 
@@ -39,9 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(0)
     except (Exception, KeyboardInterrupt) as error:
         if not _interrupted(error):
+            if isinstance(error, OSError) and error.filename:  # of commands that read; the others tell more
+                error = UsageError(f"{error.filename} cannot be read or written: {error.strerror}.")
             if not isinstance(error, UsageError):
                 raise
-            print(f"regbench: {error}", file=sys.stderr)
+            print(f"regbench: {escape(str(error))}", file=sys.stderr)
             sys.exit(2)
         print("regbench: interrupted; what is finished is kept, and the same command does the rest", file=sys.stderr)
         sys.exit(128 + _signal(error))
@@ -175,7 +178,6 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _results(options: argparse.Namespace) -> int:
-    from bench.report.terminal import escape
     from bench.results import delete, find
 
     _check_results_dir(options.results_dir)
@@ -208,7 +210,6 @@ def _check_results_dir(folder: Path) -> None:
 
 def _merge(options: argparse.Namespace) -> int:
     from bench.merge import merge
-    from bench.report.terminal import escape
 
     for other in options.other:
         _check_results_dir(other)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 from scipy import stats
 
@@ -17,5 +18,11 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
         raise ValueError(f"an interval needs at least 2 values, got {n}")
     mean = math.fsum(values) / n
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = float(stats.t.ppf((1 + level) / 2, n - 1)) * deviation / math.sqrt(n)
+    half = _t_quantile((1 + level) / 2, n - 1) * deviation / math.sqrt(n)
     return mean - half, mean + half
+
+
+@cache
+def _t_quantile(probability: float, degrees: int) -> float:
+    """Tables ask for the same one thousands of times, and SciPy takes its time."""
+    return float(stats.t.ppf(probability, degrees))

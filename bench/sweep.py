@@ -40,12 +40,12 @@ def train_missing(command: Command, launch: Launch) -> int:
     console = Console(highlight=False)
     plan = make_plan(command)
     todo = [planned for planned in plan if command.wants(planned)]
-    terminal.show_counts(console, command.exp, [planned.run for planned in plan], len(plan) - len(todo))
     asked = [planned.run_id for planned in plan]
     try:
         tables.ask(command.results, command.exp, asked)
     except OSError as error:
         raise UsageError(f"results_dir={command.results} cannot be written to: {error.strerror}.") from error
+    terminal.show_counts(console, command.exp, [planned.run for planned in plan], len(plan) - len(todo))
     with interrupt.handling(), terminal.live_line(console) as show:
         watch = Watch(console, command, todo, show)
         with watching(watch):

@@ -1,20 +1,43 @@
 """Bad input: a clear error in at most three lines, before anything trains."""
 
+import errno
+import json
+import shutil
+from pathlib import Path
+
 import pytest
 from conftest import TINY, compose
 
-from bench import UsageError
-from bench.app import run
+from bench import launcher, lock
+from bench.cli import main
 from bench.dataset import load_source
 from bench.plan import Command, make_plan
+from bench.record import to_csv
+from bench.report.tables import read_csv
+
+GOLDEN = Path(__file__).parent / "golden"
 
 # What is typed, and what the message must name: what was wrong and what is allowed or how to mend it.
 BAD = {
-    "regularizer=samm": ["samm", "asam, cutmix, dropout"],
-    "optimizer=sdg": ["sdg", "adam, adamw, sgd"],
+    "regularizer=samm": ["no regularizer samm; did you mean sam or asam?", "asam, cutmix, dropout"],
+    "regularizer=none,mixupp": ["mixupp", "did you mean mixup"],
+    "optimizer=sdg": ["sdg", "did you mean sgd", "adam, adamw, sgd"],
+    "model=resnet19": ["no model resnet19", "did you mean resnet18"],
+    "dataset=cifar": ["no dataset cifar", "did you mean cifar10"],
+    "+exp=digit": ["no exp digit", "did you mean digits"],
     "+exp=nope": ["nope", "digits"],
+    "hydra/launcher=jobli": ["jobli", "did you mean joblib"],
+    "hydra/launcher=ray_aws": ["ray_aws", "joblib"],
+    "hydra/launcher=joblib hydra.launcher.jobs=2": ["hydra.launcher.jobs", "launcher"],
+    "hydra/launcher=joblib hydra.launcher.n_jobs=two": ["n_jobs=two", "integer"],
+    "hydra/launcher=submitit_local hydra.launcher.array_parallelism=0": ["array_parallelism=0", "at least 1"],
+    "hydra/launcher=ray hydra.launcher.ray.remote.num_gpus=-1": ["num_gpus=-1", "at least 0"],
+    "retry_failed=1": ["retry_failed=1", "true, false"],
+    "fail_fast=yess": ["fail_fast=yess", "true, false"],
+    "train.checkpoint_minutes=-1": ["checkpoint_minutes=-1", "at least 0"],
+    "train.precision=fp16 train.device=cpu": ["fp16", "CUDA"],
     "+exp=digits,fashion": ["one experiment"],
-    "train.epoch=3": ["train.epoch", "epochs"],
+    "train.epoch=3": ["train.epoch; did you mean epochs", "batch_size"],
     "+train.foo=1": ["train.foo", "epochs"],
     "regularizer.sam.rhoo=1": ["regularizer.sam.rhoo", "rho"],
     "regularizer.samm.rho=1": ["regularizer.samm", "sam"],
@@ -75,15 +98,98 @@ BAD = {
 }
 
 
+def assert_refused(arguments, parts, capsys):
+    """Exit code 2, at most three lines that hold the parts, no traceback, and nothing on stdout."""
+    with pytest.raises(SystemExit) as stop:
+        main(arguments)
+    printed = capsys.readouterr()
+    assert stop.value.code == 2
+    assert printed.err.startswith("regbench: ")
+    assert len(printed.err.splitlines()) <= 3
+    assert "Traceback" not in printed.err
+    assert all(part in printed.err for part in parts), printed.err
+    assert printed.out == ""
+
+
 @pytest.mark.parametrize("typed", BAD)
-def test_bad_input_says_what_was_wrong_and_how_to_mend_it(typed, tmp_path):
+def test_bad_input_says_what_was_wrong_and_how_to_mend_it(typed, tmp_path, capsys):
     overrides = [o for o in TINY if not (typed.startswith("model=") and o.startswith("model"))]
-    with pytest.raises(UsageError) as caught:
-        run([*overrides, f"results_dir={tmp_path / 'results'}", *typed.replace("~model.width ", "").split()])
-    message = str(caught.value)
-    assert len(message.splitlines()) <= 3
-    assert all(part in message for part in BAD[typed]), message
+    results = f"results_dir={tmp_path / 'results'}"
+    assert_refused(["run", *overrides, results, *typed.replace("~model.width ", "").split()], BAD[typed], capsys)
     assert not (tmp_path / "results").exists()
+
+
+def newer(folder):
+    """Records and tables of a regbench to come."""
+    shutil.copytree(GOLDEN, folder)
+    for path in folder.glob("runs/*/result.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"protocol_version": 99}))
+    for path in folder.glob("*/runs.csv"):
+        rows = read_csv(path)
+        path.write_text(to_csv(rows[0], [row | {"protocol_version": "99"} for row in rows]))
+
+
+FILES = {
+    "plan": (["plan", "regularizer=samm"], ["did you mean sam"]),
+    "dry run": (["run", "--dry-run", "train.epochs=0"], ["epochs=0"]),
+    "results of a newer protocol": (["run", "+exp=digits_smoke", "train.device=cpu", "results_dir=newer"], ["newer"]),
+    "report of a newer protocol": (["report", "digits_smoke", "--results-dir", "newer"], ["newer", "99"]),
+    "list of a newer protocol": (["results", "--results-dir", "newer"], ["newer", "99"]),
+    "merge of a newer protocol": (["merge", "newer"], ["newer", "99"]),
+    "merge of nothing": (["merge", "nothing"], ["no folder nothing", "--results-dir"]),
+    "merge of no results": (["merge", "empty"], ["empty holds no results"]),
+    "report of nothing": (["report", "digits"], ["no results of digits", "regbench run"]),
+    "results nowhere": (["results", "--results-dir", "nothing"], ["no folder nothing"]),
+    "results in a file": (["run", *TINY, "results_dir=file"], ["file", "cannot be"]),
+    "results in a read-only folder": (
+        ["run", *TINY, "results_dir=/proc/results"],
+        ["/proc/results", "cannot be written"],
+    ),
+    "report in a read-only folder": (
+        ["report", "digits_smoke", "--results-dir", "read-only"],
+        ["cannot be read or written"],
+    ),
+    "weights that are not there": (["run", *TINY, "model.weights=nothing.pt"], ["nothing.pt", "cannot be read"]),
+    "weights that are none": (["run", *TINY, "model.weights=file"], ["file", "not a file of weights"]),
+    "data that are not there": (["run", "dataset=image_folder", "dataset.root=nothing"], ["nothing"]),
+    "data of no class": (["run", "dataset=image_folder", "dataset.root=empty"], ["empty"]),
+    "a folder of one's own that is none": (["run", "--config-dir", "nothing"], ["nothing is not a folder"]),
+    "YAML that does not parse": (["run", "--config-dir", "mine"], ["broken.yaml", "line 2"]),
+    "YAML without a class": (["run", "--config-dir", "lacking"], ["lacking.yaml", "_target_"]),
+    "an experiment that does not parse": (["run", "--config-dir", "exps", "+exp=broken"], ["broken.yaml"]),
+    "a flag without a value": (["run", "--config-dir"], ["--config-dir names no folder"]),
+}
+
+
+@pytest.mark.parametrize("case", FILES)
+def test_bad_files_and_folders_say_what_was_wrong(case, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    newer(tmp_path / "newer")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("text")
+    for folder, name, text in (
+        ("mine/model", "broken", "a: 1\n  b: : 2\n"),
+        ("lacking/model", "lacking", "width: 1\n"),
+        ("exps/exp", "broken", "# @package _global_\nseed: [1\n"),
+    ):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / f"{name}.yaml").write_text(text)
+    if "read-only" in FILES[case][0]:
+        shutil.copytree(GOLDEN, tmp_path / "read-only")
+
+        def refuse(path, *_):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+        monkeypatch.setattr(lock, "take", refuse)  # root may write anywhere
+    before = sorted(str(path) for path in tmp_path.rglob("*"))
+    assert_refused(*FILES[case], capsys)
+    assert sorted(str(path) for path in tmp_path.rglob("*")) == before
+
+
+def test_a_launcher_that_is_not_installed_says_how_to_install_it(capsys, monkeypatch):
+    monkeypatch.setattr(launcher, "find_spec", lambda name: None)
+    for name in ("joblib", "submitit_local", "submitit_slurm", "ray"):
+        assert_refused(["run", *TINY, f"hydra/launcher={name}"], [name, "pip install 'regbench[launchers]'"], capsys)
 
 
 def test_values_for_what_is_not_chosen_are_accepted_and_stay_out_of_the_identity(tmp_path):

@@ -2,7 +2,6 @@
 
 from hashlib import file_digest
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
 import torch
@@ -65,7 +64,7 @@ def _is_head(own: torch.Size, other: torch.Size, classes: int) -> bool:
 def _read(path: str) -> dict[str, Tensor]:
     try:
         weights: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except (UnpicklingError, RuntimeError, EOFError, ValueError, KeyError) as error:
+    except Exception as error:  # torch.load raises whatever a file that is none leads it to
         raise UsageError(
             f"model.weights={path} is not a file of weights: torch.load(..., weights_only=True) refuses it.\n"
             "Save it by torch.save(model.state_dict(), path)."

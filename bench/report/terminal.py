@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from bench import AXES
+from bench.escape import escape
 from bench.record import arm_id, identity
 from bench.report.tables import Row, summarise
 from bench.settings import Run
@@ -66,11 +67,6 @@ def _differing(settings: Sequence[dict[str, Any]]) -> set[str]:
 def tell(console: Console, line: str) -> None:
     """Prints a line as it is, without a break: names and messages may hold what a terminal would act upon."""
     console.print(escape(line), soft_wrap=True, markup=False, highlight=False)
-
-
-def escape(text: str) -> str:
-    """The text with control characters, which could move a terminal's cursor or worse, shown as \\xNN."""
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 def describe_seconds(seconds: float) -> str:
@@ -137,9 +133,12 @@ def _comparison(title: str, rows: Sequence[Row]) -> Table:
     for header, *_ in _COLUMNS:
         table.add_column(header, justify="right", no_wrap=True)
     columns = [_cells(arms, *column[1:]) for column in _COLUMNS]
+    shared: dict[tuple[str, ...], set[str]] = {}  # settings of all arms that share the four words
+    for arm in arms:
+        words, held = tuple(arm[axis] for axis in AXES), set(arm["settings"].split())
+        shared[words] = shared.get(words, held) & held
     for index, arm in enumerate(arms):
-        like = [set(other["settings"].split()) for other in arms if all(other[axis] == arm[axis] for axis in AXES)]
-        telling = [each for each in arm["settings"].split() if each not in set.intersection(*like)]
+        telling = [each for each in arm["settings"].split() if each not in shared[tuple(arm[axis] for axis in AXES)]]
         settings = [re.sub(r"^[\w.]+\.(?=\w+=)", "", each) for each in telling]
         name = Text("\n").join([Text(arm["regularizer"]), *(Text(f"  {setting}", style="dim") for setting in settings)])
         table.add_row(name, arm["optimizer"], str(arm["runs"]), *(cells[index] for cells in columns))
