@@ -42,7 +42,7 @@ test-slow: $(READY) ## run the slow tests
 test-cluster: $(READY) ## run the tests of launchers, with a Ray and a Slurm of their own
 	$(BIN)/python -m pytest -m cluster
 
-check: $(READY) ## lint, types and tests: what CI runs
+check: $(READY) ## lint, types and tests: what CI runs before the slow tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -7,9 +7,13 @@ The map, from the command to the table:
     record.py   a run's identity and its files  report/      CSV tables and what the terminal shows
     rng.py      named random streams            ranges.py    which values are allowed
     plugins.py  a user's own folder             pictures.py  a user's image files -> pixels
-    sweep.py    trains what is missing          settings.py  a run's settings, typed and checked
+    settings.py a run's settings, checked       memory.py    what a run takes of it
+    sweep.py    trains what is missing          worker.py    what a process that trains does
+    launcher.py where runs are trained          watch.py     tells of records while a sweep goes on
+    lock.py     one process at a time           checkpoint.py, interrupt.py  stopping and going on
+    forecast.py what a command would do         merge.py, results.py  bringing in and removing records
     doctor.py   what this machine offers        completion.py what the shell offers on TAB
-    metric.py, schedule.py, stats.py            pure functions
+    metric.py, schedule.py, stats.py, escape.py pure functions
 The four axes are packages: dataset/, model/, regularizer/ and optimizer/, each with its choices in conf/<axis>/.
 """
 

@@ -21,6 +21,8 @@ examples:
   regbench run +exp=digits seed=0,1 regularizer=none,sam
   regbench run dataset=fashion_mnist model=resnet8 'regularizer=[mixup,sam]' train.epochs=5
   regbench run --config-dir FOLDER ...             with datasets, models and methods of your own
+  regbench plan +exp=digits                        what is left of it
+  regbench run +exp=digits hydra/launcher=joblib   a process per GPU, or per core
   regbench report digits
 
 exit code: 0 every run is finished, 1 some run failed or diverged, 2 bad input (nothing was trained)"""
@@ -123,8 +125,8 @@ def _make_parser() -> argparse.ArgumentParser:
     _complete_by(report.add_argument("exp", nargs="+", help="experiment, as in results/<exp>"), completion.complete_exp)
     _take_results_dir(report)
     report.set_defaults(function=_report)
-    listing = add("list", help="list datasets, models, regularizers, optimizers and experiments")
-    listing.add_argument("axis", nargs="?", choices=[*AXES, "exp"], help="one of them only")
+    listing = add("list", help="list datasets, models, regularizers, optimizers, experiments and launchers")
+    listing.add_argument("axis", nargs="?", choices=[*AXES, "exp", "hydra/launcher"], help="one of them only")
     listing.set_defaults(function=_list)
     _add_results(add)
     merging = add("merge", help="bring other machines' results into these")
@@ -229,7 +231,7 @@ def _doctor(options: argparse.Namespace) -> int:
 
 
 def _list(options: argparse.Namespace) -> int:
-    for axis in [options.axis] if options.axis else [*AXES, "exp"]:
+    for axis in [options.axis] if options.axis else [*AXES, "exp", "hydra/launcher"]:
         print(f"{'+' * (axis == 'exp')}{axis}=")
         files = plugins.config_files(axis)
         width = max(len(file.stem) for file in files) + 2

@@ -45,23 +45,23 @@ class Launcher:
 
     def count_jobs(self, runs: Sequence[Run]) -> int:
         """How many jobs to launch for these runs."""
-        if self.in_process:
-            return 1
-        return min(len(runs), self._at_a_time(runs)) if self.shares else len(runs)
+        return min(len(runs), self.count_workers(runs)) if self.shares else len(runs)
 
     def count_workers(self, runs: Sequence[Run]) -> int:
-        """Trainings at a time on this machine, as far as that is known here."""
-        return self.count_jobs(runs) if self.shares else 1
+        """Trainings at a time on this machine, as far as that is known here.
+
+        It does not depend on how many runs there are: that a few are left must not change their threads.
+        """
+        if self.in_process or not self.shares:
+            return 1
+        on_gpus = any(run.train.device.startswith("cuda") for run in runs)
+        return self.jobs or (torch.cuda.device_count() if on_gpus else count_cores())
 
     def count_threads(self, runs: Sequence[Run]) -> int | None:
         """Threads for each job, so that cores are not oversubscribed; None: what torch takes by itself."""
         if self.in_process or not self.shares:
             return self.cpus
-        return self.cpus or max(count_cores() // self.count_jobs(runs), 1)
-
-    def _at_a_time(self, runs: Sequence[Run]) -> int:
-        on_gpus = any(run.train.device.startswith("cuda") for run in runs)
-        return self.jobs or (torch.cuda.device_count() if on_gpus else count_cores())
+        return self.cpus or max(count_cores() // self.count_workers(runs), 1)
 
 
 THIS_PROCESS = Launcher()

@@ -48,6 +48,10 @@ def wait_until(condition, seconds=120):
     raise AssertionError("it did not happen in time")
 
 
+def logs(folder):
+    return "".join(path.read_text() for path in folder.rglob("log.txt"))
+
+
 def numbers(read):
     """Tables but for how many trained at a time, and with which threads."""
     return {
@@ -68,7 +72,7 @@ def test_a_worker_that_is_killed_does_not_take_the_sweep_down(launcher, alone, t
     sweep = start(tmp_path, *LONG, *launcher)
     first = wait_until(lambda: (found := owners(tmp_path)) and len(found) == 2 and found)
     assert sweep.pid not in first
-    time.sleep(1)
+    wait_until(lambda: len(list(tmp_path.rglob("checkpoint.pt"))) == 2)
     os.kill(min(first), signal.SIGKILL)
     most = 0
     while sweep.poll() is None:
@@ -76,15 +80,14 @@ def test_a_worker_that_is_killed_does_not_take_the_sweep_down(launcher, alone, t
         time.sleep(0.05)
     assert most <= 2  # at a time, also after a death
     assert_finished(sweep, tmp_path, alone)
-    assert "goes on after" in "".join(path.read_text() for path in tmp_path.rglob("log.txt"))
+    assert "goes on after" in logs(tmp_path)
 
 
 @pytest.mark.parametrize("launcher", [JOBLIB, LOCAL])
 def test_workers_of_a_sweep_that_is_killed_stop_and_the_same_command_continues(launcher, alone, tmp_path, monkeypatch):
     monkeypatch.setenv("REGBENCH_CACHE", str(tmp_path / "cache"))
     sweep = start(tmp_path, *LONG, *launcher)
-    wait_until(lambda: len(owners(tmp_path)) == 2)
-    time.sleep(1)
+    wait_until(lambda: len(list(tmp_path.rglob("checkpoint.pt"))) == 2)
     sweep.kill()  # it alone
     sweep.wait()
     wait_until(lambda: not owners(tmp_path), 30)
@@ -98,8 +101,7 @@ def test_workers_write_checkpoints_when_their_sweep_is_asked_to_stop(number, lau
     monkeypatch.setenv("REGBENCH_CACHE", str(tmp_path / "cache"))
     never = "train.checkpoint_minutes=null"  # but then
     sweep = start(tmp_path, *LONG, never, *launcher)
-    wait_until(lambda: len(owners(tmp_path)) == 2)
-    time.sleep(1)
+    wait_until(lambda: len(list(tmp_path.rglob("log.txt"))) == 2 and "epoch=2" in logs(tmp_path))
     sweep.send_signal(number)
     assert sweep.wait(30) == 128 + number
     assert not owners(tmp_path)
@@ -114,16 +116,20 @@ def test_two_sweeps_with_workers_of_their_own_share_the_runs(tmp_path):
 @pytest.fixture(scope="module")
 def ray_cluster():
     pytest.importorskip("ray")
-    command = [SCRIPTS / "start_ray.sh", RAY, str(PORT)]
-    subprocess.run(command, check=True, timeout=120, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    yield f"hydra.launcher.ray.init.address=127.0.0.1:{PORT}"
-    subprocess.run([SCRIPTS / "stop_ray.sh", RAY], check=True, timeout=60, capture_output=True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RAY_AUTH_MODE", "token")  # as the script does
+        try:
+            quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}  # the nodes keep a pipe open
+            subprocess.run([SCRIPTS / "start_ray.sh", RAY, str(PORT)], check=True, timeout=120, **quiet)
+            yield f"hydra.launcher.ray.init.address=127.0.0.1:{PORT}"
+        finally:
+            subprocess.run([SCRIPTS / "stop_ray.sh", RAY], check=True, timeout=60, capture_output=True)
 
 
 def test_ray_spreads_runs_over_two_nodes_and_tries_again_when_a_worker_dies(ray_cluster, alone, tmp_path):
     sweep = start(tmp_path, *LONG, "hydra/launcher=ray", ray_cluster)
     workers = wait_until(lambda: (found := owners(tmp_path)) and len(found) == 2 and found)  # each node has one CPU
-    time.sleep(1)
+    wait_until(lambda: len(list(tmp_path.rglob("checkpoint.pt"))) == 2)
     os.kill(min(workers), signal.SIGKILL)
     assert_finished(sweep, tmp_path, alone)
 
@@ -179,4 +185,4 @@ def test_a_slurm_job_that_is_requeued_in_training_goes_on_from_its_checkpoint(sl
     requeue("scontrol", "requeue")
     requeue("scancel", "--signal=USR2")  # as it comes before the time limit, and at a preemption
     assert_finished(sweep, folder, tables(tmp_path / "alone"))
-    assert "".join(path.read_text() for path in folder.rglob("log.txt")).count("goes on after") == 2
+    assert logs(folder).count("goes on after") == 2

@@ -2,45 +2,122 @@ import csv
 import json
 import runpy
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from conftest import compose
+from conftest import TINY, compose
 from rich.console import Console
 
 from bench import CONF
 from bench.plan import Command, make_plan
-from bench.record import read_result, write_atomically
+from bench.ranges import RANGES
+from bench.record import read_result, run_id, write_atomically
 from bench.report import tables, terminal
 
 GOLDEN = Path(__file__).parent / "golden"
 
-# Each setting once: a key that can change the numbers moves the id.
-MOVES = [
-    *("seed=1", "train.epochs=3", "train.batch_size=8", "train.schedule=constant", "train.warmup_epochs=1"),
-    *("train.clip_norm=1", "train.precision=bf16", "train.deterministic=true", "train.gradient_evaluations=4"),
-    *("dataset.train_size=32", "dataset.val_fraction=0.1", "dataset.augment=standard", "dataset.noise=0.1"),
-    *("model.width=8", "model.dropout=0.1", "optimizer.sgd.lr=0.2", "optimizer.sgd.momentum=0.8", "optimizer=adam"),
-    *("regularizer=sam", "regularizer=weight_decay", "train.compile=true"),
-]
-# Neither a path, nor what was not chosen, nor another way to write a number does.
-KEEPS = [
-    "results_dir=elsewhere",
-    "regularizer.sam.rho=0.1",
-    "optimizer.adam.lr=1",
-    "optimizer.sgd.lr=1e-1",
-    "force=true",
-]
+# For each key of the table of allowed values: what it is set to, and what must be chosen for that to count. Each moves
+# the id, because it can change the numbers.
+MOVES = {
+    "seed": "1",
+    "dataset.train_size": "32",
+    "dataset.val_fraction": "0.1",
+    "dataset.augment": "standard",
+    "dataset.classes": "5",
+    "dataset.train_images": "90",
+    "dataset.test_images": "41",
+    "dataset.image_size": "16 dataset=image_folder dataset.root={folder} train.batch_size=4",
+    "dataset.channels": "1 dataset=image_folder dataset.root={folder} train.batch_size=4",
+    "dataset.test_fraction": "0.5 dataset=image_folder dataset.root={folder} train.batch_size=4",
+    "dataset.name": "other dataset=image_folder dataset.root={folder} train.batch_size=4",
+    "dataset.noise": "0.1",
+    "model.dropout": "0.1",
+    "model.width": "8",
+    "model.arch": "mobilenet_v3_large model=torchvision model.arch=mobilenet_v3_small",
+    "model.args": "{{drop_path_rate:0.1}} model=timm model.arch=resnet10t",
+    "model.depth": "16 model=wide_resnet model.depth=10 model.width=1",
+    "regularizer.label_smoothing.smoothing": "0.2 regularizer=label_smoothing",
+    "regularizer.mixup.alpha": "0.5 regularizer=mixup",
+    "regularizer.cutmix.alpha": "0.5 regularizer=cutmix",
+    "regularizer.cutmix.prob": "0.25 regularizer=cutmix",
+    "regularizer.mixup_cutmix.mixup_alpha": "0.5 regularizer=mixup_cutmix",
+    "regularizer.mixup_cutmix.cutmix_alpha": "0.5 regularizer=mixup_cutmix",
+    "regularizer.mixup_cutmix.cutmix_prob": "0.25 regularizer=mixup_cutmix",
+    "regularizer.sam.rho": "0.2 regularizer=sam",
+    "regularizer.asam.rho": "0.2 regularizer=asam",
+    "regularizer.asam.eta": "0.2 regularizer=asam",
+    "regularizer.weight_decay.value": "0.2 regularizer=weight_decay",
+    "regularizer.dropout.value": "0.3 regularizer=dropout",
+    "optimizer.sgd.lr": "0.2",
+    "optimizer.sgd.momentum": "0.8",
+    "optimizer.sgd.nesterov": "false",
+    "optimizer.sgd.weight_decay": "0.1",
+    "optimizer.adam.betas": "[0.8,0.9] optimizer=adam",
+    "optimizer.adam.eps": "0.1 optimizer=adam",
+    "train.epochs": "3",
+    "train.gradient_evaluations": "4",
+    "train.batch_size": "8",
+    "train.precision": "bf16",
+    "train.compile": "true",
+    "train.schedule": "constant",
+    "train.warmup_epochs": "1",
+    "train.clip_norm": "1",
+    "train.deterministic": "true",
+}
+# A path, the index of a device, what is kept and how, and how often a checkpoint is written cannot.
+KEEPS = {
+    "results_dir": "elsewhere",
+    "force": "true",
+    "keep_weights": "true",
+    "retry_failed": "true",
+    "fail_fast": "true",
+    "dataset.root": "{copy} dataset=image_folder dataset.root={folder} train.batch_size=4 dataset.name=x",
+    "train.checkpoint_minutes": "null",
+    "train.device": "auto",
+}
 
 
-@pytest.mark.parametrize("override", MOVES)
-def test_what_can_change_the_numbers_moves_the_id(override, plan):
-    assert plan(override)[0].run_id != plan()[0].run_id
+def ids(key, values, folder):
+    """The id with the choices that the key needs, and with the key set beside them."""
+    copy = folder.parent / "copy"
+    shutil.copytree(folder, copy)
+    value, *choices = values.format(folder=folder, copy=copy).split(" ")
+    base = [o for o in TINY if not any(c.startswith(f"{o.split('.')[0]}=") and "." in o for c in choices)]
+    plans = (make_plan(Command("adhoc", compose(*base, *choices, *more), folder)) for more in ([], [f"{key}={value}"]))
+    return [planned.run_id for (planned,) in plans]
 
 
-@pytest.mark.parametrize("override", KEEPS)
-def test_what_cannot_change_the_numbers_keeps_the_id(override, plan):
+@pytest.mark.parametrize("key", MOVES)
+def test_what_can_change_the_numbers_moves_the_id(key, flat):
+    before, after = ids(key, MOVES[key], flat)
+    assert before != after
+
+
+@pytest.mark.parametrize("key", KEEPS)
+def test_what_cannot_change_the_numbers_keeps_the_id(key, flat):
+    before, after = ids(key, KEEPS[key], flat)
+    assert before == after
+
+
+def test_every_key_is_known_to_move_the_id_or_to_keep_it():
+    """model.weights moves it by the file's content: see test_model.py."""
+    tested = {key if not key.startswith("optimizer.") else f"optimizer.{key.split('.')[-1]}" for key in MOVES | KEEPS}
+    assert tested == RANGES.keys() - {"model.weights"}
+    assert not MOVES.keys() & KEEPS.keys()
+
+
+@pytest.mark.parametrize("override", ["regularizer.sam.rho=0.1", "optimizer.adam.lr=1", "optimizer.sgd.lr=1e-1"])
+def test_neither_what_is_not_chosen_nor_another_way_to_write_a_number_moves_the_id(override, plan):
     assert plan(override)[0].run_id == plan()[0].run_id
+
+
+def test_the_order_of_keys_keeps_the_id(plan):
+    one, other = ("optimizer.sgd.lr=0.3", "model.width=8"), ("model.width=8", "optimizer.sgd.lr=0.3")
+    assert plan(*one)[0].run_id == plan(*other)[0].run_id
+    run = plan()[0].run
+    shuffled = replace(run, model=replace(run.model, values=dict(reversed(run.model.values.items()))))
+    assert run_id(shuffled) == run_id(run)
 
 
 def test_the_order_of_a_stack_keeps_the_id_and_a_budget_replaces_the_epochs(plan):

@@ -37,7 +37,7 @@ def show_counts(console: Console, exp: str, runs: Sequence[Run], done: int) -> N
     """What a command asks for: how many of what, and how many are on record already."""
     counts = [(len({run.words[axis] for run in runs}), axis) for axis in AXES]
     counts += [(len({arm_id(run) for run in runs}), "arm"), (len({run.seed for run in runs}), "seed")]
-    console.print(f"{exp}: {_count(len(runs), 'run')}, {done} on record, {len(runs) - done} to train")
+    tell(console, f"{exp}: {_count(len(runs), 'run')}, {done} on record, {len(runs) - done} to train")
     console.print(f"({', '.join(_count(n, noun) for n, noun in counts)})")
 
 
@@ -113,7 +113,7 @@ def show_comparison(console: Console, exp: str, rows: Sequence[Row]) -> None:
     for dataset, model in dict.fromkeys((row["dataset"], row["model"]) for row in rows):
         here = [row for row in rows if (row["dataset"], row["model"]) == (dataset, model)]
         console.print()
-        console.print(_comparison(f"{exp}: test results of {model} on {dataset}", here))
+        console.print(_comparison(escape(f"{exp}: test results of {model} on {dataset}"), here))
     broken = [row for row in rows if row["status"] != "done"]
     for row in broken:
         name = " ".join([*(row[axis] for axis in AXES), f"seed {row['seed']}"])
@@ -126,7 +126,7 @@ def show_comparison(console: Console, exp: str, rows: Sequence[Row]) -> None:
 
 def _comparison(title: str, rows: Sequence[Row]) -> Table:
     arms = summarise(rows)
-    table = Table(title=title, title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
     table.add_column("regularizer", overflow="fold")
     table.add_column("optimizer", no_wrap=True)
     table.add_column("seeds", justify="right", no_wrap=True)
@@ -140,8 +140,10 @@ def _comparison(title: str, rows: Sequence[Row]) -> Table:
     for index, arm in enumerate(arms):
         telling = [each for each in arm["settings"].split() if each not in shared[tuple(arm[axis] for axis in AXES)]]
         settings = [re.sub(r"^[\w.]+\.(?=\w+=)", "", each) for each in telling]
-        name = Text("\n").join([Text(arm["regularizer"]), *(Text(f"  {setting}", style="dim") for setting in settings)])
-        table.add_row(name, arm["optimizer"], str(arm["runs"]), *(cells[index] for cells in columns))
+        name = Text("\n").join(
+            [Text(escape(arm["regularizer"])), *(Text(escape(f"  {s}"), style="dim") for s in settings)]
+        )
+        table.add_row(name, Text(escape(arm["optimizer"])), str(arm["runs"]), *(cells[index] for cells in columns))
     return table
 
 
