@@ -5,7 +5,7 @@ EXP    ?= digits
 ARGS   ?=
 BIN    := $(VENV)/bin
 # Two workers of one thread each: most of the tests' time is spent outside torch.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 READY  := $(VENV)/.ready
 
 .DEFAULT_GOAL := help

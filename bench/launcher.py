@@ -17,6 +17,7 @@ _PLUGINS = {
     "submitit_slurm": "hydra_plugins.hydra_submitit_launcher",
     "ray": "hydra_plugins.hydra_ray_launcher",
 }
+_HERE = "local"  # Ray's address for one that is started for the sweep
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def read_launcher(name: str, settings: Mapping[str, Any]) -> Launcher:
         given = {f"ray.remote.{key}": remote.get(key) for key in ("num_cpus", "num_gpus")}
         gpus = given["ray.remote.num_gpus"]
         if gpus is None:  # this machine's, if Ray is to be started on it
-            gpus = float(settings["ray"]["init"].get("address") is None and torch.cuda.is_available())
+            gpus = float(settings["ray"]["init"].get("address") == _HERE and torch.cuda.is_available())
         if isinstance(gpus, bool) or not isinstance(gpus, int | float) or gpus < 0:
             raise UsageError(_not_allowed("ray.remote.num_gpus", gpus, "a number of at least 0, or null"))
         return Launcher(name, cpus=_whole(name, "ray.remote.num_cpus", given), gpus=gpus)
@@ -113,7 +114,7 @@ def arrange(launcher: Launcher, settings: Mapping[str, Any], jobs: int) -> dict[
     if launcher.name == "ray":
         remote = {**settings["ray"]["remote"], "num_gpus": launcher.gpus}
         init = dict(settings["ray"]["init"])
-        if init.get("address") is not None:  # a cluster that is there has its memory; Ray refuses to be told
+        if init.get("address") != _HERE:  # a cluster that is there has its memory; Ray refuses to be told
             init["object_store_memory"] = None
         arranged["ray"] = {"init": init, "remote": remote}
     return arranged

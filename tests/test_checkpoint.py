@@ -225,14 +225,12 @@ def test_memory_is_released_between_runs(tiny, tmp_path, monkeypatch):
     assert [model() for model in models] == [None, None]
 
 
-def test_peak_memory_is_of_the_run(tiny, tmp_path, monkeypatch):
-    result = train_run(tiny(), tmp_path / "small")
-    held = torch.ones(100 * 2**20 // 4)
-    larger = train_run(tiny(), tmp_path / "large")
+def test_peak_memory_is_of_the_run(tiny, tmp_path):
+    held = np.ones(600 * 2**20 // 8)
+    large = train_run(tiny(), tmp_path / "large")["peak_memory_mib"]
     del held
-    after = train_run(tiny(), tmp_path / "after")
-    assert larger["peak_memory_mib"] > result["peak_memory_mib"] + 80
-    assert after["peak_memory_mib"] < larger["peak_memory_mib"] - 80
+    small = train_run(tiny(), tmp_path / "small")["peak_memory_mib"]
+    assert large - small > 500
 
 
 def test_a_plan_reads_a_checkpoints_position_without_setting_anything_aside(tiny, tmp_path):

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from test_survival import SMALL, assert_shared, finish, output, start, tables, trainings
+from test_survival import SMALL, finish, output, start, tables, trainings
 
 from bench.lock import holder
 
@@ -109,8 +109,10 @@ def test_workers_write_checkpoints_when_their_sweep_is_asked_to_stop(number, lau
     assert_finished(start(tmp_path, *LONG, never, *launcher), tmp_path, alone)
 
 
-def test_two_sweeps_with_workers_of_their_own_share_the_runs(tmp_path):
-    assert_shared(tmp_path, (*SMALL, *JOBLIB), 2)
+def test_two_sweeps_with_workers_of_their_own_share_the_runs(alone, tmp_path):
+    sweeps = [start(tmp_path, *LONG, *JOBLIB) for _ in range(2)]
+    for sweep in sweeps:
+        assert_finished(sweep, tmp_path, alone)
 
 
 @pytest.fixture(scope="module")

@@ -3,6 +3,7 @@ import json
 import runpy
 import shutil
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,8 @@ from conftest import TINY, compose
 from rich.console import Console
 
 from bench import CONF
-from bench.plan import Command, make_plan
+from bench.dataset import load_source
+from bench.plan import Command, make_plan, resolve_device
 from bench.ranges import RANGES
 from bench.record import read_result, run_id, write_atomically
 from bench.report import tables, terminal
@@ -78,14 +80,19 @@ KEEPS = {
 }
 
 
+@cache
+def identify(*overrides):
+    (run,) = compose(*overrides)
+    return run_id(replace(resolve_device(run), fingerprint=load_source(run.dataset).fingerprint))
+
+
 def ids(key, values, folder):
     """The id with the choices that the key needs, and with the key set beside them."""
     copy = folder.parent / "copy"
     shutil.copytree(folder, copy)
     value, *choices = values.format(folder=folder, copy=copy).split(" ")
     base = [o for o in TINY if not any(c.startswith(f"{o.split('.')[0]}=") and "." in o for c in choices)]
-    plans = (make_plan(Command("adhoc", compose(*base, *choices, *more), folder)) for more in ([], [f"{key}={value}"]))
-    return [planned.run_id for (planned,) in plans]
+    return identify(*base, *choices), identify(*base, *choices, f"{key}={value}")
 
 
 @pytest.mark.parametrize("key", MOVES)

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -88,11 +89,22 @@ def kill(process, number):
     return process.wait(60)
 
 
-def assert_survives(folder, arguments, kills, seed=0):
-    """Kills sweeps at random points; how many of them were in training."""
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """A function: the tables of a sweep that is left alone."""
+
+    @cache
+    def sweep(*arguments):
+        folder = tmp_path_factory.mktemp("alone")
+        finish(folder, *arguments)
+        return tables(folder)
+
+    return sweep
+
+
+def assert_survives(survivor, arguments, expected, kills, seed=0):
+    """Kills sweeps at random points; how many of them were in training, and whether any went on from a checkpoint."""
     draw = random.Random(seed)
-    finish(folder / "alone", *arguments)
-    survivor = folder / "killed"
     hits, recorded = 0, {}
     for _ in range(kills):
         process = start(survivor, *arguments)
@@ -103,7 +115,7 @@ def assert_survives(folder, arguments, kills, seed=0):
         recorded = stamps(survivor)
     finish(survivor, *arguments)
     assert recorded.items() <= stamps(survivor).items()
-    assert tables(survivor) == tables(folder / "alone")
+    assert tables(survivor) == expected
     assert set(trainings(survivor).values()) == {1}
     assert not list((survivor / "results").rglob("checkpoint*"))
     assert not list((survivor / "results").rglob("lock.*"))
@@ -111,32 +123,31 @@ def assert_survives(folder, arguments, kills, seed=0):
     return hits, "goes on after" in "".join(p.read_text() for p in survivor.rglob("log.txt"))
 
 
-def test_a_sweep_that_is_killed_three_times_ends_in_the_same_tables(tmp_path):
-    hits, resumed = assert_survives(tmp_path, SMALL, kills=3)
+def test_a_sweep_that_is_killed_three_times_ends_in_the_same_tables(alone, tmp_path):
+    hits, resumed = assert_survives(tmp_path, SMALL, alone(*SMALL), kills=3)
     assert hits >= 2
     assert resumed
 
 
 @pytest.mark.slow
-def test_a_sweep_of_everything_that_is_killed_thirty_times_ends_in_the_same_tables(tmp_path):
-    hits, resumed = assert_survives(tmp_path, LARGE, kills=30)
+def test_a_sweep_of_everything_that_is_killed_thirty_times_ends_in_the_same_tables(alone, tmp_path):
+    hits, resumed = assert_survives(tmp_path, LARGE, alone(*LARGE), kills=30)
     print(f"{hits} of 30 kills hit a training")
     assert hits >= 15
     assert resumed
 
 
-def assert_shared(folder, arguments, processes):
-    finish(folder / "alone", *arguments)
-    sweeps = [start(folder / "shared", *arguments) for _ in range(processes)]
-    assert [sweep.wait(600) for sweep in sweeps] == [0] * processes, output(folder / "shared")
-    assert tables(folder / "shared") == tables(folder / "alone")
-    assert set(trainings(folder / "shared").values()) == {1}
+def assert_shared(folder, arguments, processes, expected):
+    sweeps = [start(folder, *arguments) for _ in range(processes)]
+    assert [sweep.wait(600) for sweep in sweeps] == [0] * processes, output(folder)
+    assert tables(folder) == expected
+    assert set(trainings(folder).values()) == {1}
 
 
-def test_two_sweeps_at_once_train_each_run_once(tmp_path):
-    assert_shared(tmp_path, SMALL, 2)
+def test_two_sweeps_at_once_train_each_run_once(alone, tmp_path):
+    assert_shared(tmp_path, SMALL, 2, alone(*SMALL))
 
 
 @pytest.mark.slow
-def test_four_sweeps_at_once_train_each_run_once(tmp_path):
-    assert_shared(tmp_path, LARGE, 4)
+def test_four_sweeps_at_once_train_each_run_once(alone, tmp_path):
+    assert_shared(tmp_path, LARGE, 4, alone(*LARGE))
