@@ -38,6 +38,7 @@ from bench.worker import Worker
 _SWITCHES = ("force", "retry_failed", "fail_fast", "keep_weights")
 _PLAIN_KEYS = ("seed", "results_dir", *_SWITCHES)
 _GROUPS = ("dataset", "model", "regularizer", "optimizer", "train")
+_SETS_VALUE = re.compile(rf"\+\+({'|'.join(_GROUPS)})\.[\w.]+=")  # an override that chooses nothing
 # A folder's name as a word in tables.
 OmegaConf.register_new_resolver("folder_name", lambda path: re.sub(r"[^\w.-]+", "_", Path(path).resolve().name))
 _HYDRA_SHOWS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
@@ -211,25 +212,43 @@ def _compose(config: DictConfig, context: HydraContext, sweep: Sequence[str]) ->
         if any(override.get_key_element() == key and override.is_sweep_override() for override in overrides):
             raise UsageError(f"{key} cannot be swept.\nGive it one value.")
         check(key, key, settings.get(key))
-    composer = functools.cache(functools.partial(_compose_arm, config, loader))
+    choose = functools.cache(functools.partial(_compose_choices, config, loader))
+    composer = functools.cache(functools.partial(_compose_arm, loader, choose))
     runs = [_read(*composer(tuple(o for o in each if not o.startswith("seed="))), each) for each in combinations]
     launcher = read_launcher(config.hydra.runtime.choices["hydra/launcher"], _launcher_settings(config))
     switches = {key: settings[key] for key in _SWITCHES}
     return Command(exp, runs, Path(settings["results_dir"]), launcher, **switches)
 
 
-def _compose_arm(
+def _compose_choices(
     config: DictConfig, loader: ConfigLoader, overrides: tuple[str, ...]
+) -> tuple[DictConfig, dict[str, Any]]:
+    """The config of a combination of choices, and their names."""
+    composed = loader.load_sweep_config(config, list(overrides))
+    choices = dict(composed.hydra.runtime.choices)
+    return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]), choices
+
+
+def _compose_arm(
+    loader: ConfigLoader, choose: Callable[..., tuple[DictConfig, dict[str, Any]]], overrides: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """An arm's settings and the names of its choices. Composing takes longer than a small epoch, so seeds share it."""
+    """An arm's settings and the names of its choices.
+
+    Composing takes Hydra longer than a small epoch, so arms of the same choices share it, and seeds share an arm.
+    """
     for override in overrides:
         parts = re.findall(r"\w+", override.partition("=")[2]) if re.match(r"\w+=\[", override) else []
         if len(parts) > len(set(parts)):
             raise UsageError(f"{override} names one choice twice.\nName each part of a stack once.")
-    composed = loader.load_sweep_config(config, list(overrides))
-    settings, choices = _plain(composed), dict(composed.hydra.runtime.choices)
+    takes_out = any(override.startswith("~") for override in overrides)  # maybe what another one sets
+    values = [] if takes_out else [override for override in overrides if _SETS_VALUE.match(override)]
+    composed, choices = choose(tuple(override for override in overrides if override not in values))
+    arm = copy.deepcopy(composed)
+    for value in OverridesParser.create(loader).parse_overrides(values):  # as Hydra does it, once all is composed
+        OmegaConf.update(arm, value.key_or_group, value.value(), merge=True, force_add=True)
+    settings = _plain(arm)
     settings.setdefault("regularizer", {})
-    if not any("slot" in values for values in settings["regularizer"].values()):  # regularizer=[] means none
+    if not any("slot" in node for node in settings["regularizer"].values()):  # regularizer=[] means none
         settings["regularizer"]["none"] = {"slot": "none"}
     _check_keys(settings, choices, loader)
     return settings, choices
@@ -276,6 +295,7 @@ def _check_node(path: str, values: Any, file: Mapping[str, Any], whole: bool) ->
             raise UsageError(f"{path}{key} was taken out.\nEvery run needs it: give it a value instead.")
 
 
+@functools.cache
 def _file(loader: ConfigLoader, name: str) -> dict[str, Any]:
     """A config file's own content, as a plain dictionary that is not resolved."""
     content = OmegaConf.to_container(loader.repository.load_config(name).config)  # type: ignore[attr-defined]
