@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import hydra
 import yaml
@@ -32,8 +32,10 @@ from bench.plan import Command
 from bench.plugins import user_folder
 from bench.ranges import check
 from bench.settings import DESCRIBES, Run, read_run
-from bench.sweep import train_missing
+from bench.sweep import Launch, train_missing
 from bench.worker import Worker
+
+T = TypeVar("T")
 
 _SWITCHES = ("force", "retry_failed", "fail_fast", "keep_weights")
 _PLAIN_KEYS = ("seed", "results_dir", *_SWITCHES)
@@ -52,13 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     if "--dry-run" in arguments:
         return plan([argument for argument in arguments if argument != "--dry-run"])
-    outcome: list[int] = []
-
-    def command(config: DictConfig, context: HydraContext, sweep: Sequence[str]) -> None:
-        outcome.append(train_missing(_compose(config, context, sweep), functools.partial(_launch, config, context)))
-
-    _start_hydra(command, arguments)
-    return outcome[0] if outcome else 0  # no outcome: --cfg, --info and --help show something and train nothing
+    return _with_command(arguments, train_missing) or 0  # None: --cfg, --info and --help train nothing
 
 
 def plan(arguments: Sequence[str]) -> int:
@@ -67,28 +63,29 @@ def plan(arguments: Sequence[str]) -> int:
     Raises:
         UsageError: bad input.
     """
-    outcome: list[int] = []
-
-    def command(config: DictConfig, context: HydraContext, sweep: Sequence[str]) -> None:
-        outcome.append(show_forecast(_compose(config, context, sweep)))
-
-    _start_hydra(command, arguments)
-    return outcome[0] if outcome else 0
+    return _with_command(arguments, lambda command, _: show_forecast(command)) or 0
 
 
 def compose(arguments: Sequence[str]) -> Command:
-    """A command line's runs, checked but for what needs the data.
+    """What a command line asks for, checked but for what needs the data.
 
     Raises:
         UsageError: bad input.
     """
-    composed: list[Command] = []
+    command = _with_command(arguments, lambda command, _: command)
+    assert command is not None
+    return command
+
+
+def _with_command(arguments: Sequence[str], act: Callable[[Command, Launch], T]) -> T | None:
+    """Calls `act` with what the command line asks for, and with what launches it; what it returns."""
+    outcome: list[T] = []
 
     def command(config: DictConfig, context: HydraContext, sweep: Sequence[str]) -> None:
-        composed.append(_compose(config, context, sweep))
+        outcome.append(act(_compose(config, context, sweep), functools.partial(_launch, config, context)))
 
     _start_hydra(command, arguments)
-    return composed[0]
+    return outcome[0] if outcome else None
 
 
 def _launch(config: DictConfig, context: HydraContext, worker: Worker, jobs: int) -> dict[str, str]:

@@ -17,9 +17,9 @@ from bench.run import describe_hardware, train_run
 _PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "pandas", "scikit-learn", "scipy", "rich")
 _EXTRAS = {
     "timm": "regbench[timm]",
-    "hydra-joblib-launcher": "hydra-joblib-launcher",
-    "hydra-submitit-launcher": "hydra-submitit-launcher",
-    "hydra-ray-launcher": "hydra-ray-launcher",
+    "hydra-joblib-launcher": "regbench[launchers]",
+    "hydra-submitit-launcher": "regbench[launchers]",
+    "hydra-ray-launcher": "regbench[launchers]",
 }
 
 

@@ -1,0 +1,201 @@
+"""What a sweep does with failures, with runs that others hold, and with launchers; and what a plan tells of it."""
+
+import errno
+import json
+import os
+import re
+import threading
+import time
+
+import pytest
+import torch
+from conftest import TINY, compose
+from test_lock import write_lock
+
+from bench import app, plan, record, sweep
+from bench import run as run_module
+from bench.escape import escape
+from bench.launcher import Launcher
+from bench.lock import take
+from bench.plan import Command, make_plan, resolve_device
+from bench.record import CHECKPOINT, run_folder
+from bench.report import tables
+
+TWO = (*TINY, "regularizer=none,sam")
+
+
+@pytest.fixture
+def regbench(tmp_path, capsys):
+    """A function: overrides -> exit code and what was printed, with the results in a temporary folder."""
+
+    def run(*overrides, act=app.run):
+        code = act([*TWO, f"results_dir={tmp_path}", *overrides])
+        return code, capsys.readouterr().out
+
+    return run
+
+
+@pytest.fixture
+def two(tmp_path):
+    return [planned.run_id for planned in make_plan(Command("adhoc", compose(*TWO), tmp_path))]
+
+
+def statuses(folder):
+    return [row["status"] for row in tables.read_rows(folder, "adhoc").values()]
+
+
+@pytest.fixture
+def failing(monkeypatch):
+    """A switch: while it is on, runs without SAM fail."""
+    switch = {"on": True}
+    train = run_module._train
+
+    def fail(run, *arguments):
+        if switch["on"] and run.regularizer == "none":
+            raise ZeroDivisionError("no reason")
+        return train(run, *arguments)
+
+    monkeypatch.setattr(run_module, "_train", fail)
+    return switch
+
+
+def test_a_failure_stops_no_other_run_and_is_tried_again_only_when_asked(failing, regbench, tmp_path, two):
+    code, out = regbench()
+    assert code == 1
+    assert re.search(r"^failed: synthetic mlp none sgd seed 0 \(\w+\): ZeroDivisionError: no reason$", out, re.M)
+    assert "Traceback" in (run_folder(tmp_path, two[0]) / "log.txt").read_text()
+    assert sorted(statuses(tmp_path)) == ["done", "failed"]
+    failing["on"] = False
+    assert "2 on record, 0 to train" in regbench()[1]
+    code, out = regbench("retry_failed=true")
+    assert (code, statuses(tmp_path)) == (0, ["done", "done"])
+    assert "1 on record, 1 to train" in out
+
+
+def test_fail_fast_stops_at_the_first_failure(failing, regbench, tmp_path):
+    code, out = regbench("fail_fast=true")
+    assert (code, statuses(tmp_path)) == (1, ["failed"])
+    assert "1 of 2 runs are not recorded" in out
+    assert regbench()[0] == 1
+    assert sorted(statuses(tmp_path)) == ["done", "failed"]
+
+
+def test_a_full_disk_loses_nothing(regbench, tmp_path, monkeypatch):
+    writing = record.write_atomically
+
+    def full(path, content):
+        if path.name == "result.json":
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        writing(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "write_atomically", full)
+        code, out = regbench()
+    assert code == 1
+    assert len(re.findall("^not recorded: .* could not be recorded: .*No space left", out, re.M)) == 2
+    assert statuses(tmp_path) == []
+    assert regbench()[0] == 0
+
+
+def test_what_others_hold_is_waited_for_and_taken_over_when_they_die(regbench, tmp_path, two, monkeypatch):
+    monkeypatch.setattr(sweep, "_SECONDS_BETWEEN_LOOKS", 0.05)
+    folder = run_folder(tmp_path, two[0])
+    folder.mkdir(parents=True)
+    path = write_lock(folder)  # another machine's, alive
+    timer = threading.Timer(1.5, lambda: os.utime(path, (0, 0)))  # no heartbeat for a long time
+    started = time.monotonic()
+    timer.start()
+    code, out = regbench()
+    assert (code, time.monotonic() - started > 1.5) == (0, True)
+    assert "in training elsewhere: synthetic mlp none sgd seed 0: elsewhere (pid 1)" in out
+    assert out.index("[1/2] synthetic mlp sam") < out.index("[2/2] synthetic mlp none")  # the others first
+
+
+def test_a_run_whose_process_dies_again_and_again_is_given_up_and_the_others_are_trained(tmp_path, two, capsys):
+    launched = []
+
+    def launch(worker, jobs):
+        launched.append([planned.run.regularizer for planned in worker.todo])
+        for planned in worker.todo:
+            if planned.run.regularizer == "none":
+                lock = take(run_folder(tmp_path, planned.run_id))
+                owner = json.loads(lock.path.read_text())
+                lock.release()
+                write_lock(run_folder(tmp_path, planned.run_id), **owner | {"pid": 2**22 + 1})
+                raise RuntimeError("a worker died")
+        return worker(0)
+
+    command = app.compose([*TWO, f"results_dir={tmp_path}"])._replace(launcher=Launcher("joblib", jobs=1))
+    assert sweep.train_missing(command, launch) == 1
+    assert launched == [["none", "sam"], ["sam"], ["none"], ["none"]]
+    assert f"({two[0]}) its process died 3 times" in capsys.readouterr().out
+    assert statuses(tmp_path) == ["done"]
+
+
+def test_a_launcher_that_cannot_start_is_given_up(tmp_path, capsys):
+    def launch(worker, jobs):
+        raise ValueError("no such partition\nmore")
+
+    command = app.compose([*TWO, f"results_dir={tmp_path}"])._replace(launcher=Launcher("submitit_slurm"))
+    assert sweep.train_missing(command, launch) == 1
+    assert "submitit_slurm: ValueError: no such partition" in capsys.readouterr().out
+
+
+def test_a_plan_tells_each_state_and_what_is_left_and_trains_nothing(regbench, tmp_path):
+    assert regbench("seed=0", "optimizer.sgd.lr=0.1,1e30")[0] == 1  # done and diverged
+    ids = {p.run.seed: p.run_id for p in make_plan(Command("", compose(*TINY, "seed=1,2,3"), tmp_path))}
+    failed = run_folder(tmp_path, ids[1])
+    failed.mkdir(parents=True)
+    result = next(json.loads(path.read_text()) for path in tmp_path.glob("runs/*/result.json"))
+    (failed / "result.json").write_text(json.dumps(result | {"status": "failed"}))
+    partial = run_folder(tmp_path, ids[2])
+    partial.mkdir()
+    state = {"gradient_evaluations": 3, "trainer": {"epoch": 0}}
+    torch.save(state, partial / CHECKPOINT)
+    with take(run_folder(tmp_path, ids[3])):
+        before = sorted(tmp_path.rglob("*"))
+        seeds = ("regularizer=none", "seed=0,1,2,3,4", "optimizer.sgd.lr=0.1,1e30")
+        for act, more in ((app.plan, ()), (app.run, ("--dry-run",))):
+            code, out = regbench(*seeds, *more, act=act)
+            assert code == 0
+            lines = [line for line in out.splitlines() if "synthetic mlp none sgd lr=0.1" in line]
+            assert [re.split("  +", line)[0] for line in lines] == [
+                *("done", "failed", "partial", "running elsewhere", "missing")
+            ]
+            assert "1 diverged" in out
+            assert f"gradient evaluations left: {(3 + 4) * 8 - 3}" in out
+            assert "of training, one run after the other" in out
+        assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_a_launcher_that_deals_out_devices_says_what_auto_means():
+    (run,) = compose(*TINY, "train.device=auto")
+    gpu, cpu = Launcher("submitit_slurm", gpus=1), Launcher("ray")
+    assert (resolve_device(run, gpu).train.device, resolve_device(run, gpu).train.precision) == ("cuda", "bf16")
+    assert (resolve_device(run, cpu).train.device, resolve_device(run, cpu).train.precision) == ("cpu", "fp32")
+    (named,) = compose(*TINY, "train.device=cuda:99")
+    assert resolve_device(named, cpu).train.device == "cuda:99"  # a worker that lacks it records a failure
+
+
+def test_workers_share_the_cores_whatever_is_left(monkeypatch):
+    monkeypatch.setattr("bench.launcher.count_cores", lambda: 8)
+    runs = compose(*TINY)
+    assert Launcher("joblib").count_threads(runs) == 1
+    assert Launcher("joblib", jobs=2).count_threads(runs) == 4
+    assert Launcher("submitit_local", jobs=2, cpus=3).count_threads(runs) == 3
+    assert Launcher("ray", cpus=2).count_threads(runs) == 2
+    assert Launcher().count_threads(runs) is None
+    assert Launcher("joblib", jobs=2).count_jobs(runs) == 1
+    assert plan.THIS_PROCESS.in_process
+
+
+def test_a_run_on_a_device_that_the_worker_lacks_is_recorded_as_failed(tmp_path):
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    (run,) = compose(*TINY, "train.device=cuda")
+    result = run_module.train_run(resolve_device(run, Launcher("ray")), tmp_path)
+    assert result["status"] == "failed"
+
+
+def test_control_characters_are_shown_not_sent():
+    assert escape("a\x1b[2Jb\nc\té") == "a\\x1b[2Jb\nc\\té"
