@@ -86,22 +86,25 @@ def read_launcher(name: str, settings: Mapping[str, Any]) -> Launcher:
     if not _is_installed(_PLUGINS[name]):
         raise UsageError(f"hydra/launcher={name} is not installed.\nInstall it: pip install 'regbench[launchers]'")
     if name == "joblib":
-        jobs = _whole(name, "n_jobs", settings, lowest=-1)
+        jobs = _whole("n_jobs", settings, lowest=-1)
         return Launcher(name, jobs if jobs and jobs > 0 else None)
     if name == "ray":
-        remote = settings["ray"]["remote"]
-        given = {f"ray.remote.{key}": remote.get(key) for key in ("num_cpus", "num_gpus")}
-        gpus = given["ray.remote.num_gpus"]
-        if gpus is None:  # this machine's, if Ray is to be started on it
-            gpus = float(settings["ray"]["init"].get("address") == _HERE and torch.cuda.is_available())
-        if isinstance(gpus, bool) or not isinstance(gpus, int | float) or gpus < 0:
-            raise UsageError(_not_allowed("ray.remote.num_gpus", gpus, "a number of at least 0, or null"))
-        return Launcher(name, cpus=_whole(name, "ray.remote.num_cpus", given), gpus=gpus)
-    jobs = _whole(name, "array_parallelism", settings)
+        return _read_ray(settings["ray"])
+    jobs = _whole("array_parallelism", settings)
     keys = ("gpus_per_node", "gpus_per_task") if name == "submitit_slurm" else ("gpus_per_node",)
-    gpus = sum(_whole(name, key, settings, lowest=0) or 0 for key in keys)
+    gpus = sum(_whole(key, settings, lowest=0) or 0 for key in keys)
     asks = bool(gpus or "gpu" in str(settings.get("gres")) or settings.get("mem_per_gpu"))
-    return Launcher(name, jobs, _whole(name, "cpus_per_task", settings), float(asks))
+    return Launcher(name, jobs, _whole("cpus_per_task", settings), float(asks))
+
+
+def _read_ray(settings: Mapping[str, Any]) -> Launcher:
+    remote = {f"ray.remote.{key}": settings["remote"].get(key) for key in ("num_cpus", "num_gpus")}
+    gpus = remote["ray.remote.num_gpus"]
+    if gpus is None:  # this machine's, if Ray is to be started on it
+        gpus = float(settings["init"].get("address") == _HERE and torch.cuda.is_available())
+    if isinstance(gpus, bool) or not isinstance(gpus, int | float) or gpus < 0:
+        raise UsageError(_not_allowed("ray.remote.num_gpus", gpus, "a number of at least 0, or null"))
+    return Launcher("ray", cpus=_whole("ray.remote.num_cpus", remote), gpus=gpus)
 
 
 def arrange(launcher: Launcher, settings: Mapping[str, Any], jobs: int) -> dict[str, Any]:
@@ -127,7 +130,7 @@ def _is_installed(plugin: str) -> bool:
         return False
 
 
-def _whole(launcher: str, key: str, settings: Mapping[str, Any], lowest: int = 1) -> int | None:
+def _whole(key: str, settings: Mapping[str, Any], lowest: int = 1) -> int | None:
     value = settings.get(key)
     if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < lowest):
         raise UsageError(_not_allowed(key, value, f"an integer of at least {lowest}, or null"))
