@@ -149,13 +149,12 @@ def test_a_reader_that_stops_early_is_no_error(tmp_path):
     assert done.stderr == ""
 
 
-def test_hydras_own_flags_work(tmp_path, monkeypatch, capsys):
+def test_hydras_own_flags_work(tmp_path):
     shown = regbench("run", "+exp=digits_smoke", "--cfg", "job", cwd=tmp_path)
     assert shown.returncode == 0
     assert "batch_size: 50" in shown.stdout
-    monkeypatch.chdir(tmp_path)
     for flags in (["-c", "job"], ["-m", "--info", "defaults"], ["model=mlp", "--cfg", "job", "-m", "seed=3"]):
-        assert app.run(flags) == 0
+        assert regbench("run", *flags, cwd=tmp_path).returncode == 0
     helped = regbench("run", "--help", cwd=tmp_path)
     assert helped.returncode == 0
     assert "regularizer" in helped.stdout
