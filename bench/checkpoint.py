@@ -6,6 +6,7 @@ weights_only=True: a file in a results folder runs no code.
 
 import sys
 import time
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -67,16 +68,40 @@ def read_checkpoint(folder: Path, lazily: bool = False) -> dict[str, Any] | None
     """
     path = folder / CHECKPOINT
     try:
+        if not lazily:  # torch reads over a flipped bit
+            with zipfile.ZipFile(path) as file:
+                damaged = file.testzip()
+            if damaged:
+                raise ValueError(f"the checksum of {damaged} is wrong")
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily)
         checkpoint["trainer"]["epoch"]
     except FileNotFoundError:
         return None
+    except (OSError, MemoryError):  # that says nothing about the file
+        raise
     except Exception as error:  # torch.load raises whatever a broken file leads it to
         if not lazily:
-            path.replace(folder / "checkpoint.damaged")
+            _set_aside(folder)
             print(
                 f"regbench: {path} is damaged and set aside; the run starts over ({type(error).__name__})",
                 file=sys.stderr,
             )
         return None
     return checkpoint
+
+
+def go_on(trainer: Trainer, checkpoint: dict[str, Any], folder: Path) -> None:
+    """Puts the trainer where the checkpoint was written.
+
+    Raises:
+        RuntimeError: it is another model's or version's; it is set aside, so that the next try starts over.
+    """
+    try:
+        trainer.load_state_dict(checkpoint["trainer"])
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        _set_aside(folder)
+        raise RuntimeError("the checkpoint does not fit and is set aside; retry_failed=true starts over") from error
+
+
+def _set_aside(folder: Path) -> None:
+    (folder / CHECKPOINT).replace(folder / "checkpoint.damaged")

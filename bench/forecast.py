@@ -30,8 +30,9 @@ def show_forecast(command: Command) -> int:
     runs = [planned.run for planned in plan]
     states = [_state(planned, command.results) for planned in plan]
     names = terminal.name_runs(runs, whole=True)
+    width = max(len(state) for state, _ in states)
     for planned, (state, note), name in zip(plan, states, names, strict=True):
-        terminal.tell(console, f"{state:{max(len(s) for s, _ in states)}}  {planned.run_id}  {name}{note}")
+        terminal.tell(console, f"{state:{width}}  {planned.run_id}  {name}{note}")
     terminal.show_counts(console, command.exp, runs, len(plan) - len(todo))
     console.print(", ".join(f"{n} {state}" for state, n in Counter(state for state, _ in states).items()))
     left = {planned.run_id: _evaluations_left(planned, command.results) for planned in todo}

@@ -20,7 +20,7 @@ from bench.report.tables import Row
 # What may make equal settings give unlike numbers, and numbers that are unlike from one training to the next.
 _MACHINE = ("hardware", "torch", "threads")
 _TIMES = ("train_seconds", "images_per_second")
-_NUMBERS = ("epochs", "train_size", *tables.METRIC_COLUMNS, *tables.BRIER_COLUMNS)
+_NUMBERS = ("status", "epochs", "train_size", *tables.METRIC_COLUMNS, *tables.BRIER_COLUMNS)
 _COMPARED = [column for column in _NUMBERS if column not in _TIMES]
 
 
@@ -60,7 +60,7 @@ def merge(ours: Path, theirs: Path, keep: str = "ours") -> Merge:
         raise UsageError(f"{theirs} holds no results.\nIt must be the folder that holds runs/ and <exp>/runs.csv.")
     own = _find_all(ours, tables.experiments(ours))
     new = [identifier for identifier, run in found.items() if _is_better(run, own.get(identifier))]
-    both = [i for i, run in found.items() if i in own and i not in new and run.row["status"] == own[i].row["status"]]
+    both = [i for i, run in found.items() if i in own and i not in new and not _is_better(own[i], run)]
     unlike = {i: (keep, _explain(i, own[i], found[i])) for i in both if not _equal(own[i].row, found[i].row)}
     for identifier, (_, why) in unlike.items():
         if own[identifier].recorded and not found[identifier].recorded:  # a row cannot take a record's place
@@ -100,9 +100,9 @@ def _find_all(results: Path, experiments: Sequence[str]) -> dict[str, _Found]:
     return found
 
 
-def _is_better(theirs: _Found, ours: _Found | None) -> bool:
-    """Whether we lack the run, or ours failed where theirs is finished."""
-    return ours is None or (ours.row["status"] == "failed" and theirs.row["status"] != "failed")
+def _is_better(one: _Found, other: _Found | None) -> bool:
+    """Whether there is no other, or the other failed where this one is finished."""
+    return other is None or (other.row["status"] == "failed" and one.row["status"] != "failed")
 
 
 def _equal(ours: Row, theirs: Row) -> bool:
@@ -133,7 +133,7 @@ def _copy_run(ours: Path, theirs: Path, identifier: str) -> None:
     with lock:
         files = [f for f in sorted(source.iterdir()) if f.is_file() and not f.name.startswith((".", "lock."))]
         for file in sorted(files, key=lambda file: file.name == RESULT):
-            temporary = folder / f".{file.name}.merge"
+            temporary = folder / f".{file.name}.merge.part"
             shutil.copyfile(file, temporary)
             temporary.replace(folder / file.name)
 

@@ -168,7 +168,7 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes its name when it is whole: readers see the old one or the new one, also when the
     machine dies."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with temporary.open("wb") as file:
             yield file
@@ -178,6 +178,12 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def remove_parts(folder: Path) -> None:
+    """Removes what processes that died left half-written; for who holds the folder's lock."""
+    for file in folder.glob(".*.part"):
+        file.unlink()
 
 
 def to_csv(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from bench import __version__
-from bench.checkpoint import Checkpoints, read_checkpoint
+from bench.checkpoint import Checkpoints, go_on, read_checkpoint
 from bench.dataset import load_source, make_splits
 from bench.dataset.batches import Batches
 from bench.evaluate import compute_logits, score
@@ -24,7 +24,7 @@ from bench.memory import ran_out, read_peak, release, reset_peak
 from bench.model import make_chosen
 from bench.model.weights import weights_fingerprint
 from bench.optimizer import make_optimizer
-from bench.record import CHECKPOINT, RESULT, WEIGHTS, open_atomically, read_result, write_run
+from bench.record import CHECKPOINT, RESULT, WEIGHTS, open_atomically, read_result, remove_parts, write_run
 from bench.regularizer import make_slots
 from bench.rng import global_stream
 from bench.settings import Run, apply_settings
@@ -101,8 +101,7 @@ class Outcome:
 
 def _tidy(folder: Path) -> None:
     """Removes what a dead process left half-written, and a checkpoint that its record has outlived."""
-    for file in folder.glob(".*"):
-        file.unlink()
+    remove_parts(folder)
     result = read_result(folder)
     checkpoint, record = folder / CHECKPOINT, folder / RESULT
     over = result is not None and result["status"] != "failed" and checkpoint.is_file()
@@ -160,7 +159,7 @@ def _train(
     trainer.warm_up(batches)
     progress: dict[str, Any] = {}
     if checkpoint:
-        trainer.load_state_dict(checkpoint["trainer"])
+        go_on(trainer, checkpoint, folder)
         progress |= checkpoint["progress"]
         result |= progress
         history += checkpoint["history"]

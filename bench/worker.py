@@ -69,8 +69,8 @@ class Worker:
             with interrupt.handling(patient=True), self._following_the_sweep():
                 return self._train_all([_on_own_device(planned, number, self.jobs) for planned in mine])
         except interrupt.Interrupted:
-            if self.launcher.name == "joblib":  # its pool dies of an exception, and takes the other workers along
-                return {}
+            if self.launcher.name == "joblib" and os.getpid() != self.sweep.pid:
+                return {}  # its pool dies of an exception, and takes the other workers along
             raise
 
     def _train_all(self, mine: Sequence[Planned]) -> dict[str, str]:

@@ -43,7 +43,7 @@ def train_interrupted(run, folder, *after):
         return train_run(run, folder)
 
 
-def content(folder):
+def content_of(folder):
     """All that is recorded, but for times."""
     result = json.loads((folder / "result.json").read_text())
     history = [line.rpartition(",")[0] for line in (folder / "history.csv").read_text().splitlines()]
@@ -71,7 +71,7 @@ def test_an_interrupted_run_ends_bit_identical(stack, optimizer, precision, tiny
     # In the first epoch of 3 steps, at its very end, and within the second.
     train_interrupted(run, tmp_path / "interrupted", 1, 2, 2)
     assert whole["status"] == "done"
-    assert content(tmp_path / "interrupted") == content(tmp_path / "whole")
+    assert content_of(tmp_path / "interrupted") == content_of(tmp_path / "whole")
     assert not (tmp_path / "interrupted" / CHECKPOINT).exists()
 
 
@@ -79,7 +79,7 @@ def test_an_interrupt_during_the_last_evaluation_loses_no_step(tiny, tmp_path):
     run = tiny(*NET, "train.batch_size=20")
     train_run(run, tmp_path / "whole")
     train_interrupted(run, tmp_path / "interrupted", 7)  # 6 steps
-    assert content(tmp_path / "interrupted") == content(tmp_path / "whole")
+    assert content_of(tmp_path / "interrupted") == content_of(tmp_path / "whole")
 
 
 def test_checkpoints_are_written_in_their_own_time_and_left_alone_by_the_numbers(tiny, tmp_path, monkeypatch):
@@ -91,7 +91,7 @@ def test_checkpoints_are_written_in_their_own_time_and_left_alone_by_the_numbers
     assert written == []
     train_run(tiny("train.checkpoint_minutes=0"), tmp_path / "always")
     assert len(written) > 8
-    assert content(tmp_path / "always") == content(tmp_path / "never")
+    assert content_of(tmp_path / "always") == content_of(tmp_path / "never")
 
 
 def test_a_rule_that_keeps_a_state_takes_it_along(tiny, tmp_path, monkeypatch):
@@ -116,7 +116,7 @@ def test_a_rule_that_keeps_a_state_takes_it_along(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "make_slots", lambda r: slots(r).__class__(gradient=Counting()))
     train_run(tiny(), tmp_path / "whole")
     train_interrupted(tiny(), tmp_path / "interrupted", 2, 4)
-    assert content(tmp_path / "interrupted") == content(tmp_path / "whole")
+    assert content_of(tmp_path / "interrupted") == content_of(tmp_path / "whole")
 
 
 @pytest.mark.parametrize("damage", ["empty", "junk", "half", "code"])
@@ -132,7 +132,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_over(damage, tiny,
     train_run(tiny(), folder)
     assert "is damaged and set aside" in capsys.readouterr().err
     assert (folder / "checkpoint.damaged").is_file()
-    assert content(folder) == content(tmp_path / "whole")
+    assert content_of(folder) == content_of(tmp_path / "whole")
 
 
 def test_a_checkpoint_that_its_record_has_outlived_is_not_gone_on_from(tiny, tmp_path):
@@ -168,7 +168,7 @@ def test_without_space_for_a_checkpoint_the_run_goes_on(tiny, tmp_path, monkeypa
     monkeypatch.setattr(checkpoint, "open_atomically", full)
     train_run(tiny("train.checkpoint_minutes=0"), tmp_path / "full")
     assert "no checkpoint could be written" in (tmp_path / "full" / "log.txt").read_text()
-    assert content(tmp_path / "full") == content(tmp_path / "whole")
+    assert content_of(tmp_path / "full") == content_of(tmp_path / "whole")
 
 
 def test_a_full_disk_is_no_failure_of_the_run(tiny, tmp_path, monkeypatch):
@@ -239,3 +239,44 @@ def test_a_plan_reads_a_checkpoints_position_without_setting_anything_aside(tiny
     (tmp_path / CHECKPOINT).write_bytes(b"junk")
     assert read_checkpoint(tmp_path, lazily=True) is None
     assert (tmp_path / CHECKPOINT).exists()
+
+
+def test_a_flipped_bit_is_damage(tiny, tmp_path, capsys):
+    train_run(tiny(), tmp_path / "whole")
+    folder = tmp_path / "flipped"
+    interrupt_after(3, tiny(), folder)
+    weight = torch.load(folder / CHECKPOINT, weights_only=True)["trainer"]["model"]["7.weight"].numpy().tobytes()
+    content = (folder / CHECKPOINT).read_bytes()
+    at = content.index(weight) + 2
+    (folder / CHECKPOINT).write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    train_run(tiny(), folder)
+    assert "is damaged and set aside" in capsys.readouterr().err
+    assert content_of(folder) == content_of(tmp_path / "whole")
+
+
+def test_a_checkpoint_that_does_not_fit_is_set_aside_and_a_retry_starts_over(tiny, tmp_path):
+    """Such as that of an older version."""
+    interrupt_after(3, tiny(), tmp_path)
+    state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
+    del state["trainer"]["model"]["7.weight"]
+    torch.save(state, tmp_path / CHECKPOINT)
+    result = train_run(tiny(), tmp_path)
+    assert result["status"] == "failed"
+    assert "the checkpoint does not fit" in result["message"]
+    assert train_run(tiny(), tmp_path)["status"] == "done"
+
+
+def test_a_checkpoint_that_cannot_be_read_now_is_left_alone(tiny, tmp_path, monkeypatch):
+    interrupt_after(3, tiny(), tmp_path)
+    monkeypatch.setattr(checkpoint.zipfile, "ZipFile", full)
+    with pytest.raises(OSError, match="No space left"):
+        train_run(tiny(), tmp_path)
+    assert (tmp_path / CHECKPOINT).is_file()
+
+
+def test_hidden_files_that_are_not_ours_are_left_alone(tiny, tmp_path):
+    (tmp_path / ".nfs0001").touch()
+    (tmp_path / ".ipynb_checkpoints").mkdir()
+    (tmp_path / ".result.json.123.part").touch()
+    assert train_run(tiny(), tmp_path)["status"] == "done"
+    assert {path.name for path in tmp_path.glob(".*")} == {".nfs0001", ".ipynb_checkpoints"}

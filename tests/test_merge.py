@@ -187,3 +187,23 @@ def test_what_is_in_training_is_not_removed(ours, capsys, monkeypatch):
     assert "1 running" in (told := capsys.readouterr().out)
     assert "removed 4 runs, left 1 in training" in told
     assert list(rows(ours)) == [identifier]
+
+
+@pytest.mark.parametrize("keep", ["ours", "theirs"])
+def test_done_here_and_diverged_there_is_a_difference_too(keep, ours, theirs):
+    path = next(path for path in sorted((theirs / "runs").glob("*/result.json")) if '"done"' in path.read_text())
+    record = json.loads(path.read_text()) | {"status": "diverged", "test_nll": None}
+    identifier = record["run_id"]
+    path.write_text(json.dumps(record))
+    with pytest.raises(UsageError, match=f"{identifier}: status is done here and diverged there"):
+        merge(ours, theirs, keep)
+    path.write_text(json.dumps(record | {"hardware": "another"}))
+    assert merge(ours, theirs, keep).unlike[identifier][0] == keep
+    assert rows(ours)[identifier]["status"] == ("done" if keep == "ours" else "diverged")
+
+
+def test_hidden_files_beside_the_tables_are_left_alone(ours):
+    (ours / "digits_smoke" / ".gitignore").touch()
+    (ours / "digits_smoke" / ".cache").mkdir()
+    tables.write_tables(ours, "digits_smoke")
+    assert (ours / "digits_smoke" / ".gitignore").exists()

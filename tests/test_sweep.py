@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import re
+import signal
 import threading
 import time
 
@@ -12,7 +13,7 @@ import torch
 from conftest import TINY, compose
 from test_lock import write_lock
 
-from bench import app, plan, record, sweep
+from bench import app, interrupt, plan, record, sweep
 from bench import run as run_module
 from bench.escape import escape
 from bench.launcher import Launcher
@@ -200,3 +201,18 @@ def test_a_run_on_a_device_that_the_worker_lacks_is_recorded_as_failed(tmp_path)
 
 def test_control_characters_are_shown_not_sent():
     assert escape("a\x1b[2Jb\nc\té") == "a\\x1b[2Jb\nc\\té"
+
+
+def test_a_pool_of_one_which_is_this_process_stops_when_asked(tmp_path, monkeypatch):
+    """joblib runs a single job in the process that asks for it: to return would have the sweep launch it again."""
+    command = app.compose([*TWO, f"results_dir={tmp_path}"])._replace(launcher=Launcher("joblib", jobs=1))
+    launches = []
+
+    def launch(worker, jobs):
+        launches.append(jobs)
+        monkeypatch.setattr(run_module, "_train", lambda *_: os.kill(os.getpid(), signal.SIGTERM) or 1 / 0)
+        return worker(0)
+
+    with pytest.raises(interrupt.Interrupted):
+        sweep.train_missing(command, launch)
+    assert launches == [1]

@@ -16,7 +16,15 @@ from typing import Any
 
 from bench import AXES
 from bench.lock import wait_for
-from bench.record import HISTORY_COLUMNS, check_protocol, read_result, run_folder, to_csv, write_atomically
+from bench.record import (
+    HISTORY_COLUMNS,
+    check_protocol,
+    read_result,
+    remove_parts,
+    run_folder,
+    to_csv,
+    write_atomically,
+)
 from bench.stats import t_interval
 
 Row = dict[str, str]
@@ -67,8 +75,7 @@ def write_tables(results: Path, exp: str) -> list[Row]:
     """
     with wait_for(results / exp):
         folder = results / exp
-        for file in folder.glob(".*"):  # left half-written by a process that died
-            file.unlink()
+        remove_parts(folder)
         kept = read_rows(results, exp)
         asked = read_asked(results, exp)
         records = {i: record for i in dict.fromkeys([*kept, *asked]) if (record := read_result(run_folder(results, i)))}
