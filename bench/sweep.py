@@ -56,8 +56,9 @@ def train_missing(command: Command, launch: Launch) -> int:
     shown = [rows[identifier] for identifier in asked if identifier in rows]
     terminal.show_comparison(console, command.exp, sorted(shown, key=tables.order))
     terminal.tell(console, f"Tables: {command.results / command.exp}")
-    if len(shown) < len(plan):
-        console.print(f"{len(plan) - len(shown)} of {len(plan)} runs are not recorded; the same command does the rest.")
+    missing = [planned for planned in plan if not (planned.result or planned.read_anew(command.results))]
+    if missing:
+        console.print(f"{len(missing)} of {len(plan)} runs are not recorded; the same command does the rest.")
     return 0 if len(shown) == len(plan) and all(row["status"] == "done" for row in shown) else 1
 
 
