@@ -16,7 +16,7 @@ import torch
 
 from bench import interrupt
 from bench.record import CHECKPOINT, open_atomically
-from bench.train import Trainer
+from bench.train import Trainer, count_evaluations
 
 
 @dataclass
@@ -47,7 +47,7 @@ class Checkpoints:
             "progress": self.progress,
             "history": self.history,
             "threads": torch.get_num_threads(),
-            "gradient_evaluations": trainer.steps * trainer.slots.gradient.evaluations_per_step,
+            "gradient_evaluations": count_evaluations(trainer.steps, trainer.slots.gradient.evaluations_per_step),
             "trainer": trainer.state_dict(),
         }
         try:

@@ -49,7 +49,7 @@ def _version(package: str) -> str | None:
 
 
 def _devices() -> Iterator[tuple[str, str]]:
-    bf16 = "native" if _cpu_has_bf16() else "emulated, and slow"
+    bf16 = "native" if computes_bf16("cpu") else "emulated, and slow"
     yield "cpu", f"{describe_hardware('cpu')}, {torch.get_num_threads()} threads, bf16 {bf16}"
     for gpu in _gpus():
         memory = torch.cuda.get_device_properties(gpu).total_memory / 2**30
@@ -61,16 +61,6 @@ def _devices() -> Iterator[tuple[str, str]]:
 
 def _gpus() -> list[str]:
     return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
-
-
-def _cpu_has_bf16() -> bool:
-    """By the kernel's list of what the processor can do: AVX-512 or AMX on x86, bf16 on ARM."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return False
-    flags = {flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split()}
-    return not flags.isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
 
 
 def _dataset(name: str) -> tuple[str, str]:

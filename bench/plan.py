@@ -25,7 +25,7 @@ from bench.record import WEIGHTS, arm_id, read_result, record_stamp, run_folder,
 from bench.regularizer import Slots, make_slots
 from bench.rng import global_stream, stream
 from bench.settings import Run, apply_settings
-from bench.train import total_steps, warmup_steps
+from bench.train import count_evaluations, total_steps, warmup_steps
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ def _look_up(run: Run, identifier: str, results: Path) -> Planned:
 
 
 def resolve_device(run: Run, launcher: Launcher = THIS_PROCESS) -> Run:
-    """The run with `auto` replaced: the GPU where there is one, and bf16 where the GPU computes in it, else fp32.
+    """The run with `auto` replaced: the GPU where there is one, and bf16 where the device computes in it, else fp32.
 
     Where a launcher deals out devices, this machine's say nothing: `auto` is cuda in bf16 if it is asked for GPUs, else
     the CPU in fp32, and a device that is named is not looked for.
@@ -132,7 +132,7 @@ def resolve_device(run: Run, launcher: Launcher = THIS_PROCESS) -> Run:
         there = f"cpu, or cuda:0 to cuda:{gpus - 1}" if gpus else "cpu: torch sees no CUDA device"
         raise UsageError(f"train.device={device} is not on this machine.\nIt has {there}.")
     if precision == "auto":
-        native = device.startswith("cuda") and (launcher.deals_devices or computes_bf16(device))
+        native = device.startswith("cuda") if launcher.deals_devices else computes_bf16(device)
         precision = "bf16" if native else "fp32"
     if precision == "fp16" and not device.startswith("cuda"):
         raise UsageError(f"train.precision=fp16 is for CUDA devices, and the run is on {device}.\nTake fp32 or bf16.")
@@ -140,9 +140,21 @@ def resolve_device(run: Run, launcher: Launcher = THIS_PROCESS) -> Run:
 
 
 def computes_bf16(device: str) -> bool:
-    """Whether a GPU computes in bf16 itself."""
+    """Whether a device computes in bf16 itself; a CPU by the kernel's list: AVX-512 or AMX on x86, bf16 on ARM."""
+    if device == "cpu":
+        return not _cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
     with torch.cuda.device(device):
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+
+
+@cache
+def _cpu_flags() -> frozenset[str]:
+    """What the processor can do; nothing is known where the kernel does not tell."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return frozenset()
+    return frozenset(flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split())
 
 
 def _hash_contents(run: Run, hash_weights: Callable[[str], str]) -> dict[str, str]:
@@ -212,7 +224,7 @@ def _check_fit(run: Run, source: Source) -> int:
         _try_model(run, source)
     with _telling(f"optimizer {run.optimizer.name}"):
         make_optimizer(run.optimizer, [nn.Parameter(torch.zeros(1))])
-    return steps * slots.gradient.evaluations_per_step
+    return count_evaluations(steps, slots.gradient.evaluations_per_step)
 
 
 def _try_model(run: Run, source: Source) -> None:

@@ -27,6 +27,9 @@ PROTOCOL_VERSION = 1
 # by their content, whose path may change, and the value that a dataset's or a model's word holds.
 NOT_IDENTITY = {"dataset.root", "dataset.word", "model.word", "model.weights", "train.checkpoint_minutes"}
 
+# Keys that are younger than records which must keep their identity: left out where they hold their neutral value.
+ADDED_LATER = {"regularizer.sam.interval": 1, "regularizer.asam.interval": 1}
+
 # In a run's folder: its record, the weights that may be kept, and what it goes on from when it was interrupted.
 RESULT, WEIGHTS, CHECKPOINT = "result.json", "weights.pt", "checkpoint.pt"
 _ALWAYS = {"run_id", "arm_id", "protocol_version", "status", "config", "seed", *AXES}
@@ -57,7 +60,8 @@ def identity(run: Run) -> dict[str, Any]:
     for choice in run.regularizers:
         settings |= values(f"regularizer.{choice.name}", choice)
     in_words = {f"dataset.{run.dataset.values.get('word')}", f"model.{run.model.values.get('word')}"}
-    return {k: value for k, value in settings.items() if k not in NOT_IDENTITY | in_words} | dict(run.contents)
+    told = {k: value for k, value in settings.items() if k not in NOT_IDENTITY | in_words}
+    return {k: value for k, value in told.items() if ADDED_LATER.get(k, ...) != value} | dict(run.contents)
 
 
 def run_id(run: Run) -> str:

@@ -1,8 +1,8 @@
 """Named random streams, each a pure function of (seed, name, position).
 
 Streams are never carried along: the draws of epoch 7 do not depend on how many numbers epoch 6 used, so no method's
-consumption shifts another's, and a checkpoint needs only the position. Names in use: init, order and augment (by
-epoch), mixing and dropout (by step), split and synthetic (under a fixed seed).
+consumption shifts another's, and a checkpoint needs only the position. Names in use: init and flip, order and augment
+(by epoch), mixing and dropout (by step), split and synthetic (under a fixed seed).
 """
 
 import hashlib

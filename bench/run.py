@@ -28,7 +28,7 @@ from bench.record import CHECKPOINT, RESULT, WEIGHTS, open_atomically, read_resu
 from bench.regularizer import make_slots
 from bench.rng import global_stream
 from bench.settings import Run, apply_settings
-from bench.train import Diverged, Epoch, Trainer
+from bench.train import Diverged, Epoch, Trainer, count_evaluations
 
 # Called after each epoch with the epoch, its row of history.csv, and the images trained on per second.
 OnEpoch = Callable[[Epoch, dict[str, Any], float], None]
@@ -171,7 +171,7 @@ def _train(
         seconds = progress.get("train_seconds", 0.0) + epoch.seconds
         progress |= {
             "epochs": epoch.number,
-            "gradient_evaluations": steps * slots.gradient.evaluations_per_step,
+            "gradient_evaluations": count_evaluations(steps, slots.gradient.evaluations_per_step),
             "train_seconds": seconds,
             "images_per_second": steps * run.train.batch_size / seconds,
         }

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from fractions import Fraction
 from math import ceil
 from typing import Any, Protocol
 
@@ -174,10 +175,15 @@ class Trainer:
         self._synchronise()
 
 
-def total_steps(train: Train, steps_per_epoch: int, evaluations_per_step: int) -> int:
+def count_evaluations(steps: int, evaluations_per_step: int | Fraction) -> int:
+    """Gradient evaluations of the first so many steps."""
+    return ceil(steps * evaluations_per_step)
+
+
+def total_steps(train: Train, steps_per_epoch: int, evaluations_per_step: int | Fraction) -> int:
     """Steps of a run: all of its epochs, or as many as its budget of gradient evaluations pays for."""
     if train.gradient_evaluations is not None:
-        return train.gradient_evaluations // evaluations_per_step
+        return int(train.gradient_evaluations // evaluations_per_step)
     return train.epochs * steps_per_epoch
 
 

@@ -12,8 +12,8 @@ from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 from torchvision.transforms.v2 import functional
 
 from bench import UsageError
-from bench.dataset import Choice, load_source, make_splits, split_indices, stratified_order
-from bench.dataset.batches import PAD, Batches, Draws, gather
+from bench.dataset import Choice, Data, Split, load_source, make_splits, split_indices, stratified_order
+from bench.dataset.batches import PADDING, Batches, Draws, gather
 from bench.dataset.cifar10 import load_cifar
 from bench.dataset.digits import load_digits
 from bench.dataset.fashion_mnist import load_fashion_mnist
@@ -96,25 +96,41 @@ def test_an_epoch_visits_images_once_and_drops_the_last_incomplete_batch(data):
     assert torch.equal(labels, data.train.labels[order[:80]])
 
 
-def test_crops_and_flips_equal_torchvisions():
+@pytest.mark.parametrize(("augment", "mode"), [("standard", "constant"), ("alternating", "reflect")])
+def test_crops_and_flips_equal_torchvisions(augment, mode):
     images = torch.randint(0, 256, (6, 10, 14, 3), dtype=torch.uint8)
-    padded = torch.nn.functional.pad(images, (0, 0, PAD, PAD, PAD, PAD))
+    none = torch.zeros(0, 10, 14, 3, dtype=torch.uint8)
+    data = Data(Split(images, torch.zeros(6).long()), *[Split(none, torch.zeros(0))] * 2, 2, True, torch.zeros(3), torch.ones(3))
+    last = 2 * PADDING[augment]
     draws = Draws(
-        torch.tensor([3, 0, 5]), torch.tensor([0, 8, 3]), torch.tensor([8, 0, 5]), torch.tensor([True, False, True])
+        torch.tensor([3, 0, 5]), torch.tensor([0, last, 3]), torch.tensor([last, 0, 1]), torch.tensor([True, False, True])
     )
-    ours = gather(padded, draws, 10, 14).permute(0, 3, 1, 2)
+    ours = gather(Batches(data, 3, augment, seed=0).images, draws, 10, 14).permute(0, 3, 1, 2)
     for mine, which, top, left, flip in zip(ours, *draws, strict=True):
-        theirs = functional.pad(images[which].permute(2, 0, 1), [PAD])
+        theirs = functional.pad(images[which].permute(2, 0, 1), [PADDING[augment]], padding_mode=mode)
         theirs = functional.crop(theirs, int(top), int(left), 10, 14)
         assert torch.equal(mine, functional.horizontal_flip(theirs) if flip else theirs)
 
 
 def test_standard_augmentation_draws_all_crops_and_flips_only_where_a_flip_keeps_the_class(data):
     draws = Batches(data, 20, "standard", seed=0).draw(0)
-    assert set(draws.top.tolist()) == set(draws.left.tolist()) == set(range(2 * PAD + 1))
+    assert set(draws.top.tolist()) == set(draws.left.tolist()) == set(range(2 * PADDING["standard"] + 1))
     assert not draws.flip.any()  # digits
     flipping = data.__class__(**{**vars(data), "flips": True})
     assert Batches(flipping, 20, "standard", seed=0).draw(0).flip.float().mean().item() == pytest.approx(0.5, abs=0.2)
+
+
+def test_alternating_flips_show_each_side_of_an_image_in_two_epochs(data):
+    data = data.__class__(**{**vars(data), "flips": True})
+    batches = Batches(data, 20, "alternating", seed=0)
+    flipped = [torch.empty(90).index_copy(0, d.which, d.flip.float()) for d in map(batches.draw, range(4))]
+    assert torch.equal(flipped[0], flipped[2])
+    assert torch.equal(flipped[1], flipped[3])
+    assert torch.equal(flipped[0] + flipped[1], torch.ones(90))
+    assert flipped[0].mean().item() == pytest.approx(0.5, abs=0.2)
+    other = Batches(data, 20, "alternating", seed=1).draw(0)
+    assert not torch.equal(torch.empty(90).index_copy(0, other.which, other.flip.float()), flipped[0])
+    assert not Batches(data.__class__(**{**vars(data), "flips": False}), 20, "alternating", 0).draw(0).flip.any()
 
 
 def test_epochs_and_seeds_differ_and_repeat(data):

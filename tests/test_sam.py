@@ -3,13 +3,15 @@ from contextlib import nullcontext
 
 import pytest
 import torch
-from reference.sam import sharpness_aware_gradient
+from reference.sam import look_sam_gradient, sharpness_aware_gradient
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from bench.regularizer import Backward
 from bench.regularizer.asam import ASAM
+from bench.regularizer.look_sam import LookSAM
 from bench.regularizer.sam import SAM
+from bench.train import count_evaluations
 
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3),
@@ -59,7 +61,7 @@ def test_five_steps_equal_a_plain_restatement(rule, rho, scale, optimizer):
         torch.testing.assert_close(mine, other, rtol=0, atol=1e-9, msg=lambda m, name=name: f"{name}: {m}")
 
 
-@pytest.mark.parametrize("rule", [SAM(rho=0.0), ASAM(rho=0.0, eta=0.01)], ids=["sam", "asam"])
+@pytest.mark.parametrize("rule", [SAM(rho=0.0), ASAM(rho=0.0, eta=0.01), SAM(rho=0.0, interval=3)])
 def test_reduces_to_plain_backward_at_rho_0(rule):
     net, other = make_net(), make_net()
     ((images, labels),) = make_batches(1)
@@ -150,9 +152,97 @@ def test_an_autocast_around_both_passes_does_not_hide_the_moved_weights(rule):
     assert torch.equal(gradient(around=True, within=True), anew_in_each_pass)
 
 
-def test_a_negative_rho_is_an_error():
-    with pytest.raises(ValueError, match="rho must be at least 0, got -1"):
-        SAM(rho=-1)
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (lambda: SAM(rho=-1), "rho must be at least 0, got -1"),
+        (lambda: SAM(rho=1, interval=0), "interval must be at least 1, got 0"),
+        (lambda: LookSAM(rho=-1, interval=1, alpha=0), "rho must be at least 0, got -1"),
+        (lambda: LookSAM(rho=1, interval=5, alpha=-0.1), r"alpha must be at least 0, got -0\.1"),
+    ],
+)
+def test_values_out_of_range_are_errors(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        wrong()
+
+
+def run_steps(rule, steps=7, optimizer="sgd", batches=None):
+    """The weights after so many steps, and how often the model was called."""
+    net, calls = make_net(), []
+    net.register_forward_hook(lambda *_: calls.append(1))
+    step_by = OPTIMIZERS[optimizer](net.parameters())
+    for step, (images, labels) in enumerate(batches or make_batches(steps)):
+        rule(net, lambda: cross_entropy(net(images), labels), step=step)
+        step_by.step()
+    return torch.cat([p.detach().flatten() for p in net.parameters()]), len(calls)
+
+
+@pytest.mark.parametrize("interval", [1, 2, 3, 7, 10])
+def test_an_interval_costs_what_it_says(interval):
+    for rule in (SAM(rho=0.1, interval=interval), LookSAM(rho=0.1, interval=interval, alpha=0.7)):
+        assert run_steps(rule)[1] == count_evaluations(7, rule.evaluations_per_step)
+        # the largest number of steps that a budget pays for
+        budget = count_evaluations(7, rule.evaluations_per_step)
+        assert budget // rule.evaluations_per_step == 7
+        assert (budget - 1) // rule.evaluations_per_step < 7
+
+
+def test_between_two_ascents_sam_is_plain():
+    batches = make_batches(4)
+    net, other = make_net(), make_net()
+    for step, (images, labels) in enumerate(batches):
+        SAM(rho=0.5, interval=3)(net, lambda: cross_entropy(net(images), labels), step=step)
+        rule = SAM(rho=0.5) if step in (0, 3) else Backward()
+        rule(other, lambda: cross_entropy(other(images), labels))
+        for mine, theirs in zip(net.parameters(), other.parameters(), strict=True):
+            assert torch.equal(mine.grad, theirs.grad), step
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_look_sam_equals_a_plain_restatement(optimizer):
+    batches, kept, theirs = make_batches(7), None, make_net()
+    step_by = OPTIMIZERS[optimizer](theirs.parameters())
+    for step, (images, labels) in enumerate(batches):
+        arguments = (theirs, lambda: cross_entropy(theirs(images), labels), 0.1, 0.7, 3, step, kept)
+        _, kept = look_sam_gradient(*arguments)
+        step_by.step()
+    ours, _ = run_steps(LookSAM(rho=0.1, interval=3, alpha=0.7), optimizer=optimizer, batches=batches)
+    expected = torch.cat([p.detach().flatten() for p in theirs.parameters()])
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9)
+
+
+def test_look_sam_reduces_to_sam():
+    for one, other in (
+        (LookSAM(rho=0.3, interval=1, alpha=0.7), SAM(rho=0.3)),
+        (LookSAM(rho=0.3, interval=3, alpha=0.0), SAM(rho=0.3, interval=3)),
+    ):
+        assert torch.equal(run_steps(one)[0], run_steps(other)[0])
+
+
+def test_look_sam_goes_on_from_its_state():
+    batches = make_batches(5)
+
+    def gradients(change_over):
+        net, rule = make_net(), LookSAM(rho=0.2, interval=4, alpha=0.7)
+        for step, (images, labels) in enumerate(batches):
+            if step == change_over:
+                state = rule.state_dict()
+                rule = LookSAM(rho=0.2, interval=4, alpha=0.7)
+                rule.load_state_dict(state)
+            rule(net, lambda: cross_entropy(net(images), labels), step=step)
+            yield torch.cat([p.grad.flatten() for p in net.parameters()])
+
+    for mine, theirs in zip(gradients(2), gradients(None), strict=True):
+        assert torch.equal(mine, theirs)
+
+
+def test_look_sam_keeps_nothing_that_is_not_finite():
+    """As where fp16's scale was too large: the scaler skips that step, and the next must not suffer."""
+    net, rule = make_net(), LookSAM(rho=0.2, interval=2, alpha=0.7)
+    (images, labels), (more, other) = make_batches(2)
+    rule(net, lambda: cross_entropy(net(images), labels) * torch.inf, step=0)
+    rule(net, lambda: cross_entropy(net(more), other), step=1)
+    assert all(p.grad.isfinite().all() for p in net.parameters())
 
 
 def test_a_zero_gradient_gives_no_nan():

@@ -2,6 +2,10 @@
 
 Order, crops and flips of an epoch are drawn on the CPU and moved once, so every device and every arm sees the same. The
 images are padded once, and a crop is part of the gather. Images lie as (N, H, W, C), so batches come out channels-last.
+
+`standard` pads with zeros and flips by a coin, as He et al. 2016; `alternating` pads by reflection, and flips by a coin
+in the first epoch, then every image in every other epoch (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds", sect. 3.6):
+so that two epochs show both sides of each.
 """
 
 from collections.abc import Iterator
@@ -9,13 +13,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
 from bench.dataset import Data
 from bench.rng import stream
 
-PAD = 4
+PADDING = {"none": 0, "standard": 4, "alternating": 2}  # pixels; a crop may lie anywhere in the padded image
 
 
 class Draws(NamedTuple):
@@ -31,11 +36,11 @@ class Batches:
     """The training batches of one run; each epoch is a function of the seed alone."""
 
     def __init__(self, data: Data, batch_size: int, augment: str, seed: int) -> None:
-        """Pads the images of `data.train` once where `augment` is standard; batches have `batch_size` images."""
-        self.data, self.batch_size, self.seed = data, batch_size, seed
-        self.crops = augment == "standard"
-        images = data.train.images
-        self.images = pad(images, (0, 0, PAD, PAD, PAD, PAD)) if self.crops else images
+        """Pads the images of `data.train` once, by `augment`, a key of PADDING; batches have `batch_size` images."""
+        self.data, self.batch_size, self.augment, self.seed = data, batch_size, augment, seed
+        self.padding = PADDING[augment]
+        add_padding = _pad_by_reflection if augment == "alternating" else _pad_with_zeros
+        self.images = add_padding(data.train.images, self.padding) if self.padding else data.train.images
         self.targets = one_hot(data.train.labels, data.classes).float()
 
     @property
@@ -50,7 +55,7 @@ class Batches:
         height, width = self.data.shape[-2:]
         for start in range(skip * self.batch_size, self.per_epoch * self.batch_size, self.batch_size):
             batch = Draws._make(drawn[start : start + self.batch_size] for drawn in draws)
-            images = gather(self.images, batch, height, width) if self.crops else self.images[batch.which]
+            images = gather(self.images, batch, height, width) if self.padding else self.images[batch.which]
             yield normalise(images, self.data), self.targets[batch.which]
 
     def draw(self, epoch: int) -> Draws:
@@ -58,11 +63,30 @@ class Batches:
         n = len(self.data.train)
         order = stream(self.seed, "order", epoch).permutation(n)
         random = stream(self.seed, "augment", epoch)
-        corners = random.integers(0, 2 * PAD + 1, size=(2, n))
-        flips = (random.random(n) < 0.5) & self.data.flips
+        corners = random.integers(0, 2 * self.padding + 1, size=(2, n))
+        flips = self._draw_flips(epoch, order, random) & self.data.flips
         drawn = torch.from_numpy(np.stack([order, *corners, flips])).to(self.data.train.images.device)
         which, top, left, flip = drawn
         return Draws(which, top, left, flip.bool())
+
+    def _draw_flips(self, epoch: int, order: NDArray[np.int64], random: np.random.Generator) -> NDArray[np.bool_]:
+        if self.augment == "alternating":
+            first = stream(self.seed, "flip").random(len(order)) < 0.5
+            return first[order] ^ (epoch % 2 == 1)
+        return random.random(len(order)) < 0.5
+
+
+def _pad_with_zeros(images: Tensor, padding: int) -> Tensor:
+    return pad(images, (0, 0, padding, padding, padding, padding))
+
+
+def _pad_by_reflection(images: Tensor, padding: int) -> Tensor:
+    """The pixels beyond an edge are those before it, the edge itself not repeated."""
+    for axis in (1, 2):
+        size = images.shape[axis]
+        beyond = torch.arange(-padding, size + padding).abs()
+        images = images.index_select(axis, (size - 1 - (size - 1 - beyond).abs()).to(images.device))
+    return images
 
 
 def gather(padded: Tensor, draws: Draws, height: int, width: int) -> Tensor:

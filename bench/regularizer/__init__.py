@@ -10,6 +10,7 @@ Targets are probabilities from the start, so smoothing and mixing commute and th
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -26,8 +27,8 @@ class GradientRule(Protocol):
     """Computes the gradient that the optimizer steps along."""
 
     @property
-    def evaluations_per_step(self) -> int:
-        """Forward and backward passes over a batch that one call costs."""
+    def evaluations_per_step(self) -> int | Fraction:
+        """Forward and backward passes over a batch that one call costs, on average; the first calls cost the most."""
 
     def __call__(self, model: nn.Module, loss_closure: Callable[[], Tensor], *, step: int = 0) -> Tensor:
         """Detached loss of the first pass; discards gradients that it finds, and fills `.grad`."""

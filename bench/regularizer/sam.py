@@ -8,46 +8,60 @@ statistics move in the first pass only, and weight decay is not part of the pert
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, field
+from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from bench.regularizer import Backward
+
+_backward = Backward()
 LossClosure = Callable[[], Tensor]
 Perturbation = Callable[[list[Tensor], list[Tensor]], list[Tensor]]  # of weights and gradients
 
 
 @dataclass(frozen=True)
 class SAM:
-    """Two gradient evaluations a step; rho is the radius in the 2-norm over all weights, at least 0.
+    """The ascent at every `interval`-th step, the first one included; the steps between are plain.
 
-    Reduces to one plain backward pass at rho 0, at twice the cost. A negative rho is a ValueError.
+    rho is the radius in the 2-norm over all weights, at least 0; interval is a whole number of at least 1. Reduces to
+    one plain backward pass at rho 0, at the same cost. Other values are a ValueError.
     """
 
     rho: float
-    evaluations_per_step: ClassVar[int] = 2
+    interval: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.rho >= 0:
             raise ValueError(f"rho must be at least 0, got {self.rho}")
+        if self.interval < 1:
+            raise ValueError(f"interval must be at least 1, got {self.interval}")
+
+    @property
+    def evaluations_per_step(self) -> Fraction:
+        """Two where there is an ascent, else one, on average."""
+        return 1 + Fraction(1, self.interval)
 
     def __call__(self, model: nn.Module, loss_closure: LossClosure, *, step: int = 0) -> Tensor:
         """Detached loss of the first pass; leaves the sharpness-aware gradient in `.grad` and the weights as they were.
 
         Args:
             model: gradients found on it are discarded; parameters without a gradient are not perturbed.
-            loss_closure: computes the scalar loss of the batch to train on; called twice, this rule runs `backward`.
-            step: not used by SAM.
+            loss_closure: computes the scalar loss of the batch to train on; called once or, in a step with an ascent,
+                twice. This rule runs `backward`.
+            step: its position in the training; there is an ascent where `interval` divides it.
         """
-        model.zero_grad()
-        loss = loss_closure()
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss = _backward(model, loss_closure)
+        if step % self.interval == 0:
+            self.ascend(model, loss_closure)
+        return loss
+
+    def ascend(self, model: nn.Module, loss_closure: LossClosure) -> None:
+        """Replaces the gradient by that of the weights perturbed along it."""
         with perturbed(model, self.perturbation), frozen_statistics(model):
-            model.zero_grad()
-            loss_closure().backward()  # type: ignore[no-untyped-call]
-        return loss.detach()
+            _backward(model, loss_closure)
 
     def perturbation(self, weights: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
         """The ascent rho·g/||g|| per parameter."""

@@ -24,3 +24,21 @@ def sharpness_aware_gradient(model, loss_of, rho, scale_of):
         for name, b in model.named_buffers():
             b.copy_(buffers[name])
     return loss.detach()
+
+
+def look_sam_gradient(model, loss_of, rho, alpha, interval, step, kept):
+    """Fills `.grad` as Liu et al. 2022, algorithm 1; `kept` is the flat g_v so far. Returns the loss and new g_v."""
+    model.zero_grad()
+    loss = loss_of()
+    loss.backward()
+    flat = torch.cat([p.grad.flatten() for p in model.parameters()])
+    if step % interval == 0:
+        sharpness_aware_gradient(model, loss_of, rho, lambda name, w: torch.ones_like(w))
+        theirs = torch.cat([p.grad.flatten() for p in model.parameters()])
+        cosine = flat @ theirs / flat.norm() / theirs.norm()
+        return loss.detach(), theirs - theirs.norm() * cosine * flat / flat.norm()
+    total, at = flat + alpha * flat.norm() / kept.norm() * kept, 0
+    for p in model.parameters():
+        p.grad.copy_(total[at : at + p.numel()].view_as(p))
+        at += p.numel()
+    return loss.detach(), kept
