@@ -66,6 +66,19 @@ def plan(arguments: Sequence[str]) -> int:
     return _with_command(arguments, lambda command, _: show_forecast(command)) or 0
 
 
+def speed(arguments: Sequence[str]) -> int:
+    """`regbench speed`: times the training loop of a command's models; of those of +exp=speed, where it names neither
+    experiment nor dataset; returns the exit code.
+
+    Raises:
+        UsageError: bad input.
+    """
+    from bench.speed import measure  # it brings torch's loaders, which nothing else needs
+
+    named = any(re.match(r"\+?(exp|dataset)=", argument) for argument in arguments)
+    return _with_command([*([] if named else ["+exp=speed"]), *arguments], lambda command, _: measure(command)) or 0
+
+
 def compose(arguments: Sequence[str]) -> Command:
     """What a command line asks for, checked but for what needs the data.
 

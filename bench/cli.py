@@ -1,4 +1,4 @@
-"""`regbench <command>`: reads the command and hands over. Only `run` and `doctor` import torch."""
+"""`regbench <command>`: reads the command and hands over. Only commands that train or time import torch."""
 
 import argparse
 import functools
@@ -91,6 +91,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
         from bench.app import plan
 
         return plan(arguments[1:])
+    if arguments[:1] == ["speed"]:
+        from bench.app import speed
+
+        return speed(arguments[1:])
     parser = _make_parser()
     options = parser.parse_args(arguments)
     if options.command is None:
@@ -119,7 +123,8 @@ def _make_parser() -> argparse.ArgumentParser:
     add = functools.partial(commands.add_parser, parents=[_make_shared_parser()])
     run = add("run", help="train runs and compare them; takes Hydra overrides (regbench run --help)")
     plan = add("plan", help="print the state of a command's runs and what is left to train; takes what run takes")
-    for command in (run, plan):
+    speed = add("speed", help="time the training loop against its ceiling and a plain script; takes what run takes")
+    for command in (run, plan, speed):
         _complete_by(command.add_argument("overrides", nargs="*"), completion.complete_override)
     report = add("report", help="write an experiment's tables from its records and print them")
     _complete_by(report.add_argument("exp", nargs="+", help="experiment, as in results/<exp>"), completion.complete_exp)

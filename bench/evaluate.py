@@ -10,7 +10,7 @@ from bench.dataset import Data, Split
 from bench.dataset.batches import normalise
 from bench.train import Diverged
 
-_BATCH_SIZE = 512  # fixed, so that a run's numbers do not depend on its training batches
+BATCH_SIZE = 512  # fixed, so that a run's numbers do not depend on its training batches
 METRICS = {"accuracy": metric.accuracy, "nll": metric.nll, "ece": metric.ece, "brier": metric.brier}
 
 
@@ -22,7 +22,7 @@ def compute_logits(model: nn.Module, split: Split, data: Data) -> NDArray[np.flo
         Diverged: a logit is not finite.
     """
     model.eval()
-    parts = [model(normalise(images, data)).float() for images in torch.split(split.images, _BATCH_SIZE)]
+    parts = [model(normalise(images, data)).float() for images in torch.split(split.images, BATCH_SIZE)]
     logits: NDArray[np.float32] = torch.cat(parts).cpu().numpy()
     if not np.isfinite(logits).all():
         raise Diverged("the model's logits are not finite")

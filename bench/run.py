@@ -3,6 +3,7 @@
 import errno
 import os
 import platform
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,8 +16,8 @@ from torch import nn
 
 from bench import __version__
 from bench.checkpoint import Checkpoints, go_on, read_checkpoint
-from bench.dataset import load_source, make_splits
-from bench.dataset.batches import Batches
+from bench.dataset import Data, Split, load_source, make_splits
+from bench.dataset.batches import Batches, normalise
 from bench.evaluate import compute_logits, score
 from bench.interrupt import deferring
 from bench.lock import LockLost
@@ -29,6 +30,8 @@ from bench.regularizer import make_slots
 from bench.rng import global_stream
 from bench.settings import Run, apply_settings
 from bench.train import Diverged, Epoch, Trainer, count_evaluations
+
+_SHOWN = 5000  # training images that a model may look at before it is trained
 
 # Called after each epoch with the epoch, its row of history.csv, and the images trained on per second.
 OnEpoch = Callable[[Epoch, dict[str, Any], float], None]
@@ -62,7 +65,7 @@ def train_run(
     _tidy(folder)
     keep_weights = keep_weights or (folder / WEIGHTS).is_file()  # those that are there must be the record's
     checkpoint = read_checkpoint(folder)
-    outcome = Outcome(_describe(run) | {"workers": workers})
+    outcome, started = Outcome(_describe(run) | {"workers": workers}), time.perf_counter()
     with (folder / "log.txt").open("a", buffering=1) as log, deferring():
         print(f"regbench {__version__}, torch {torch.__version__}, {outcome.result['hardware']}", file=log)
         try:
@@ -84,6 +87,7 @@ def train_run(
             outcome.result |= {"status": "failed", "message": _message(error, run)}
             traceback.print_exc(file=log)
         print(f"{outcome.result['status']} {outcome.result['message']}".strip(), file=log)
+        outcome.result["wall_seconds"] = time.perf_counter() - started
         write_run(folder, run, outcome.result, outcome.history, outcome.arrays, may_write)
         if outcome.result["status"] != "failed":  # where it failed, going on may be worth hours
             (folder / CHECKPOINT).unlink(missing_ok=True)
@@ -135,7 +139,7 @@ def _train(
     run = apply_settings(run)
     device = torch.device(run.train.device)
     result, history = outcome.result, outcome.history
-    _configure_torch(run)
+    configure_torch(run)
     reset_peak(device)
 
     source = load_source(run.dataset)
@@ -148,15 +152,11 @@ def _train(
     batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
     result |= {"train_size": len(data.train), "threads": torch.get_num_threads()}
 
-    # Drawn on the CPU, so that a seed's initial weights are the same on every device.
-    with global_stream(torch.device("cpu"), run.seed, "init"):
-        model = make_chosen(run.model, data.shape, data.classes)
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    slots = make_slots(run.regularizers)
-    optimizer = make_optimizer(run.optimizer, model.parameters())
-    trainer = Trainer(run, model, slots, optimizer, device)
-    trainer.warm_up(batches)
+    trainer = make_trainer(run, data)
+    started = time.perf_counter()
+    result["message"] = trainer.warm_up(batches)
+    log(f"warmed up in {time.perf_counter() - started:.2f} s, which is no training. {result['message']}\n")
+    model, slots = trainer.model, trainer.slots
     progress: dict[str, Any] = {}
     if checkpoint:
         go_on(trainer, checkpoint, folder)
@@ -164,6 +164,13 @@ def _train(
         result |= progress
         history += checkpoint["history"]
         log(f"goes on after {len(history)} epochs and {len(trainer.losses)} steps\n")
+
+    def evaluate(name: str, split: Split) -> tuple[dict[str, float], dict[str, Any]]:
+        started = time.perf_counter()
+        logits, labels = compute_logits(model, split, data), split.labels.cpu().numpy()
+        metrics = score(name, logits, labels)
+        progress["evaluation_seconds"] = progress.get("evaluation_seconds", 0.0) + time.perf_counter() - started
+        return metrics, {f"{name}_logits": logits, f"{name}_labels": labels}
 
     checkpoints = Checkpoints(folder, run.train.checkpoint_minutes, progress, history, may_write, log)
     for epoch in trainer.epochs(batches, checkpoints):
@@ -178,7 +185,7 @@ def _train(
         result |= progress
         row = {"epoch": epoch.number, "train_loss": epoch.train_loss, "lr": epoch.lr, "seconds": epoch.seconds}
         if len(data.val):
-            row |= score("val", compute_logits(model, data.val, data), data.val.labels.cpu().numpy())
+            row |= evaluate("val", data.val)[0]
         history.append(row)
         log(" ".join(f"{key}={value:.6g}" for key, value in row.items()) + "\n")
         on_epoch(epoch, row, progress["images_per_second"])
@@ -189,14 +196,28 @@ def _train(
             continue
         if checkpoints.due():
             checkpoints.write(trainer)
-        logits, labels = compute_logits(model, split, data), split.labels.cpu().numpy()
-        result |= score(name, logits, labels)
+        metrics, arrays = evaluate(name, split)
+        result |= metrics | progress
         if name != "train":
-            outcome.arrays |= {f"{name}_logits": logits, f"{name}_labels": labels}
+            outcome.arrays |= arrays
     for key in ("val_logits", "val_labels"):
         outcome.arrays.setdefault(key, outcome.arrays[key.replace("val", "test")][:0])
     result["peak_memory_mib"] = read_peak(device)
     return model
+
+
+def make_trainer(run: Run, data: Data) -> Trainer:
+    """A trainer of the run's model, with its settings applied, on its device.
+
+    The weights are drawn on the CPU, so that a seed's are the same on every device.
+    """
+    with global_stream(torch.device("cpu"), run.seed, "init"):
+        model = make_chosen(
+            run.model, data.shape, data.classes, lambda: normalise(data.train.images[:_SHOWN], data).cpu()
+        )
+    device = torch.device(run.train.device)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Trainer(run, model, make_slots(run.regularizers), make_optimizer(run.optimizer, model.parameters()), device)
 
 
 def _message(error: Exception, run: Run) -> str:
@@ -245,7 +266,7 @@ def describe_hardware(device: str) -> str:
     return f"{name}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
 
 
-def _configure_torch(run: Run) -> None:
+def configure_torch(run: Run) -> None:
     """fp32 is IEEE float32, without TF32; `deterministic` gives equal rows for equal commands on CUDA too."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False

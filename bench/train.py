@@ -19,6 +19,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from bench.dataset.batches import Batches
+from bench.memory import ran_out
 from bench.regularizer import Slots
 from bench.rng import global_stream, stream
 from bench.schedule import lr_factor
@@ -95,11 +96,12 @@ class Trainer:
         A gradient rule may call it twice. Both passes draw the same dropout masks, and each enters autocast anew: one
         context around both would hand the first pass's low-precision weights to the second.
         """
-        with global_stream(self.device, self.run.seed, "dropout", step), self._autocast():
+        with global_stream(self.device, self.run.seed, "dropout", step), self.autocast():
             logits = self.forward(images)
         return self.scaler.scale(self.slots.loss(logits.to(targets.dtype), targets))
 
-    def _autocast(self) -> AbstractContextManager[None]:
+    def autocast(self) -> AbstractContextManager[None]:
+        """The context of a forward pass in the run's precision."""
         dtype = DTYPES[self.run.train.precision]
         return torch.autocast(self.device.type, dtype, enabled=dtype is not torch.float32)
 
@@ -123,7 +125,7 @@ class Trainer:
                 self.losses.append(self.step(images, targets, step))
                 self.steps = step + 1
                 if pauses and pauses.due():
-                    self._synchronise()
+                    self.synchronise()
                     self.seconds += time.perf_counter() - started
                     pauses.write(self)
                     started = time.perf_counter()
@@ -159,20 +161,36 @@ class Trainer:
         slots = {name: filling for name, filling in vars(self.slots).items() if hasattr(filling, "load_state_dict")}
         return {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler, **slots}
 
-    def _synchronise(self) -> None:
+    def synchronise(self) -> None:
         """Waits for the device, so that a clock tells the truth."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def warm_up(self, batches: Batches) -> None:
-        """Has torch.compile and CUDA's libraries start before the clock does: one gradient, its traces wiped out."""
+    def warm_up(self, batches: Batches) -> str:
+        """Has torch.compile and CUDA's libraries start before the clock does: one gradient, its traces wiped out.
+
+        Returns why the model is trained as it is where it was to be compiled and cannot be, else nothing.
+        """
+        note = ""
         if not self.run.train.compile and self.device.type == "cpu":
-            return
+            return note
         before = {name: value.clone() for name, value in self.model.state_dict().items()}
         images, targets = next(batches.epoch(0))
-        self.slots.gradient(self.model.train(), lambda: self._loss(images, targets, 0), step=0)
+
+        def try_gradient() -> None:
+            self.slots.gradient(self.model.train(), lambda: self._loss(images, targets, 0), step=0)
+
+        try:
+            try_gradient()
+        except Exception as error:  # of the model itself, or whatever a compiler makes of it
+            if not self.run.train.compile or ran_out(error):
+                raise
+            self.forward = self.model
+            try_gradient()
+            note = f"not compiled: {type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}"
         self.model.load_state_dict(before)
-        self._synchronise()
+        self.synchronise()
+        return note
 
 
 def count_evaluations(steps: int, evaluations_per_step: int | Fraction) -> int:

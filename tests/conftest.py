@@ -9,16 +9,12 @@ import torch
 from PIL import Image
 
 from bench import CONF, app
+from bench import run as run_module
 from bench.dataset import load_source, make_splits
 from bench.dataset.batches import Batches
 from bench.dataset.image_folder import load_image_folder
-from bench.model import make_chosen
-from bench.optimizer import make_optimizer
 from bench.plan import make_plan, resolve_device
-from bench.regularizer import make_slots
-from bench.rng import global_stream
 from bench.settings import apply_settings
-from bench.train import Trainer
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
@@ -85,14 +81,11 @@ def batch():
 
 
 def make_trainer(run):
-    """A trainer as `run.py` sets it up, and its batches."""
+    """A trainer as a run has it, and its batches."""
     run = apply_settings(run)
-    data = make_splits(run.dataset, load_source(run.dataset), CPU)
-    with global_stream(CPU, run.seed, "init"):
-        model = make_chosen(run.model, data.shape, data.classes)
-    optimizer = make_optimizer(run.optimizer, model.parameters())
-    trainer = Trainer(run, model, make_slots(run.regularizers), optimizer, CPU)
-    return trainer, Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
+    data = make_splits(run.dataset, load_source(run.dataset), torch.device(run.train.device))
+    batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
+    return run_module.make_trainer(run, data), batches
 
 
 def train(run):

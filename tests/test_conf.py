@@ -1,6 +1,7 @@
 """The contract of every file in conf/, found by itself."""
 
 import re
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -16,7 +17,10 @@ from bench.settings import SLOTS, apply_settings
 ROOT = CONF.parent
 FILES = sorted(path for axis in AXES for path in (CONF / axis).glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "exp").glob("*.yaml"))
-RUNS = {"digits": 90, "digits_smoke": 4, "fashion": 90, "cifar_sam": 20, "cifar_all": 90, "cifar100_all": 90}
+RUNS = {
+    **{"digits": 100, "digits_smoke": 4, "fashion": 100, "cifar_sam": 20, "cifar_all": 100, "cifar100_all": 100},
+    **{"cifar_fast": 5, "cifar_fast_all": 55, "speed": 12},
+}
 HUGE = {"wide_resnet28_10"}  # a step of it takes seconds on a CPU
 WITH_FILES = {"cifar10", "cifar100", "fashion_mnist", "image_folder"}
 
@@ -117,10 +121,21 @@ def test_every_experiment_composes_into_its_runs(exp):
     assert "mode: MULTIRUN" in text
 
 
-@pytest.mark.parametrize("exp", ["digits", "fashion", "cifar_all", "cifar100_all"])
+@pytest.mark.parametrize("exp", ["digits", "fashion", "cifar_all", "cifar100_all", "cifar_fast_all"])
 def test_experiments_on_all_hold_every_regularizer(exp):
     regularizers = {path.stem for path in (CONF / "regularizer").glob("*.yaml")}
-    assert {run.regularizer for run in compose(f"+exp={exp}")} == regularizers
+    assert regularizers <= {run.regularizer for run in compose(f"+exp={exp}")}
+
+
+def test_what_is_an_arm_on_the_fast_recipe_is_no_part_of_what_its_arms_share():
+    arms = {run.regularizer: apply_settings(run) for run in compose("+exp=cifar_fast_all", "seed=0")}
+    both = arms["label_smoothing+weight_decay"]
+    assert arms["none"].optimizer.values["weight_decay"] == 0
+    assert both.train == arms["none"].train
+    (whole,) = compose("+exp=cifar_fast", "seed=0")
+    assert both.optimizer == whole.optimizer
+    assert both.regularizers[0] == whole.regularizers[0]
+    assert replace(both, regularizers=()) == replace(whole, regularizers=())
 
 
 def test_cifar_sam_is_what_it_says():

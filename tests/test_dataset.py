@@ -99,12 +99,11 @@ def test_an_epoch_visits_images_once_and_drops_the_last_incomplete_batch(data):
 @pytest.mark.parametrize(("augment", "mode"), [("standard", "constant"), ("alternating", "reflect")])
 def test_crops_and_flips_equal_torchvisions(augment, mode):
     images = torch.randint(0, 256, (6, 10, 14, 3), dtype=torch.uint8)
-    none = torch.zeros(0, 10, 14, 3, dtype=torch.uint8)
-    data = Data(Split(images, torch.zeros(6).long()), *[Split(none, torch.zeros(0))] * 2, 2, True, torch.zeros(3), torch.ones(3))
+    split = Split(images, torch.zeros(6, dtype=torch.int64))
+    data = Data(split, split, split, classes=2, flips=True, mean=torch.zeros(3), std=torch.ones(3))
     last = 2 * PADDING[augment]
-    draws = Draws(
-        torch.tensor([3, 0, 5]), torch.tensor([0, last, 3]), torch.tensor([last, 0, 1]), torch.tensor([True, False, True])
-    )
+    which, top, left = torch.tensor([[3, 0, 5], [0, last, 3], [last, 0, 1]])
+    draws = Draws(which, top, left, flip=torch.tensor([True, False, True]))
     ours = gather(Batches(data, 3, augment, seed=0).images, draws, 10, 14).permute(0, 3, 1, 2)
     for mine, which, top, left, flip in zip(ours, *draws, strict=True):
         theirs = functional.pad(images[which].permute(2, 0, 1), [PADDING[augment]], padding_mode=mode)

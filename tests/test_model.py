@@ -73,6 +73,39 @@ def test_he_init_has_its_variance():
     assert conv.weight.var().item() == pytest.approx(2 / (64 * 9), rel=0.05)
 
 
+def test_fastnet_whitens_the_patches_that_it_is_shown():
+    torch.manual_seed(0)
+    images = (torch.randn(64, 3, 10, 12) @ torch.randn(12, 12)).cumsum(2)  # neighbours and rows are correlated
+    images /= images.std()
+    model = make_model("fastnet", 3, 10)
+    model.look_at(images)
+    given = model[0](images).transpose(0, 1).flatten(1).detach().double()
+    assert torch.equal(given[:12], -given[12:])
+    covariance = given[:12] @ given[:12].T / given.shape[1]
+    assert (covariance - covariance.diag().diag()).abs().max() < 1e-4
+    patches = torch.nn.functional.unfold(images.double(), 2).transpose(0, 1).flatten(1)  # by torch's own im2col
+    variances = torch.linalg.eigvalsh(patches @ patches.T / patches.shape[1])
+    torch.testing.assert_close(covariance.diag(), variances / (variances + 5e-4), rtol=1e-4, atol=1e-4)
+
+
+def test_fastnets_frozen_parts_stay_and_its_biases_learn_64_times_as_fast(tiny):
+    run = tiny(
+        "model=fastnet", "model.width=4", "train.epochs=1", "optimizer.sgd.momentum=0", "optimizer.sgd.nesterov=false"
+    )
+    trainer, batches = make_trainer(run)
+    start = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
+    assert not torch.equal(start["0.weight"], make_model("fastnet", 1, 4, width=4)[0].weight)  # it has looked at images
+    images, targets = next(batches.epoch(0))
+    effective = trainer.model[4].bias.detach().clone()
+    trainer.step(images, targets, 0)
+    now = dict(trainer.model.named_parameters())
+    frozen = [name for name in start if not now[name].requires_grad]
+    assert frozen == ["0.weight", *(f"{i}.weight" for i in (4, 7, 11, 14, 18, 21))]
+    assert all(torch.equal(start[name], now[name]) for name in frozen)
+    grad = now["4.parametrizations.bias.original"].grad / 8  # with respect to the bias itself
+    torch.testing.assert_close(trainer.model[4].bias, effective - 64 * run.optimizer.values["lr"] * grad)
+
+
 # --- models of other libraries ---------------------------------------------------------------------------------------
 
 

@@ -179,6 +179,16 @@ def test_a_launcher_that_deals_out_devices_says_what_auto_means():
     assert resolve_device(named, cpu).train.device == "cuda:99"  # a worker that lacks it records a failure
 
 
+@pytest.mark.parametrize(
+    ("flags", "precision"),
+    [("sse avx2 avx512f", "fp32"), ("avx512f avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("asimd bf16 sve", "bf16")],
+)
+def test_a_cpu_trains_in_bf16_where_it_computes_in_it(flags, precision, monkeypatch):
+    monkeypatch.setattr(plan, "_cpu_flags", lambda: frozenset(flags.split()))
+    (run,) = compose(*TINY, "train.precision=auto")
+    assert resolve_device(run).train.precision == precision
+
+
 def test_workers_share_the_cores_whatever_is_left(monkeypatch):
     monkeypatch.setattr("bench.launcher.count_cores", lambda: 8)
     runs = compose(*TINY)

@@ -12,6 +12,7 @@ from conftest import STACKS, TINY, compose, equal, make_trainer, train
 from torch.nn.functional import cross_entropy
 
 from bench.plan import resolve_device
+from bench.report.terminal import describe_result
 from bench.run import train_run
 from bench.train import Trainer
 
@@ -192,6 +193,73 @@ def test_compiled_training_follows_eager_training(tiny):
     list(trainer.epochs(batches))
     for name, value in trainer.model.state_dict().items():
         torch.testing.assert_close(value, eager[name], rtol=1e-3, atol=1e-3)
+
+
+def test_a_model_that_cannot_be_compiled_is_trained_as_it_is_and_the_record_says_why(tiny, tmp_path, monkeypatch):
+    def fail(model):
+        def forward(images):
+            raise RuntimeError("no C++ compiler\nfound here")
+
+        return forward
+
+    monkeypatch.setattr(torch, "compile", fail)
+    eager = train_run(tiny(), tmp_path / "eager")
+    fallen_back = train_run(tiny("train.compile=true"), tmp_path / "compiled")
+    assert fallen_back["status"] == "done"
+    assert fallen_back["message"] == "not compiled: RuntimeError: no C++ compiler"
+    assert fallen_back["test_nll"] == eager["test_nll"]
+    assert "not compiled" in describe_result(fallen_back)
+    assert "not compiled" in (tmp_path / "compiled" / "log.txt").read_text()
+
+
+def test_what_is_neither_training_nor_evaluation_is_on_record(tiny, tmp_path):
+    result = train_run(tiny(), tmp_path)
+    assert 0 < result["train_seconds"] + result["evaluation_seconds"] < result["wall_seconds"]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("stack", STACKS)
+def test_nothing_in_an_epochs_steps_waits_for_the_device(stack, tiny):
+    """But for drawing the epoch at its start and reading the losses at its end. fp16's scaling waits, and is left out."""
+    overrides = (f"regularizer={stack}", "~model.width", "model=convnet", "train.device=cuda", "train.precision=bf16")
+    (run,) = compose(*TINY, *overrides, "dataset.augment=standard", "train.clip_norm=1")
+    trainer, batches = make_trainer(run)
+    trainer.warm_up(batches)
+    left = batches.epoch(0)
+    trainer.step(*next(left), 0)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        losses = [trainer.step(images, targets, 1 + step) for step, (images, targets) in enumerate(left)]
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert torch.stack(losses).isfinite().all()
+
+
+@pytest.mark.cuda
+def test_on_cuda_everything_lies_there_and_autocast_computes_in_bf16(tiny):
+    (run,) = compose(*TINY, "regularizer=[mixup,look_sam]", "~model.width", "model=convnet", "train.device=cuda")
+    trainer, batches = make_trainer(resolve_device(run))
+    seen = set()
+    trainer.model[0].register_forward_hook(lambda module, given, out: seen.add((out.dtype, out.is_cuda)))
+    for step, (images, targets) in enumerate(batches.epoch(0)):
+        assert images.is_cuda
+        assert images.is_contiguous(memory_format=torch.channels_last)
+        trainer.step(images, targets, step)
+    assert seen == {(torch.bfloat16, True)}  # on a GPU that has it
+    assert all(value.is_cuda for value in trainer.model.state_dict().values())
+    assert all(value.is_cuda for value in trainer.slots.gradient.kept.values())
+
+
+@pytest.mark.cuda
+@pytest.mark.slow
+def test_compiled_training_follows_eager_training_on_cuda():
+    def losses(*more):
+        (run,) = compose(*TINY, "~model.width", "model=convnet", "train.device=cuda", "train.precision=fp32", *more)
+        trainer, batches = make_trainer(run)
+        assert trainer.warm_up(batches) == ""
+        return [epoch.train_loss for epoch in trainer.epochs(batches)]
+
+    assert losses("train.compile=true") == pytest.approx(losses(), rel=1e-3)
 
 
 @pytest.mark.cuda

@@ -1,15 +1,16 @@
 """Models: one file per architecture, each a class of (channels, classes, ...) for images of 8x8 pixels upward.
 
-A class that takes `image_size`, too, is told the images' (height, width).
+A class that takes `image_size`, too, is told the images' (height, width). A model with a method `look_at(images)` is
+shown normalised training images, once, before it is trained: the same ones in every arm and seed.
 """
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import yaml
-from torch import nn
+from torch import Tensor, nn
 
 from bench.model.weights import load_weights
 from bench.plugins import config_files, resolve
@@ -36,8 +37,16 @@ def make_model(name: str, channels: int, classes: int, **values: Any) -> nn.Modu
     return _construct({**yaml.safe_load(files[name].read_text()), **values}, channels, classes)
 
 
-def make_chosen(choice: Choice, images: torch.Size, classes: int) -> nn.Module:
+def make_chosen(
+    choice: Choice, images: torch.Size, classes: int, load_images: Callable[[], Tensor] | None = None
+) -> nn.Module:
     """The chosen model for images of shape (N, C, H, W), every weight drawn, or loaded where the choice says so.
+
+    Args:
+        choice: of a model.
+        images: the shape of a batch.
+        classes: K.
+        load_images: gives images (N, C, H, W) to a model that wants to look at some; None: there are none.
 
     Raises:
         UsageError: weights that do not fit.
@@ -50,6 +59,9 @@ def make_chosen(choice: Choice, images: torch.Size, classes: int) -> nn.Module:
     model = _construct(values, channels, classes)
     with torch.no_grad():  # draws the weights of layers that learn their input's size, such as the mlp's first
         model.eval()(torch.zeros(1, channels, height, width))
+    look_at: Any = getattr(model, "look_at", None)
+    if look_at and load_images:
+        look_at(load_images())
     if weights is not None:
         load_weights(model, weights, classes)
     return model

@@ -102,6 +102,7 @@ def describe_result(result: dict[str, Any]) -> str:
     return (
         f"accuracy {100 * result['test_accuracy']:.2f} %, NLL {result['test_nll']:.4f}, "
         f"ECE {100 * result['test_ece']:.2f} %, {result['train_seconds']:.1f} s"
+        + (f" ({_first_line(result['message'])})" if result["message"] else "")
     )
 
 

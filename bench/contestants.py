@@ -1,0 +1,195 @@
+"""What `regbench speed` times: the ceiling, our training loop, a script as people write it, and evaluation.
+
+Each is set up once and takes a turn whenever it is asked to, so that they can be interleaved. The learning rate is as
+good as 0: times do not depend on it, and no contestant can diverge.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from itertools import islice
+from math import ceil
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset
+
+from bench.dataset import Data
+from bench.dataset.batches import Batches, normalise
+from bench.evaluate import BATCH_SIZE, compute_logits
+from bench.launcher import count_cores
+from bench.run import make_trainer
+from bench.settings import Run
+from bench.train import DTYPES
+
+_MOST_WORKERS = 4  # of the script's DataLoader
+_PREFETCHED = 2  # batches by each of them
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One of those that are compared.
+
+    Attributes:
+        what: ceiling, training, script or evaluation.
+        name: what it is called in tables.
+        precision: of its forward and backward passes.
+        turn: works for a while, waits for the device, and returns on how many images it worked.
+        evaluations: gradient evaluations of each batch: what the ceiling's rate is to be divided by.
+        prepare: called before a turn, and not timed.
+    """
+
+    what: str
+    name: str
+    precision: str
+    turn: Callable[[], int]
+    evaluations: float = 1
+    prepare: Callable[[], None] = lambda: None
+
+
+def make_ceiling(run: Run, data: Data, steps: int) -> Contestant:
+    """Forward, backward and optimizer step on one batch that lies on the device; nothing else."""
+    trainer = make_trainer(_still(run), data)
+    batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
+    images, targets = next(batches.epoch(0))
+    trainer.model.train()
+
+    def turn() -> int:
+        for _ in range(steps):
+            trainer.optimizer.zero_grad()
+            with trainer.autocast():
+                logits = trainer.forward(images)
+            cross_entropy(logits.float(), targets).backward()  # type: ignore[no-untyped-call]
+            trainer.optimizer.step()
+        trainer.synchronise()
+        return steps * len(images)
+
+    return Contestant("ceiling", "ceiling", run.train.precision, turn)
+
+
+def make_training(run: Run, data: Data, steps: int) -> Contestant:
+    """Our own loop: whole epochs, with all that an epoch needs."""
+    trainer = make_trainer(_still(run), data)
+    batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
+    epochs = trainer.epochs(batches)
+
+    def turn() -> int:
+        done = sum(epoch.steps for epoch in islice(epochs, ceil(steps / batches.per_epoch)))
+        return done * run.train.batch_size
+
+    cost = trainer.slots.gradient.evaluations_per_step
+    return Contestant("training", run.regularizer, run.train.precision, turn, float(cost))
+
+
+def make_script(run: Run, data: Data, steps: int, *, default: bool) -> Contestant:
+    """A training script as people write it: a transform per image, a DataLoader with workers, the loss read each step.
+
+    Args:
+        run: whose model, batch size and optimizer it has; no regularizer.
+        data: its images; with a GPU the loader pins its batches.
+        steps: of a turn.
+        default: in torch's default precision and layout, fp32 and contiguous; else in the run's.
+    """
+    trainer = make_trainer(_still(run), data)
+    device = trainer.device
+    model = trainer.model.train()
+    model.to(memory_format=torch.contiguous_format if default else torch.channels_last)
+    dtype = torch.float32 if default else DTYPES[run.train.precision]
+    batches = _load_forever(data, run.train.batch_size, pin=device.type == "cuda")
+
+    def step() -> None:
+        images, labels = next(batches)
+        images, labels = images.to(device, non_blocking=True), labels.to(device, non_blocking=True)
+        if not default:
+            images = images.contiguous(memory_format=torch.channels_last)
+        trainer.optimizer.zero_grad()
+        with torch.autocast(device.type, dtype) if dtype is not torch.float32 else nullcontext():
+            loss = cross_entropy(model(images), labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        trainer.optimizer.step()
+        loss.item()
+
+    def turn() -> int:
+        for _ in range(steps):
+            step()
+        return steps * run.train.batch_size
+
+    def prepare() -> None:  # the workers have batches ready that they made while others took their turns
+        for _ in range(_PREFETCHED * _count_workers()):
+            step()
+
+    light = steps >= 10 * _PREFETCHED * _count_workers()  # else the net is slow enough for them to be ready anyway
+    name = "script, fp32 as is" if default else "script"
+    precision = "fp32" if default else run.train.precision
+    return Contestant("script", name, precision, turn, prepare=prepare if light else lambda: None)
+
+
+def make_evaluations(run: Run, data: Data) -> tuple[Contestant, Contestant]:
+    """The forward passes of an evaluation on one batch that lies on the device, and our evaluation of as many."""
+    trainer = make_trainer(_still(run), data)
+    split, model = data.train, trainer.model
+    images = normalise(split.images[:BATCH_SIZE], data)
+    passes = max(len(split) // BATCH_SIZE, 1)
+
+    @torch.inference_mode()
+    def ceiling() -> int:
+        model.eval()
+        for _ in range(passes):
+            model(images)
+        trainer.synchronise()
+        return passes * len(images)
+
+    def ours() -> int:
+        compute_logits(model, split, data)
+        return len(split)
+
+    return Contestant("ceiling", "forward passes", "fp32", ceiling), Contestant(
+        "evaluation", "evaluation", "fp32", ours
+    )
+
+
+def _still(run: Run) -> Run:
+    """The run with weights that as good as stay where they are, for as long as it is asked to train."""
+    train = replace(run.train, epochs=10**9, gradient_evaluations=None, warmup_epochs=0)
+    return replace(run, train=train, optimizer=replace(run.optimizer, values={**run.optimizer.values, "lr": 1e-9}))
+
+
+class _Pictures(Dataset[tuple[Tensor, int]]):
+    """Images as torchvision's datasets give them: opened as a picture, and transformed one by one."""
+
+    def __init__(self, data: Data) -> None:
+        from torchvision.transforms import v2
+
+        self.images, self.labels = data.train.images.cpu().numpy(), data.train.labels.tolist()
+        size, mean, std = self.images.shape[1:3], data.mean.cpu() / 255, data.std.cpu() / 255
+        steps = [v2.RandomCrop(size, padding=4), *[v2.RandomHorizontalFlip()] * data.flips]
+        to_tensor = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean.tolist(), std.tolist())]
+        self.transform = v2.Compose([*steps, *to_tensor])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        pixels = self.images[index]
+        return self.transform(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)), self.labels[index]
+
+
+def _load_forever(data: Data, batch_size: int, *, pin: bool) -> Iterator[tuple[Tensor, Tensor]]:
+    loader = DataLoader(
+        _Pictures(data),
+        batch_size,
+        shuffle=True,
+        num_workers=_count_workers(),
+        prefetch_factor=_PREFETCHED,
+        persistent_workers=True,
+        pin_memory=pin,
+        drop_last=True,
+    )
+    while True:
+        yield from loader
+
+
+def _count_workers() -> int:
+    return min(count_cores(), _MOST_WORKERS)

@@ -1,0 +1,171 @@
+"""`regbench speed`: what training costs beside its forward and backward passes, as ratios taken in one process.
+
+A ratio is that of neighbours: every contestant's turn lies between two turns of the ceiling, and is compared with the
+mean of both, so that a machine whose speed wanders treats all alike. All take their turns in rounds; a table holds the
+median over the rounds, and the least and the largest as its spread.
+"""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from statistics import median
+from time import perf_counter
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from bench.contestants import Contestant, make_ceiling, make_evaluations, make_script, make_training
+from bench.dataset import Data, load_source, make_splits, split_indices
+from bench.memory import read_peak, release, reset_peak
+from bench.plan import Command, make_plan
+from bench.record import to_csv, write_atomically
+from bench.report.terminal import tell
+from bench.run import configure_torch, describe_hardware
+from bench.settings import Run, apply_settings
+
+ROUNDS = 7
+_SECONDS_PER_TURN = 2.0
+_STEPS = (6, 400)  # of a turn: at least, at most
+COLUMNS = [
+    *("dataset", "model", "optimizer", "what", "name", "precision", "compile", "batch_size", "steps", "rounds"),
+    *("images_per_second", "ratio", "ratio_low", "ratio_high", "to_script", "to_script_fp32"),
+    *("peak_memory_mib", "device", "threads", "hardware", "torch"),
+]
+
+
+@dataclass
+class Timing:
+    """A contestant's rounds: images per second, ratio to its ceiling, and MiB at the peak of its turns."""
+
+    contestant: Contestant
+    rates: list[float] = field(default_factory=list)
+    ratios: list[float] = field(default_factory=list)
+    peak: float | None = None
+
+
+def measure(command: Command) -> int:
+    """Times each of the command's models on its data with all of its regularizers, writes and prints it; returns 0.
+
+    Raises:
+        UsageError: something is wrong with one of the runs.
+    """
+    console = Console(highlight=False)
+    groups: dict[str, list[Run]] = defaultdict(list)
+    for planned in make_plan(command._replace(force=True)):
+        run = planned.run
+        groups[str((run.dataset, run.model, run.optimizer, run.train))].append(run)
+    for runs in groups.values():
+        rows = _measure_group(list({run.regularizer: run for run in runs}.values()))
+        train = runs[0].train
+        name = "_".join([*(rows[0][key] for key in ("dataset", "model")), train.device, train.precision])
+        file = command.results / "speed" / f"{name.replace('/', '-').replace(':', '')}.csv"
+        write_atomically(file, to_csv(COLUMNS, rows))
+        console.print(_table(rows))
+        tell(console, f"Table: {file}\n")
+    console.print(
+        f"ratio: to the ceiling of forward, backward and step; SAM's to its share. Median of {ROUNDS} rounds."
+    )
+    console.print("/script: to the script at equal precision and layout; /its fp32: to its default.")
+    return 0
+
+
+def _measure_group(runs: Sequence[Run]) -> list[dict[str, Any]]:
+    """Rows of runs that differ in nothing but their regularizers and seed."""
+    run = apply_settings(replace(runs[0], regularizers=()))
+    configure_torch(run)
+    steps, device = _choose_steps(run), torch.device(run.train.device)
+    data = _load(run, steps)
+    training = [make_training(apply_settings(each), data, steps) for each in runs]
+    scripts = [make_script(run, data, steps, default=default) for default in (False, True)]
+    timings = _take_turns(make_ceiling(run, data, steps), [*training, *scripts], device)
+    forward, evaluation = make_evaluations(run, data)
+    timings += _take_turns(forward, [evaluation], device)
+    shared = {
+        **{axis: word for axis, word in run.words.items() if axis != "regularizer"},
+        **{"batch_size": run.train.batch_size, "compile": run.train.compile, "steps": steps, "rounds": ROUNDS},
+        **{"device": run.train.device, "threads": torch.get_num_threads(), "torch": torch.__version__},
+        "hardware": describe_hardware(run.train.device),
+    }
+    equal, default = (timing for timing in timings if timing.contestant.what == "script")
+    release()
+    return [shared | _row(timing, equal, default) for timing in timings]
+
+
+def _load(run: Run, steps: int) -> Data:
+    """The run's data, of which an epoch has so many steps, or fewer where there are not so many images."""
+    source = load_source(run.dataset)
+    train, _ = split_indices(run.dataset, source.train_labels)
+    values = {**run.dataset.values, "train_size": min(steps * run.train.batch_size, len(train))}
+    return make_splits(replace(run.dataset, values=values), source, torch.device(run.train.device))
+
+
+def _choose_steps(run: Run) -> int:
+    """Steps of a turn, so that it takes long enough to be timed."""
+    ceiling = make_ceiling(run, _load(run, 1), 2)
+    ceiling.turn()
+    started = perf_counter()
+    ceiling.turn()
+    least, most = _STEPS
+    return min(max(round(2 * _SECONDS_PER_TURN / (perf_counter() - started)), least), most)
+
+
+def _take_turns(ceiling: Contestant, contestants: Sequence[Contestant], device: torch.device) -> list[Timing]:
+    """Timings of the ceiling and of the contestants, after a turn of each that does not count."""
+    for each in (ceiling, *contestants):
+        each.turn()
+    top, timings = Timing(ceiling), [Timing(each) for each in contestants]
+    for _ in range(ROUNDS):
+        before = _time_turn(top, device)
+        top.ratios.append(1.0)
+        for timing in timings:
+            rate, after = _time_turn(timing, device), _time_turn(top, device)
+            cost = timing.contestant.evaluations
+            timing.ratios.append(rate * cost * (1 / before + 1 / after) / 2)
+            before = after
+    return [top, *timings]
+
+
+def _time_turn(timing: Timing, device: torch.device) -> float:
+    """Images per second in one more turn."""
+    timing.contestant.prepare()
+    reset_peak(device)
+    started = perf_counter()
+    images = timing.contestant.turn()
+    timing.rates.append(images / (perf_counter() - started))
+    peak = read_peak(device)
+    timing.peak = max(filter(None, (peak, timing.peak)), default=None)
+    return timing.rates[-1]
+
+
+def _row(timing: Timing, equal: Timing, default: Timing) -> dict[str, Any]:
+    contestant, ratios = timing.contestant, timing.ratios
+    row: dict[str, Any] = {
+        **{"what": contestant.what, "name": contestant.name, "precision": contestant.precision},
+        **{"images_per_second": median(timing.rates), "peak_memory_mib": timing.peak},
+        **{"ratio": median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios)},
+    }
+    if contestant.what == "training":
+        for key, script in (("to_script", equal), ("to_script_fp32", default)):
+            of_rounds = zip(ratios, script.ratios, strict=True)
+            row[key] = median(ours / theirs / contestant.evaluations for ours, theirs in of_rounds)
+    return row
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    first = rows[0]
+    title = f"speed of {first['model']} on {first['dataset']}, batches of {first['batch_size']}, {first['hardware']}"
+    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
+    table.add_column("", overflow="fold")
+    for header in ("precision", "images/s", "ratio", "spread", "/script", "/its fp32", "MiB"):
+        table.add_column(header, justify="right", no_wrap=True)
+    for row in rows:
+        spread = "" if row["what"] == "ceiling" else f"{row['ratio_low']:.3f}-{row['ratio_high']:.3f}"
+        table.add_row(
+            *(row["name"], row["precision"], f"{row['images_per_second']:,.0f}", f"{row['ratio']:.3f}", spread),
+            *(f"{row[key]:.2f}" if key in row else "" for key in ("to_script", "to_script_fp32")),
+            f"{row['peak_memory_mib']:,.0f}" if row["peak_memory_mib"] else "",
+        )
+    return table

@@ -1,0 +1,61 @@
+"""`regbench speed`: what it writes, and how it makes a ratio of times."""
+
+import csv
+
+import pytest
+import torch
+from conftest import TINY
+
+from bench import app, speed
+from bench.contestants import Contestant
+
+SMALL = (*TINY[:2], "dataset=synthetic", "model=mlp", "model.width=16", "train.batch_size=16", "train.device=cpu")
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    monkeypatch.setattr(speed, "ROUNDS", 2)
+    monkeypatch.setattr(speed, "_SECONDS_PER_TURN", 0.01)
+    monkeypatch.setattr(speed, "_STEPS", (2, 3))
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")  # DataLoader
+def test_speed_writes_a_row_for_the_ceiling_each_stack_the_scripts_and_evaluation(quick, tmp_path, capsys):
+    overrides = ("regularizer=none,[mixup,sam]", "seed=0,1", "train.precision=fp32", f"results_dir={tmp_path}")
+    assert app.speed([*SMALL, *overrides]) == 0
+    (file,) = (tmp_path / "speed").iterdir()
+    assert file.name == "synthetic_mlp_cpu_fp32.csv"
+    assert not list(tmp_path.glob("runs"))  # nothing of it is a run
+    with file.open() as lines:
+        rows = {row["name"]: row for row in csv.DictReader(lines)}
+    assert list(rows) == [
+        *("ceiling", "none", "mixup+sam", "script", "script, fp32 as is", "forward passes", "evaluation")
+    ]
+    assert list(rows["none"]) == speed.COLUMNS
+    assert all(float(row["images_per_second"]) > 0 for row in rows.values())
+    assert all(0 < float(r["ratio_low"]) <= float(r["ratio"]) <= float(r["ratio_high"]) for r in rows.values())
+    assert rows["none"]["to_script"]
+    assert rows["script"]["to_script"] == ""
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in rows)
+    assert max(map(len, printed.splitlines())) <= 120
+
+
+def test_a_ratio_is_to_the_neighbouring_turns_of_the_ceiling_and_to_what_a_step_costs(quick, monkeypatch):
+    """The machine is at half its speed in the second round, and nobody can tell."""
+    clock, turns = [0.0], []
+
+    def contestant(seconds, evaluations=1.0):
+        def turn():
+            turns.append(seconds)
+            clock[0] += seconds * (1 if len(turns) <= 3 + 5 else 2)
+            return 10
+
+        return Contestant("training", "x", "fp32", turn, evaluations)
+
+    monkeypatch.setattr(speed, "perf_counter", lambda: clock[0])
+    top, sam, slow = speed._take_turns(contestant(1), [contestant(2, 2), contestant(1.25)], torch.device("cpu"))
+    assert top.ratios == [1.0, 1.0]
+    assert sam.ratios == pytest.approx([1.0, 1.0])
+    assert slow.ratios == pytest.approx([0.8, 0.8])
+    assert turns[3:] == [1, 2, 1, 1.25, 1, 1, 2, 1, 1.25, 1]
