@@ -65,9 +65,7 @@ def measure(command: Command) -> int:
         write_atomically(file, to_csv(COLUMNS, rows))
         console.print(_table(rows))
         tell(console, f"Table: {file}\n")
-    console.print(
-        f"ratio: to the ceiling of forward, backward and step; SAM's to its share. Median of {ROUNDS} rounds."
-    )
+    console.print(f"ratio: to forward, backward and step alone; SAM's to its share of it. Median of {ROUNDS} rounds.")
     console.print("/script: to the script at equal precision and layout; /its fp32: to its default.")
     return 0
 

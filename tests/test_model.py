@@ -89,9 +89,8 @@ def test_fastnet_whitens_the_patches_that_it_is_shown():
 
 
 def test_fastnets_frozen_parts_stay_and_its_biases_learn_64_times_as_fast(tiny):
-    run = tiny(
-        "model=fastnet", "model.width=4", "train.epochs=1", "optimizer.sgd.momentum=0", "optimizer.sgd.nesterov=false"
-    )
+    plain = ("optimizer.sgd.momentum=0", "optimizer.sgd.nesterov=false")
+    run = tiny("model=fastnet", "model.width=4", "train.epochs=1", *plain)
     trainer, batches = make_trainer(run)
     start = {name: p.detach().clone() for name, p in trainer.model.named_parameters()}
     assert not torch.equal(start["0.weight"], make_model("fastnet", 1, 4, width=4)[0].weight)  # it has looked at images

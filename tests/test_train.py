@@ -220,7 +220,7 @@ def test_what_is_neither_training_nor_evaluation_is_on_record(tiny, tmp_path):
 @pytest.mark.cuda
 @pytest.mark.parametrize("stack", STACKS)
 def test_nothing_in_an_epochs_steps_waits_for_the_device(stack, tiny):
-    """But for drawing the epoch at its start and reading the losses at its end. fp16's scaling waits, and is left out."""
+    """But for drawing the epoch at its start and reading the losses at its end; fp16's scaling waits, too."""
     overrides = (f"regularizer={stack}", "~model.width", "model=convnet", "train.device=cuda", "train.precision=bf16")
     (run,) = compose(*TINY, *overrides, "dataset.augment=standard", "train.clip_norm=1")
     trainer, batches = make_trainer(run)
