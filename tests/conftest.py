@@ -20,7 +20,7 @@ os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
 TINY = (
     *("dataset=synthetic", "dataset.train_images=80", "dataset.test_images=40", "model=mlp", "model.width=16"),
-    *("train.epochs=2", "train.batch_size=16", "train.device=cpu"),
+    *("train.epochs=2", "train.batch_size=16", "train.device=cpu", "train.precision=fp32"),
 )
 
 CPU = torch.device("cpu")

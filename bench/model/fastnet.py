@@ -29,7 +29,7 @@ class FastNet(nn.Sequential):
             nn.AdaptiveMaxPool2d(1),
             nn.Flatten(),
             nn.Dropout(dropout),
-            nn.Linear(8 * width, classes, bias=False),
+            nn.Linear(8 * width, classes),
             _Scale(1 / 9),
         )
         self[0].weight.requires_grad_(False)
