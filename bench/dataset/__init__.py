@@ -6,7 +6,7 @@ by a fixed seed, so every run of every arm sees the same examples, and a smaller
 
 import json
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, lru_cache
 from hashlib import sha256
 
 import numpy as np
@@ -22,7 +22,7 @@ _SPLIT_SEED = 0
 _PROTOCOL = ("train_size", "val_fraction", "augment")  # keys of every dataset, used here and not by its loader
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # one that is loaded is itself alone: its arrays are not to be compared
 class Source:
     """A dataset as it was published.
 
@@ -117,7 +117,13 @@ def _load(values: str) -> Source:
 
 
 def make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
-    """The splits of a checked dataset choice, moved to `device` once."""
+    """The splits of a checked dataset choice on `device`, kept for the process's next run."""
+    return _make_splits(source, choice.name, choice.values["train_size"], choice.values["val_fraction"], device)
+
+
+@lru_cache(maxsize=1)  # large ones would not fit twice
+def _make_splits(source: Source, name: str, train_size: int | None, val_fraction: float, device: torch.device) -> Data:
+    choice = Choice(name, {"train_size": train_size, "val_fraction": val_fraction})
     train, val = split_indices(choice, source.train_labels)
 
     def move(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Split:

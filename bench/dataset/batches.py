@@ -82,11 +82,13 @@ def _pad_with_zeros(images: Tensor, padding: int) -> Tensor:
 
 def _pad_by_reflection(images: Tensor, padding: int) -> Tensor:
     """The pixels beyond an edge are those before it, the edge itself not repeated."""
+    padded = _pad_with_zeros(images, padding)
     for axis in (1, 2):
-        size = images.shape[axis]
-        beyond = torch.arange(-padding, size + padding).abs()
-        images = images.index_select(axis, (size - 1 - (size - 1 - beyond).abs()).to(images.device))
-    return images
+        last = padded.shape[axis] - 1
+        for i in range(padding):
+            padded.select(axis, i).copy_(padded.select(axis, 2 * padding - i))
+            padded.select(axis, last - i).copy_(padded.select(axis, last - 2 * padding + i))
+    return padded
 
 
 def gather(padded: Tensor, draws: Draws, height: int, width: int) -> Tensor:
