@@ -20,6 +20,7 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "exp").glob("*.yaml"))
 RUNS = {
     **{"digits": 100, "digits_smoke": 4, "fashion": 100, "cifar_sam": 20, "cifar_all": 100, "cifar100_all": 100},
     **{"cifar_fast": 5, "cifar_fast_all": 55, "speed": 12},
+    "cheap_sam": 45,  # of which 25 are distinct: intervals are SAM's alone
 }
 HUGE = {"wide_resnet28_10"}  # a step of it takes seconds on a CPU
 WITH_FILES = {"cifar10", "cifar100", "fashion_mnist", "image_folder"}
