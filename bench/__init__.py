@@ -13,6 +13,7 @@ The map, from the command to the table:
     lock.py     one process at a time           checkpoint.py, interrupt.py  stopping and going on
     forecast.py what a command would do         merge.py, results.py  bringing in and removing records
     doctor.py   what this machine offers        completion.py what the shell offers on TAB
+    speed.py    times the training loop         contestants.py what it is compared with
     metric.py, schedule.py, stats.py, escape.py pure functions
 The four axes are packages: dataset/, model/, regularizer/ and optimizer/, each with its choices in conf/<axis>/.
 """

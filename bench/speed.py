@@ -26,9 +26,9 @@ from bench.report.terminal import tell
 from bench.run import configure_torch, describe_hardware
 from bench.settings import Run, apply_settings
 
-ROUNDS = 7
-_SECONDS_PER_TURN = 2.0
-_STEPS = (6, 400)  # of a turn: at least, at most
+ROUNDS = 5
+_SECONDS_PER_TURN = 1.5
+_STEPS = (3, 400)  # of a turn: at least, at most
 COLUMNS = [
     *("dataset", "model", "optimizer", "what", "name", "precision", "compile", "batch_size", "steps", "rounds"),
     *("images_per_second", "ratio", "ratio_low", "ratio_high", "to_script", "to_script_fp32"),
@@ -60,7 +60,8 @@ def measure(command: Command) -> int:
     for runs in groups.values():
         rows = _measure_group(list({run.regularizer: run for run in runs}.values()))
         train = runs[0].train
-        name = "_".join([*(rows[0][key] for key in ("dataset", "model")), train.device, train.precision])
+        words = (*(rows[0][key] for key in ("dataset", "model")), train.device, train.precision)
+        name = "_".join([*words, *["compiled"] * train.compile])
         file = command.results / "speed" / f"{name.replace('/', '-').replace(':', '')}.csv"
         write_atomically(file, to_csv(COLUMNS, rows))
         console.print(_table(rows))

@@ -10,6 +10,4 @@ regbench speed "$@"                                                    # 32x32 c
 regbench speed model=resnet20 train.precision=fp32 "$STACKS" "$@"
 regbench speed $GREY model=convnet,resnet8 "$STACKS" "$@"
 regbench speed dataset=digits model=convnet,resnet8 "$STACKS" "$@"
-if [ "${COMPILE:-}" ]; then                                            # overwrites what the same model has uncompiled
-  regbench speed model=resnet20 train.compile=true "$STACKS" "$@"
-fi
+regbench speed model=resnet20 train.compile=true "$STACKS" "$@"
