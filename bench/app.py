@@ -54,7 +54,7 @@ def run(arguments: Sequence[str]) -> int:
     """
     if "--dry-run" in arguments:
         return plan([argument for argument in arguments if argument != "--dry-run"])
-    return _with_command(arguments, train_missing) or 0  # None: --cfg, --info and --help train nothing
+    return with_command(arguments, train_missing) or 0  # None: --cfg, --info and --help train nothing
 
 
 def plan(arguments: Sequence[str]) -> int:
@@ -63,20 +63,7 @@ def plan(arguments: Sequence[str]) -> int:
     Raises:
         UsageError: bad input.
     """
-    return _with_command(arguments, lambda command, _: show_forecast(command)) or 0
-
-
-def speed(arguments: Sequence[str]) -> int:
-    """`regbench speed`: times the training loop of a command's models; of those of +exp=speed, where it names neither
-    experiment nor dataset; returns the exit code.
-
-    Raises:
-        UsageError: bad input.
-    """
-    from bench.speed import measure  # it brings torch's loaders, which nothing else needs
-
-    named = any(re.match(r"\+?(exp|dataset)=", argument) for argument in arguments)
-    return _with_command([*([] if named else ["+exp=speed"]), *arguments], lambda command, _: measure(command)) or 0
+    return with_command(arguments, lambda command, _: show_forecast(command)) or 0
 
 
 def compose(arguments: Sequence[str]) -> Command:
@@ -85,12 +72,12 @@ def compose(arguments: Sequence[str]) -> Command:
     Raises:
         UsageError: bad input.
     """
-    command = _with_command(arguments, lambda command, _: command)
+    command = with_command(arguments, lambda command, _: command)
     assert command is not None
     return command
 
 
-def _with_command(arguments: Sequence[str], act: Callable[[Command, Launch], T]) -> T | None:
+def with_command(arguments: Sequence[str], act: Callable[[Command, Launch], T]) -> T | None:
     """Calls `act` with what the command line asks for, and with what launches it; what it returns."""
     outcome: list[T] = []
 

@@ -92,7 +92,7 @@ def _dispatch(arguments: Sequence[str]) -> int:
 
         return plan(arguments[1:])
     if arguments[:1] == ["speed"]:
-        from bench.app import speed
+        from bench.speed import speed
 
         return speed(arguments[1:])
     parser = _make_parser()

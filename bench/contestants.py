@@ -17,14 +17,13 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
 from bench.dataset import Data
-from bench.dataset.batches import Batches, normalise
+from bench.dataset.batches import PADDING, Batches, normalise
 from bench.evaluate import BATCH_SIZE, compute_logits
 from bench.launcher import count_cores
 from bench.run import make_trainer
 from bench.settings import Run
 from bench.train import DTYPES
 
-_MOST_WORKERS = 4  # of the script's DataLoader
 _PREFETCHED = 2  # batches by each of them
 
 
@@ -39,6 +38,7 @@ class Contestant:
         turn: works for a while, waits for the device, and returns on how many images it worked.
         evaluations: gradient evaluations of each batch: what the ceiling's rate is to be divided by.
         prepare: called before a turn, and not timed.
+        compiled: whether torch.compile has made it.
     """
 
     what: str
@@ -47,12 +47,14 @@ class Contestant:
     turn: Callable[[], int]
     evaluations: float = 1
     prepare: Callable[[], None] = lambda: None
+    compiled: bool = False
 
 
 def make_ceiling(run: Run, data: Data, steps: int) -> Contestant:
     """Forward, backward and optimizer step on one batch that lies on the device; nothing else."""
     trainer = make_trainer(_still(run), data)
     batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
+    trainer.warm_up(batches)
     images, targets = next(batches.epoch(0))
     trainer.model.train()
 
@@ -66,13 +68,14 @@ def make_ceiling(run: Run, data: Data, steps: int) -> Contestant:
         trainer.synchronise()
         return steps * len(images)
 
-    return Contestant("ceiling", "ceiling", run.train.precision, turn)
+    return Contestant("ceiling", "ceiling", run.train.precision, turn, compiled=trainer.compiled)
 
 
-def make_training(run: Run, data: Data, steps: int) -> Contestant:
+def make_training(run: Run, data: Data, steps: int, name: str) -> Contestant:
     """Our own loop: whole epochs, with all that an epoch needs."""
     trainer = make_trainer(_still(run), data)
     batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
+    trainer.warm_up(batches)
     epochs = trainer.epochs(batches)
 
     def turn() -> int:
@@ -80,7 +83,7 @@ def make_training(run: Run, data: Data, steps: int) -> Contestant:
         return done * run.train.batch_size
 
     cost = trainer.slots.gradient.evaluations_per_step
-    return Contestant("training", run.regularizer, run.train.precision, turn, float(cost))
+    return Contestant("training", name, run.train.precision, turn, float(cost), compiled=trainer.compiled)
 
 
 def make_script(run: Run, data: Data, steps: int, *, default: bool) -> Contestant:
@@ -97,7 +100,7 @@ def make_script(run: Run, data: Data, steps: int, *, default: bool) -> Contestan
     model = trainer.model.train()
     model.to(memory_format=torch.contiguous_format if default else torch.channels_last)
     dtype = torch.float32 if default else DTYPES[run.train.precision]
-    batches = _load_forever(data, run.train.batch_size, pin=device.type == "cuda")
+    batches = _load_forever(run, data, pin=device.type == "cuda")
 
     def step() -> None:
         images, labels = next(batches)
@@ -112,26 +115,30 @@ def make_script(run: Run, data: Data, steps: int, *, default: bool) -> Contestan
         loss.item()
 
     def turn() -> int:
+        torch.backends.cudnn.allow_tf32 = default  # as torch has it by itself
         for _ in range(steps):
             step()
+        torch.backends.cudnn.allow_tf32 = False
         return steps * run.train.batch_size
 
     def prepare() -> None:  # the workers have batches ready that they made while others took their turns
-        for _ in range(_PREFETCHED * _count_workers()):
+        for _ in range(_PREFETCHED * count_cores()):
             step()
 
-    light = steps >= 10 * _PREFETCHED * _count_workers()  # else the net is slow enough for them to be ready anyway
+    light = steps >= 10 * _PREFETCHED * count_cores()  # else the net is slow enough for them to be ready anyway
     name = "script, fp32 as is" if default else "script"
     precision = "fp32" if default else run.train.precision
     return Contestant("script", name, precision, turn, prepare=prepare if light else lambda: None)
 
 
-def make_evaluations(run: Run, data: Data) -> tuple[Contestant, Contestant]:
-    """The forward passes of an evaluation on one batch that lies on the device, and our evaluation of as many."""
+def make_evaluations(run: Run, data: Data, steps: int) -> tuple[Contestant, Contestant]:
+    """Forward passes on one batch that lies on the device, and our evaluations; of as many images as so many training
+    steps have."""
     trainer = make_trainer(_still(run), data)
     split, model = data.train, trainer.model
     images = normalise(split.images[:BATCH_SIZE], data)
-    passes = max(len(split) // BATCH_SIZE, 1)
+    evaluations = ceil(steps * run.train.batch_size / len(split))
+    passes = evaluations * ceil(len(split) / BATCH_SIZE)
 
     @torch.inference_mode()
     def ceiling() -> int:
@@ -142,8 +149,9 @@ def make_evaluations(run: Run, data: Data) -> tuple[Contestant, Contestant]:
         return passes * len(images)
 
     def ours() -> int:
-        compute_logits(model, split, data)
-        return len(split)
+        for _ in range(evaluations):
+            compute_logits(model, split, data)
+        return evaluations * len(split)
 
     return Contestant("ceiling", "forward passes", "fp32", ceiling), Contestant(
         "evaluation", "evaluation", "fp32", ours
@@ -159,12 +167,13 @@ def _still(run: Run) -> Run:
 class _Pictures(Dataset[tuple[Tensor, int]]):
     """Images as torchvision's datasets give them: opened as a picture, and transformed one by one."""
 
-    def __init__(self, data: Data) -> None:
+    def __init__(self, data: Data, augment: str) -> None:
         from torchvision.transforms import v2
 
         self.images, self.labels = data.train.images.cpu().numpy(), data.train.labels.tolist()
         size, mean, std = self.images.shape[1:3], data.mean.cpu() / 255, data.std.cpu() / 255
-        steps = [v2.RandomCrop(size, padding=4), *[v2.RandomHorizontalFlip()] * data.flips]
+        crop, flip = v2.RandomCrop(size, padding=PADDING[augment]), v2.RandomHorizontalFlip()
+        steps = [] if augment == "none" else [crop, *[flip] * data.flips]
         to_tensor = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean.tolist(), std.tolist())]
         self.transform = v2.Compose([*steps, *to_tensor])
 
@@ -176,12 +185,12 @@ class _Pictures(Dataset[tuple[Tensor, int]]):
         return self.transform(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)), self.labels[index]
 
 
-def _load_forever(data: Data, batch_size: int, *, pin: bool) -> Iterator[tuple[Tensor, Tensor]]:
+def _load_forever(run: Run, data: Data, *, pin: bool) -> Iterator[tuple[Tensor, Tensor]]:
     loader = DataLoader(
-        _Pictures(data),
-        batch_size,
+        _Pictures(data, run.dataset.values["augment"]),
+        run.train.batch_size,
         shuffle=True,
-        num_workers=_count_workers(),
+        num_workers=count_cores(),
         prefetch_factor=_PREFETCHED,
         persistent_workers=True,
         pin_memory=pin,
@@ -189,7 +198,3 @@ def _load_forever(data: Data, batch_size: int, *, pin: bool) -> Iterator[tuple[T
     )
     while True:
         yield from loader
-
-
-def _count_workers() -> int:
-    return min(count_cores(), _MOST_WORKERS)

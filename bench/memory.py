@@ -18,13 +18,24 @@ def reset_peak(device: torch.device) -> None:
             _RESET.write_text("5")
 
 
+def read_used(device: torch.device) -> float | None:
+    """MiB in use now, of what `read_peak` counts."""
+    if device.type == "cuda":
+        return torch.cuda.memory_allocated(device) / 2**20
+    return _read_status("VmRSS:")
+
+
 def read_peak(device: torch.device) -> float | None:
     """MiB at the peak since `reset_peak`: of tensors on a GPU, or of this whole process on the CPU (Linux only)."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
+    return _read_status("VmHWM:")
+
+
+def _read_status(key: str) -> float | None:
     with suppress(OSError):
         for line in _STATUS.read_text().splitlines():
-            if line.startswith("VmHWM:"):
+            if line.startswith(key):
                 return int(line.split()[1]) / 2**10
     return None
 

@@ -87,6 +87,7 @@ def train_run(
             outcome.result |= {"status": "failed", "message": _message(error, run)}
             traceback.print_exc(file=log)
         print(f"{outcome.result['status']} {outcome.result['message']}".strip(), file=log)
+        # Of this process alone, where the run went on from a checkpoint; what the tables hold adds up.
         outcome.result["wall_seconds"] = time.perf_counter() - started
         write_run(folder, run, outcome.result, outcome.history, outcome.arrays, may_write)
         if outcome.result["status"] != "failed":  # where it failed, going on may be worth hours

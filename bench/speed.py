@@ -5,11 +5,12 @@ mean of both, so that a machine whose speed wanders treats all alike. All take t
 median over the rounds, and the least and the largest as its spread.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from statistics import median
-from time import perf_counter
+from time import perf_counter, sleep
 from typing import Any
 
 import torch
@@ -17,17 +18,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from bench import UsageError
+from bench.app import with_command
 from bench.contestants import Contestant, make_ceiling, make_evaluations, make_script, make_training
 from bench.dataset import Data, load_source, make_splits, split_indices
-from bench.memory import read_peak, release, reset_peak
+from bench.memory import read_peak, read_used, release, reset_peak
 from bench.plan import Command, make_plan
-from bench.record import to_csv, write_atomically
-from bench.report.terminal import tell
+from bench.record import arm_id, to_csv, write_atomically
+from bench.report.terminal import name_runs, tell
 from bench.run import configure_torch, describe_hardware
 from bench.settings import Run, apply_settings
 
 ROUNDS = 5
 _SECONDS_PER_TURN = 1.5
+_SECONDS_TO_SETTLE = 0.5
 _STEPS = (3, 400)  # of a turn: at least, at most
 COLUMNS = [
     *("dataset", "model", "optimizer", "what", "name", "precision", "compile", "batch_size", "steps", "rounds"),
@@ -38,7 +42,8 @@ COLUMNS = [
 
 @dataclass
 class Timing:
-    """A contestant's rounds: images per second, ratio to its ceiling, and MiB at the peak of its turns."""
+    """A contestant's rounds: images per second, ratio to its ceiling, and the most MiB that a turn took beyond what was
+    in use before it."""
 
     contestant: Contestant
     rates: list[float] = field(default_factory=list)
@@ -46,45 +51,64 @@ class Timing:
     peak: float | None = None
 
 
-def measure(command: Command) -> int:
-    """Times each of the command's models on its data with all of its regularizers, writes and prints it; returns 0.
+def speed(arguments: Sequence[str]) -> int:
+    """`regbench speed`: times the training loop of a command's models; returns the exit code.
+
+    A command that names neither experiment nor dataset is one of +exp=speed.
 
     Raises:
-        UsageError: something is wrong with one of the runs.
+        UsageError: bad input; nothing was timed.
     """
+    named = any(re.match(r"\+?(exp|dataset)=", argument) for argument in arguments)
+    return with_command([*([] if named else ["+exp=speed"]), *arguments], lambda command, _: _measure(command)) or 0
+
+
+def _measure(command: Command) -> int:
+    """Times each of the command's models on its data with all of its regularizers, writes and prints it; returns 0."""
     console = Console(highlight=False)
     groups: dict[str, list[Run]] = defaultdict(list)
     for planned in make_plan(command._replace(force=True)):
         run = planned.run
         groups[str((run.dataset, run.model, run.optimizer, run.train))].append(run)
-    for runs in groups.values():
-        rows = _measure_group(list({run.regularizer: run for run in runs}.values()))
-        train = runs[0].train
-        words = (*(rows[0][key] for key in ("dataset", "model")), train.device, train.precision)
-        name = "_".join([*words, *["compiled"] * train.compile])
-        file = command.results / "speed" / f"{name.replace('/', '-').replace(':', '')}.csv"
-        write_atomically(file, to_csv(COLUMNS, rows))
+    files = {key: command.results / "speed" / f"{_name(runs[0])}.csv" for key, runs in groups.items()}
+    if len(set(files.values())) < len(files):
+        raise UsageError("the command's arms differ in more than a table of speeds holds.\nTime them one by one.")
+    for key, runs in groups.items():
+        rows = _measure_group(list({arm_id(run): run for run in runs}.values()))
+        write_atomically(files[key], to_csv(COLUMNS, rows))
         console.print(_table(rows))
-        tell(console, f"Table: {file}\n")
+        tell(console, f"Table: {files[key]}\n")
     console.print(f"ratio: to forward, backward and step alone; SAM's to its share of it. Median of {ROUNDS} rounds.")
-    console.print("/script: to the script at equal precision and layout; /its fp32: to its default.")
+    console.print(
+        "/script: to the script at equal precision and layout; /its fp32: to its default. MiB: taken by a turn."
+    )
     return 0
 
 
+def _name(run: Run) -> str:
+    """Of the table of a run's model, data, optimizer, device and precision."""
+    train = run.train
+    words = (run.dataset.name, run.model.name, run.optimizer.name, train.device, train.precision)
+    return re.sub(r"[^\w.-]", "-", "_".join([*words, *["compiled"] * train.compile]))
+
+
 def _measure_group(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Rows of runs that differ in nothing but their regularizers and seed."""
+    """Rows of arms that differ in nothing but their regularizers."""
     run = apply_settings(replace(runs[0], regularizers=()))
     configure_torch(run)
     steps, device = _choose_steps(run), torch.device(run.train.device)
     data = _load(run, steps)
-    training = [make_training(apply_settings(each), data, steps) for each in runs]
+    names = [
+        name.rpartition("seed ")[0].strip() or run.regularizer for name, run in zip(name_runs(runs), runs, strict=True)
+    ]
+    training = [make_training(apply_settings(each), data, steps, name) for each, name in zip(runs, names, strict=True)]
     scripts = [make_script(run, data, steps, default=default) for default in (False, True)]
     timings = _take_turns(make_ceiling(run, data, steps), [*training, *scripts], device)
-    forward, evaluation = make_evaluations(run, data)
+    forward, evaluation = make_evaluations(run, data, steps)
     timings += _take_turns(forward, [evaluation], device)
     shared = {
         **{axis: word for axis, word in run.words.items() if axis != "regularizer"},
-        **{"batch_size": run.train.batch_size, "compile": run.train.compile, "steps": steps, "rounds": ROUNDS},
+        **{"batch_size": run.train.batch_size, "steps": steps, "rounds": ROUNDS},
         **{"device": run.train.device, "threads": torch.get_num_threads(), "torch": torch.__version__},
         "hardware": describe_hardware(run.train.device),
     }
@@ -123,6 +147,11 @@ def _take_turns(ceiling: Contestant, contestants: Sequence[Contestant], device: 
             rate, after = _time_turn(timing, device), _time_turn(top, device)
             cost = timing.contestant.evaluations
             timing.ratios.append(rate * cost * (1 / before + 1 / after) / 2)
+            if (
+                timing.contestant.what == "script"
+            ):  # its workers make the next batches ready on the cores of the next turn
+                sleep(_SECONDS_TO_SETTLE)
+                after = _time_turn(top, device)
             before = after
     return [top, *timings]
 
@@ -131,11 +160,13 @@ def _time_turn(timing: Timing, device: torch.device) -> float:
     """Images per second in one more turn."""
     timing.contestant.prepare()
     reset_peak(device)
+    used = read_used(device) or 0
     started = perf_counter()
     images = timing.contestant.turn()
     timing.rates.append(images / (perf_counter() - started))
     peak = read_peak(device)
-    timing.peak = max(filter(None, (peak, timing.peak)), default=None)
+    if peak is not None:
+        timing.peak = max(peak - used, timing.peak or 0)
     return timing.rates[-1]
 
 
@@ -143,6 +174,7 @@ def _row(timing: Timing, equal: Timing, default: Timing) -> dict[str, Any]:
     contestant, ratios = timing.contestant, timing.ratios
     row: dict[str, Any] = {
         **{"what": contestant.what, "name": contestant.name, "precision": contestant.precision},
+        **{"compile": contestant.compiled},
         **{"images_per_second": median(timing.rates), "peak_memory_mib": timing.peak},
         **{"ratio": median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios)},
     }
@@ -165,6 +197,6 @@ def _table(rows: Sequence[dict[str, Any]]) -> Table:
         table.add_row(
             *(row["name"], row["precision"], f"{row['images_per_second']:,.0f}", f"{row['ratio']:.3f}", spread),
             *(f"{row[key]:.2f}" if key in row else "" for key in ("to_script", "to_script_fp32")),
-            f"{row['peak_memory_mib']:,.0f}" if row["peak_memory_mib"] else "",
+            f"{row['peak_memory_mib']:,.0f}" if row["peak_memory_mib"] is not None else "",
         )
     return table

@@ -100,6 +100,11 @@ class Trainer:
             logits = self.forward(images)
         return self.scaler.scale(self.slots.loss(logits.to(targets.dtype), targets))
 
+    @property
+    def compiled(self) -> bool:
+        """Whether the model is to be compiled, and nothing has kept it from being so."""
+        return self.forward is not self.model
+
     def autocast(self) -> AbstractContextManager[None]:
         """The context of a forward pass in the run's precision."""
         dtype = DTYPES[self.run.train.precision]

@@ -219,6 +219,18 @@ def test_look_sam_reduces_to_sam():
         assert torch.equal(run_steps(one)[0], run_steps(other)[0])
 
 
+def test_look_sam_is_plain_at_rho_0_also_between():
+    """What is then left of g_v is rounding, and must not be blown up to the gradient's size."""
+    batches = make_batches(4, torch.float32)
+    net, other = make_net(torch.float32), make_net(torch.float32)
+    rule = LookSAM(rho=0.0, interval=2, alpha=0.7)
+    for step, (images, labels) in enumerate(batches):
+        rule(net, lambda: cross_entropy(net(images), labels), step=step)
+        Backward()(other, lambda: cross_entropy(other(images), labels))
+        for mine, theirs in zip(net.parameters(), other.parameters(), strict=True):
+            assert torch.equal(mine.grad, theirs.grad), step
+
+
 def test_look_sam_goes_on_from_its_state():
     batches = make_batches(5)
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import TINY
 
-from bench import app, speed
+from bench import UsageError, speed
 from bench.contestants import Contestant
 
 SMALL = (*TINY[:2], "dataset=synthetic", "model=mlp", "model.width=16", "train.batch_size=16", "train.device=cpu")
@@ -22,9 +22,9 @@ def quick(monkeypatch):
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")  # DataLoader
 def test_speed_writes_a_row_for_the_ceiling_each_stack_the_scripts_and_evaluation(quick, tmp_path, capsys):
     overrides = ("regularizer=none,[mixup,sam]", "seed=0,1", "train.precision=fp32", f"results_dir={tmp_path}")
-    assert app.speed([*SMALL, *overrides]) == 0
+    assert speed.speed([*SMALL, *overrides]) == 0
     (file,) = (tmp_path / "speed").iterdir()
-    assert file.name == "synthetic_mlp_cpu_fp32.csv"
+    assert file.name == "synthetic_mlp_sgd_cpu_fp32.csv"
     assert not list(tmp_path.glob("runs"))  # nothing of it is a run
     with file.open() as lines:
         rows = {row["name"]: row for row in csv.DictReader(lines)}
@@ -39,6 +39,33 @@ def test_speed_writes_a_row_for_the_ceiling_each_stack_the_scripts_and_evaluatio
     printed = capsys.readouterr().out
     assert all(name in printed for name in rows)
     assert max(map(len, printed.splitlines())) <= 120
+
+
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+def test_arms_of_one_regularizer_have_rows_of_their_own(quick, tmp_path):
+    overrides = ("regularizer=sam", "regularizer.sam.interval=1,2", "train.precision=fp32", f"results_dir={tmp_path}")
+    assert speed.speed([*SMALL, *overrides]) == 0
+    (file,) = (tmp_path / "speed").iterdir()
+    with file.open() as lines:
+        names = [row["name"] for row in csv.DictReader(lines) if row["what"] == "training"]
+    assert len(set(names)) == 2
+    assert "interval=2" in names[1]
+
+
+def test_arms_that_would_share_a_table_are_an_error(quick, tmp_path):
+    with pytest.raises(UsageError, match="one by one"):
+        speed.speed([*SMALL, "train.batch_size=8,16", f"results_dir={tmp_path}"])
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "exp"), [([], "speed"), (["model=resnet8"], "speed"), (["dataset=digits"], "adhoc")]
+)
+def test_a_command_without_experiment_or_dataset_is_one_of_the_experiment_on_speed(arguments, exp, monkeypatch):
+    seen = []
+    monkeypatch.setattr(speed, "_measure", lambda command: seen.append(command.exp) or 0)
+    assert speed.speed(arguments) == 0
+    assert seen == [exp]
 
 
 def test_a_ratio_is_to_the_neighbouring_turns_of_the_ceiling_and_to_what_a_step_costs(quick, monkeypatch):

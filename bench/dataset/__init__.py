@@ -6,8 +6,9 @@ by a fixed seed, so every run of every arm sees the same examples, and a smaller
 
 import json
 from dataclasses import dataclass, replace
-from functools import cache, lru_cache
+from functools import cache
 from hashlib import sha256
+from typing import Any
 
 import numpy as np
 import torch
@@ -118,12 +119,17 @@ def _load(values: str) -> Source:
 
 def make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
     """The splits of a checked dataset choice on `device`, kept for the process's next run."""
-    return _make_splits(source, choice.name, choice.values["train_size"], choice.values["val_fraction"], device)
+    key = (source, choice.name, choice.values["train_size"], choice.values["val_fraction"], device)
+    if key not in _kept:
+        _kept.clear()  # first: large ones would not fit twice
+        _kept[key] = _make_splits(choice, source, device)
+    return _kept[key]
 
 
-@lru_cache(maxsize=1)  # large ones would not fit twice
-def _make_splits(source: Source, name: str, train_size: int | None, val_fraction: float, device: torch.device) -> Data:
-    choice = Choice(name, {"train_size": train_size, "val_fraction": val_fraction})
+_kept: dict[tuple[Any, ...], Data] = {}
+
+
+def _make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
     train, val = split_indices(choice, source.train_labels)
 
     def move(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Split:

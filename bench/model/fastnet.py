@@ -38,8 +38,11 @@ class FastNet(nn.Sequential):
     def look_at(self, images: Tensor) -> None:
         """Has the first layer whiten patches as those of `images` (N, C, H, W): what it gives is uncorrelated and of
         variance 1, less where there was hardly any, and comes with both signs, as the activation cuts one off."""
-        patches = images.unfold(2, _PATCH, 1).unfold(3, _PATCH, 1).transpose(1, 3).flatten(3).flatten(0, 2).double()
-        variances, directions = torch.linalg.eigh(patches.T @ patches / len(patches))
+        moments, n = torch.zeros(()), 0
+        for some in torch.split(images.double(), 256):  # all patches at once are four times the images
+            patches = some.unfold(2, _PATCH, 1).unfold(3, _PATCH, 1).transpose(1, 3).flatten(3).flatten(0, 2)
+            moments, n = moments + patches.T @ patches, n + len(patches)
+        variances, directions = torch.linalg.eigh(moments / n)
         whitening = (directions / (variances + _LEAST_VARIANCE).sqrt()).T
         weight, bias = self[0].parameters()
         weight.copy_(torch.cat([whitening, -whitening]).view_as(weight))

@@ -11,13 +11,14 @@ from bench.settings import Choice, make
 
 
 def make_optimizer(choice: Choice, parameters: Iterable[nn.Parameter]) -> Optimizer:
-    """The optimizer over all parameters; weight decay, where it is set, acts on every one of them.
+    """The optimizer over all parameters; weight decay, where it is set, acts on every one that is trained.
 
-    Torch's own update all parameters in one call (`foreach`): on the CPU, too, where it gives the same weights to the
-    last bit. Its fused forms do not: Adam's differs in the last digits.
+    Torch's own update all parameters in one call (`foreach`), unless the choice says how: on the CPU, too, where it
+    gives the same weights to the last bit. Their fused forms do not: Adam's differs in the last digits.
     """
-    target = resolve(choice.values["_target_"])
-    has_foreach = target.__module__.startswith("torch.optim.") and "foreach" in signature(target).parameters
-    values = {**choice.values, "foreach": True} if has_foreach else choice.values
+    target, values = resolve(choice.values["_target_"]), choice.values
+    takes = target.__module__.startswith("torch.optim.") and "foreach" in signature(target).parameters
+    if takes and not {"foreach", "fused"} & values.keys():
+        values = {**values, "foreach": True}
     optimizer: Optimizer = make(values, parameters)
     return optimizer

@@ -15,7 +15,7 @@ from bench.regularizer.sam import SAM, global_norm
 
 @dataclass(frozen=True)
 class ASAM(SAM):
-    """Two gradient evaluations a step; rho >= 0 bounds the norm of e/T, eta >= 0 keeps small weights moving."""
+    """Costs what SAM of its interval does; rho >= 0 bounds the norm of e/T, eta >= 0 keeps small weights moving."""
 
     eta: float
 

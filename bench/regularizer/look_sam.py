@@ -2,8 +2,8 @@
 
 Source: Liu et al. 2022, "Towards Efficient and Scalable Sharpness-Aware Minimization", algorithm 1. At a SAM step the
 part of the SAM gradient g_s that is orthogonal to the plain gradient g is kept, g_v = g_s - (g_s·g / g·g)·g, over all
-weights together; the steps between take g + alpha·||g||/||g_v||·g_v. Deviation: a g_v that is not finite, as fp16's
-scaling of gradients may make it, is not kept.
+weights together; the steps between take g + alpha·||g||/||g_v||·g_v. Deviation: nothing is kept of a g_v that is not
+finite, as fp16's scaling of gradients may make it, or that is within the rounding of g_s, as it is at rho 0.
 """
 
 from collections.abc import Mapping
@@ -17,12 +17,13 @@ from bench.regularizer import Backward
 from bench.regularizer.sam import SAM, LossClosure, global_norm
 
 _backward = Backward()
+_ROUNDING = 1e-6  # of g_s in float32, relative
 
 
 class LookSAM:
     """A gradient rule with a state, g_v: a step between must follow a SAM step of it, or of one whose state it loaded.
 
-    Reduces to SAM at interval 1, and to SAM of the same interval at alpha 0.
+    Reduces to SAM at interval 1, to SAM of the same interval at alpha 0, and to plain backward passes at rho 0.
     """
 
     def __init__(self, rho: float, interval: int, alpha: float) -> None:
@@ -51,7 +52,10 @@ class LookSAM:
 
     @torch.no_grad()
     def _add_kept(self, grads: dict[str, Tensor]) -> None:
-        kept = [self.kept.get(name, torch.zeros_like(grad)).to(grad.device) for name, grad in grads.items()]
+        for name, grad in grads.items():
+            known = self.kept.get(name)  # on the CPU, where it was loaded from a checkpoint
+            self.kept[name] = torch.zeros_like(grad) if known is None else known.to(grad.device)
+        kept = [self.kept[name] for name in grads]
         weight = self.alpha * global_norm(list(grads.values())) / global_norm(kept)
         torch._foreach_add_(list(grads.values()), torch._foreach_mul(kept, weight))
 
@@ -75,5 +79,6 @@ def _orthogonal_part(grads: dict[str, Tensor], plain: dict[str, Tensor]) -> dict
     ours, others = [grads[name] for name in names], [plain[name] for name in names]
     dot = torch.stack([torch.sum(a * b) for a, b in zip(ours, others, strict=True)]).sum()
     parts = torch._foreach_sub(ours, torch._foreach_mul(others, dot / global_norm(others) ** 2))
-    finite = global_norm(list(parts)).isfinite()
-    return {name: torch.where(finite, part, 0.0) for name, part in zip(names, parts, strict=True)}
+    norm = global_norm(list(parts))
+    counts = norm.isfinite() & (norm > _ROUNDING * global_norm(ours))
+    return {name: torch.where(counts, part, 0.0) for name, part in zip(names, parts, strict=True)}

@@ -27,7 +27,7 @@ class SAM:
     """The ascent at every `interval`-th step, the first one included; the steps between are plain.
 
     rho is the radius in the 2-norm over all weights, at least 0; interval is a whole number of at least 1. Reduces to
-    one plain backward pass at rho 0, at the same cost. Other values are a ValueError.
+    plain backward passes at rho 0, at SAM's cost. Other values are a ValueError.
     """
 
     rho: float

@@ -17,6 +17,7 @@ from typing import Any
 from bench import AXES
 from bench.lock import wait_for
 from bench.record import (
+    ADDED_LATER,
     HISTORY_COLUMNS,
     check_protocol,
     read_result,
@@ -173,9 +174,10 @@ def _tell_apart(rows: Iterable[Row], arms: dict[str, dict[str, Any]]) -> None:
     settings: dict[str, str] = {}
     for like in groups.values():
         keys = dict.fromkeys(key for arm_id in like for key in arms[arm_id])
-        differing = [key for key in keys if len({str(arms[arm_id].get(key)) for arm_id in like}) > 1]
-        for arm_id in like:
-            cells = (f"{key}={_cell(arms[arm_id].get(key)) or 'null'}".replace(" ", "") for key in differing)
+        values = {key: [_cell(arms[arm_id].get(key, ADDED_LATER.get(key))) for arm_id in like] for key in keys}
+        differing = {key: cells for key, cells in values.items() if len(set(cells)) > 1}
+        for i, arm_id in enumerate(like):
+            cells = (f"{key}={cells[i] or 'null'}".replace(" ", "") for key, cells in differing.items())
             settings[arm_id] = " ".join(cells)
     for row in rows:
         row["settings"] = settings.get(row["arm_id"], row["settings"])
