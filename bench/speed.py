@@ -30,7 +30,7 @@ from bench.run import configure_torch, describe_hardware
 from bench.settings import Run, apply_settings
 
 ROUNDS = 5
-_SECONDS_PER_TURN = 1.5
+_SECONDS_PER_TURN = 1.0
 _SECONDS_TO_SETTLE = 0.5
 _STEPS = (3, 400)  # of a turn: at least, at most
 COLUMNS = [
@@ -78,10 +78,9 @@ def _measure(command: Command) -> int:
         write_atomically(files[key], to_csv(COLUMNS, rows))
         console.print(_table(rows))
         tell(console, f"Table: {files[key]}\n")
-    console.print(f"ratio: to forward, backward and step alone; SAM's to its share of it. Median of {ROUNDS} rounds.")
-    console.print(
-        "/script: to the script at equal precision and layout; /its fp32: to its default. MiB: taken by a turn."
-    )
+    console.print(f"ratio: to forward, backward and step alone (SAM: its share); {ROUNDS} rounds' median.")
+    console.print("/script: times the script at equal precision and layout; /its fp32: as it is.")
+    console.print("MiB: what a turn takes beyond what is there before it.")
     return 0
 
 
