@@ -86,6 +86,7 @@ def make_plan(command: Command) -> list[Planned]:
     """
     planned: dict[str, Planned] = {}
     evaluations: dict[str, int] = {}
+    tried: set[str] = set()
     hash_weights = cache(weights_fingerprint)  # for this command alone: the file may be another at the next
     for run in command.runs:
         with _telling(f"dataset {run.dataset.name}"):
@@ -100,7 +101,7 @@ def make_plan(command: Command) -> list[Planned]:
         if command.wants(each):
             arm = arm_id(run)
             if arm not in evaluations:
-                evaluations[arm] = _check_fit(apply_settings(run), source)
+                evaluations[arm] = _check_fit(apply_settings(run), source, tried)
             each = replace(each, evaluations=evaluations[arm])
         planned[identifier] = each
     return list(planned.values())
@@ -190,8 +191,13 @@ def _describe(error: Exception) -> str:
     return f"{kind}{message}" + (f"\n({own[-1].filename}, line {own[-1].lineno})" if own else "")
 
 
-def _check_fit(run: Run, source: Source) -> int:
+def _check_fit(run: Run, source: Source, tried: set[str]) -> int:
     """The run's gradient evaluations; builds model and optimizer, but trains nothing.
+
+    Args:
+        run: with its settings applied.
+        source: its data.
+        tried: the models that have been, on which data, which take a while: added to.
 
     Raises:
         UsageError: model, optimizer or budget cannot work with the data.
@@ -220,8 +226,11 @@ def _check_fit(run: Run, source: Source) -> int:
             f"the run would have {steps} steps, and the warm-up takes {warmup_steps(run.train, per_epoch)} of them.\n"
             "Raise train.gradient_evaluations (or train.epochs), or lower train.warmup_epochs."
         )
-    with _telling(f"model {run.model.name} on batches of {run.train.batch_size} of these images"):
-        _try_model(run, source)
+    model = str((run.model, run.train.batch_size, run.dataset.name, run.fingerprint))
+    if model not in tried:
+        with _telling(f"model {run.model.name} on batches of {run.train.batch_size} of these images"):
+            _try_model(run, source)
+        tried.add(model)
     with _telling(f"optimizer {run.optimizer.name}"):
         make_optimizer(run.optimizer, [nn.Parameter(torch.zeros(1))])
     return count_evaluations(steps, slots.gradient.evaluations_per_step)
