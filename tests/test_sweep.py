@@ -171,7 +171,7 @@ def test_a_plan_tells_each_state_and_what_is_left_and_trains_nothing(regbench, t
 
 
 def test_a_launcher_that_deals_out_devices_says_what_auto_means():
-    (run,) = compose(*TINY, "train.device=auto")
+    (run,) = compose(*TINY, "train.device=auto", "train.precision=auto")
     gpu, cpu = Launcher("submitit_slurm", gpus=1), Launcher("ray")
     assert (resolve_device(run, gpu).train.device, resolve_device(run, gpu).train.precision) == ("cuda", "bf16")
     assert (resolve_device(run, cpu).train.device, resolve_device(run, cpu).train.precision) == ("cpu", "fp32")
