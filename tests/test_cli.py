@@ -102,6 +102,7 @@ def test_a_run_that_two_experiments_ask_for_is_trained_once(swept):
     folder, _ = swept
     adhoc = regbench(
         *("run", "model=mlp", "dataset.train_size=200", "train.epochs=2", "train.batch_size=50", "train.device=cpu"),
+        "train.precision=fp32",
         cwd=folder,
     )
     assert "1 run, 1 on record, 0 to train" in adhoc.stdout
