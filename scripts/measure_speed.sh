@@ -1,6 +1,5 @@
 #!/usr/bin/env bash
-# Makes every table of results/speed for this machine's GPU, or its CPU where there is none. About 25 minutes on two
-# cores. Further overrides go to every table: scripts/measure_speed.sh train.device=cuda:1
+# Makes every table of results/speed for this machine's GPU, or its CPU where there is none. Further overrides go to every table: scripts/measure_speed.sh train.device=cuda:1
 set -euo pipefail
 
 STACKS="regularizer=none,label_smoothing,mixup,cutmix,sam"
