@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import train
 from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 from torchvision.transforms.v2 import functional
 
@@ -75,6 +76,17 @@ def test_a_zero_deviation_divides_by_1():
     blank = np.zeros_like(source.train_images)
     data = make_splits(choice(), source.__class__(**{**vars(source), "train_images": blank}), CPU)
     assert data.std.tolist() == [1.0]
+
+
+def test_splits_are_made_once_for_a_processs_runs_and_training_leaves_them_alone(tiny):
+    run = tiny("dataset.augment=standard", "regularizer=[mixup,sam]")
+    data = make_splits(run.dataset, load_source(run.dataset), CPU)
+    before = [split.images.clone() for split in (data.train, data.val, data.test)]
+    train(run)
+    assert make_splits(run.dataset, load_source(run.dataset), CPU) is data
+    assert all(torch.equal(a, b.images) for a, b in zip(before, (data.train, data.val, data.test), strict=True))
+    other = tiny("dataset.val_fraction=0.5")
+    assert len(make_splits(other.dataset, load_source(other.dataset), CPU).val) == 40
 
 
 # --- batches ---------------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from conftest import TINY, compose
 from rich.console import Console
 
-from bench import CONF
+from bench import CONF, app
 from bench.dataset import load_source
 from bench.plan import Command, make_plan, resolve_device
 from bench.ranges import RANGES
@@ -288,3 +288,12 @@ def test_the_committed_runs_keep_their_identity(tmp_path):
     with (CONF.parent / "results" / "digits" / "runs.csv").open() as file:
         committed = {row["run_id"] for row in csv.DictReader(file) if row["seed"] == "0"}
     assert {planned.run_id for planned in plan} == committed
+
+
+def test_a_key_that_is_younger_than_records_is_told_by_its_neutral_value(tmp_path):
+    """It is no part of the identity then, but `null` is no value that it takes."""
+    app.run([*TINY, "regularizer=sam", "regularizer.sam.interval=1,2", f"results_dir={tmp_path}"])
+    with (tmp_path / "adhoc" / "runs.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {row["settings"] for row in rows} == {f"regularizer.sam.interval={interval}" for interval in (1, 2)}
+    assert {row["gradient_evaluations"] for row in rows} == {"16", "12"}
