@@ -17,6 +17,7 @@ from bench.run import describe_hardware, train_run
 _PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "pandas", "scikit-learn", "scipy", "rich")
 _EXTRAS = {
     "timm": "regbench[timm]",
+    "tensorboard": "regbench[tensorboard]",
     "hydra-joblib-launcher": "regbench[launchers]",
     "hydra-submitit-launcher": "regbench[launchers]",
     "hydra-ray-launcher": "regbench[launchers]",

@@ -25,6 +25,7 @@ from bench.record import WEIGHTS, arm_id, read_result, record_stamp, run_folder,
 from bench.regularizer import Slots, make_slots
 from bench.rng import global_stream, stream
 from bench.settings import Run, apply_settings
+from bench.tracker import load_writer
 from bench.train import count_evaluations, total_steps, warmup_steps
 
 
@@ -68,6 +69,7 @@ class Command(NamedTuple):
     retry_failed: bool = False
     fail_fast: bool = False
     keep_weights: bool = False
+    arguments: tuple[str, ...] = ()  # as typed after `regbench run`
 
     def wants(self, planned: Planned) -> bool:
         """Whether a run is to be trained; one on record, too, if its weights are asked for and were not kept."""
@@ -82,7 +84,7 @@ def make_plan(command: Command) -> list[Planned]:
     """The distinct runs of a command in their order; runs that are equal count once. What is trained is checked.
 
     Raises:
-        UsageError: data missing or damaged, a device that is not there, or settings that do not fit the data.
+        UsageError: data missing or damaged, a device or a package not there, or settings that do not fit the data.
     """
     planned: dict[str, Planned] = {}
     evaluations: dict[str, int] = {}
@@ -99,6 +101,7 @@ def make_plan(command: Command) -> list[Planned]:
             continue
         each = _look_up(run, identifier, command.results)
         if command.wants(each):
+            load_writer(run.train.tracker)
             arm = arm_id(run)
             if arm not in evaluations:
                 evaluations[arm] = _check_fit(apply_settings(run), source, tried)

@@ -174,6 +174,7 @@ RANGES: dict[str, Range | OneOf | Path | Word | Mapping | Pair] = {
     "train.clip_norm": Range(low=0, low_open=True, optional=True),
     "train.deterministic": _SWITCH,
     "train.checkpoint_minutes": Range(low=0, optional=True),
+    "train.tracker": OneOf(("none", "tensorboard")),
 }
 
 

@@ -28,7 +28,9 @@ from bench.optimizer import make_optimizer
 from bench.record import CHECKPOINT, RESULT, WEIGHTS, open_atomically, read_result, remove_parts, write_run
 from bench.regularizer import make_slots
 from bench.rng import global_stream
+from bench.scores import score_run
 from bench.settings import Run, apply_settings
+from bench.tracker import tracking
 from bench.train import Diverged, Epoch, Trainer, count_evaluations
 
 _SHOWN = 5000  # training images that a model may look at before it is trained
@@ -143,13 +145,7 @@ def _train(
     configure_torch(run)
     reset_peak(device)
 
-    source = load_source(run.dataset)
-    if run.fingerprint not in ("", source.fingerprint):  # as planned, if it was
-        raise RuntimeError("the data have changed since the command was started")
-    weights = run.model.values.get("weights")
-    if weights and weights_fingerprint(weights) != run.contents.get("model.weights"):
-        raise RuntimeError("the weights to start from have changed since the command was started")
-    data = make_splits(run.dataset, source, device)
+    data = _load_data(run, device)
     batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
     result |= {"train_size": len(data.train), "threads": torch.get_num_threads()}
 
@@ -174,22 +170,24 @@ def _train(
         return metrics, {f"{name}_logits": logits, f"{name}_labels": labels}
 
     checkpoints = Checkpoints(folder, run.train.checkpoint_minutes, progress, history, may_write, log)
-    for epoch in trainer.epochs(batches, checkpoints):
-        steps = (epoch.number - 1) * batches.per_epoch + epoch.steps
-        seconds = progress.get("train_seconds", 0.0) + epoch.seconds
-        progress |= {
-            "epochs": epoch.number,
-            "gradient_evaluations": count_evaluations(steps, slots.gradient.evaluations_per_step),
-            "train_seconds": seconds,
-            "images_per_second": steps * run.train.batch_size / seconds,
-        }
-        result |= progress
-        row = {"epoch": epoch.number, "train_loss": epoch.train_loss, "lr": epoch.lr, "seconds": epoch.seconds}
-        if len(data.val):
-            row |= evaluate("val", data.val)[0]
-        history.append(row)
-        log(" ".join(f"{key}={value:.6g}" for key, value in row.items()) + "\n")
-        on_epoch(epoch, row, progress["images_per_second"])
+    with tracking(run.train.tracker, folder, history, may_write, log) as track:
+        for epoch in trainer.epochs(batches, checkpoints):
+            steps = (epoch.number - 1) * batches.per_epoch + epoch.steps
+            seconds = progress.get("train_seconds", 0.0) + epoch.seconds
+            progress |= {
+                "epochs": epoch.number,
+                "gradient_evaluations": count_evaluations(steps, slots.gradient.evaluations_per_step),
+                "train_seconds": seconds,
+                "images_per_second": steps * run.train.batch_size / seconds,
+            }
+            result |= progress
+            row = {"epoch": epoch.number, "train_loss": epoch.train_loss, "lr": epoch.lr, "seconds": epoch.seconds}
+            if len(data.val):
+                row |= evaluate("val", data.val)[0]
+            history.append(row)
+            log(" ".join(f"{key}={value:.6g}" for key, value in row.items()) + "\n")
+            track(row)
+            on_epoch(epoch, row, progress["images_per_second"])
 
     # The test split is read here and nowhere else: once, after the last epoch.
     for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
@@ -203,8 +201,24 @@ def _train(
             outcome.arrays |= arrays
     for key in ("val_logits", "val_labels"):
         outcome.arrays.setdefault(key, outcome.arrays[key.replace("val", "test")][:0])
+    result |= score_run(result, outcome.arrays)
     result["peak_memory_mib"] = read_peak(device)
     return model
+
+
+def _load_data(run: Run, device: torch.device) -> Data:
+    """The run's data on its device.
+
+    Raises:
+        RuntimeError: they, or the weights to start from, are others than when the run was planned.
+    """
+    source = load_source(run.dataset)
+    if run.fingerprint not in ("", source.fingerprint):  # as planned, if it was
+        raise RuntimeError("the data have changed since the command was started")
+    weights = run.model.values.get("weights")
+    if weights and weights_fingerprint(weights) != run.contents.get("model.weights"):
+        raise RuntimeError("the weights to start from have changed since the command was started")
+    return make_splits(run.dataset, source, device)
 
 
 def make_trainer(run: Run, data: Data) -> Trainer:

@@ -42,6 +42,7 @@ class Train:
     clip_norm: float | None
     deterministic: bool
     checkpoint_minutes: float | None
+    tracker: str
 
 
 @dataclass(frozen=True)

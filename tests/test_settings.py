@@ -35,6 +35,7 @@ BAD = {
     "retry_failed=1": ["retry_failed=1", "true, false"],
     "fail_fast=yess": ["fail_fast=yess", "true, false"],
     "train.checkpoint_minutes=-1": ["checkpoint_minutes=-1", "at least 0"],
+    "train.tracker=wandb": ["train.tracker=wandb", "none, tensorboard"],
     "train.precision=fp16 train.device=cpu": ["fp16", "CUDA"],
     "+exp=digits,fashion": ["one experiment"],
     "train.epoch=3": ["train.epoch; did you mean epochs", "batch_size"],

@@ -1,0 +1,81 @@
+"""A run's curves for TensorBoard: what its history.csv holds, written epoch by epoch where `train.tracker` asks for it.
+
+They are no part of the record: the numbers do not depend on them, and a training outlives what goes wrong with them.
+The package comes with the extra [tensorboard], and is imported only where it is asked for.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from bench import UsageError
+from bench.record import HISTORY_COLUMNS
+
+CURVES = "tensorboard"  # in a run's folder
+_TAGS = [column for column in HISTORY_COLUMNS if column not in ("run_id", "epoch")]
+
+Row = Mapping[str, Any]  # of history.csv
+
+
+def load_writer(tracker: str) -> Callable[[str], Any] | None:
+    """What makes a writer of curves into a folder; None for `none`.
+
+    Raises:
+        UsageError: its package is not installed.
+    """
+    if tracker == "none":
+        return None
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError as error:
+        raise UsageError(
+            f"train.tracker={tracker} needs the package tensorboard; train.tracker=none needs nothing.\n"
+            "Install it: pip install 'regbench[tensorboard]'"
+        ) from error
+    return SummaryWriter
+
+
+@contextmanager
+def tracking(
+    tracker: str, folder: Path, history: Sequence[Row], may_write: Callable[[], None], log: Callable[[str], object]
+) -> Iterator[Callable[[Row], None]]:
+    """Within it, what it gives is called with each new row of history.csv; the curves begin with those of `history`.
+
+    Curves of an earlier training are removed, also where none are asked for: those that are there must be the record's,
+    and a run that goes on has its epochs once.
+
+    Raises:
+        LockLost: another process has taken the run over, as `may_write` tells.
+    """
+    load, old = load_writer(tracker), list((folder / CURVES).glob("events.out.tfevents.*"))
+    if load or old:
+        may_write()
+    for file in old:
+        file.unlink(missing_ok=True)
+    if load is None:
+        yield lambda row: None
+        return
+    writer, works = load(str(folder / CURVES)), True
+
+    def track(row: Row) -> None:
+        nonlocal works
+        if not works:
+            return
+        may_write()
+        try:
+            for tag in _TAGS:
+                if tag in row:
+                    writer.add_scalar(tag, row[tag], row["epoch"])
+            writer.flush()  # so that nothing is left to write when the lock is lost
+        except Exception as error:  # an OSError, or TensorFlow's own where that is installed
+            works = False
+            log(f"no further curves could be written: {error}\n")
+
+    try:
+        for row in history:
+            track(row)
+        yield track
+    finally:
+        with suppress(Exception):  # track has told of it
+            writer.close()
