@@ -1,10 +1,21 @@
-"""Intervals over seeds."""
+"""Intervals, paired tests and their correction, over seeds; exact where a textbook formula is.
+
+SciPy's own `stats.t` calls the same functions of `scipy.special`, but takes a second to import.
+"""
 
 import math
 from collections.abc import Sequence
 from functools import cache
+from typing import NamedTuple
 
-from scipy.special import stdtrit
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import stdtr, stdtrit
+
+Floats = NDArray[np.float64]
+
+FEWEST_SEEDS = 3  # for a test
+_EQUAL = 1e-12  # what differences vary by, relative to the values, where only rounding makes them differ
 
 
 def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
@@ -22,7 +33,56 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     return mean - half, mean + half
 
 
+class PairedTest(NamedTuple):
+    """Mean difference, its t interval, and p of the paired t test; NaN stands for what there is not."""
+
+    difference: float
+    low: float
+    high: float
+    p: float
+
+
+def paired_t(differences: Sequence[float] | Floats, scale: float, level: float = 0.95) -> PairedTest:
+    """The paired t test of differences, one per common seed, at least one.
+
+    There is no interval with one seed, and no p with two, or where the differences do not vary.
+
+    Args:
+        differences: arm minus baseline.
+        scale: the largest absolute value that was subtracted: less than its rounding is no variation.
+        level: of the interval.
+    """
+    differences = np.asarray(differences, dtype=np.float64)
+    n, mean = len(differences), float(np.mean(differences))
+    if n < 2:
+        return PairedTest(mean, math.nan, math.nan, math.nan)
+    error = float(np.std(differences, ddof=1)) / math.sqrt(n)
+    half = _t_quantile((1 + level) / 2, n - 1) * error
+    varies = float(np.ptp(differences)) > _EQUAL * scale
+    p = 2 * float(stdtr(n - 1, -abs(mean / error))) if varies and n >= FEWEST_SEEDS else math.nan
+    return PairedTest(mean, mean - half, mean + half, p)
+
+
+def holm(p: Sequence[float]) -> list[float]:
+    """Holm's step-down correction of the p values of a family, in their order; NaN is no member and stays.
+
+    Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
+    """
+    corrected = [math.nan] * len(p)
+    members = sorted((i for i, value in enumerate(p) if not math.isnan(value)), key=lambda i: p[i])
+    largest = 0.0
+    for rank, i in enumerate(members):
+        largest = max(largest, min(1.0, (len(members) - rank) * p[i]))
+        corrected[i] = largest
+    return corrected
+
+
+def share_improved(gains: Floats) -> float:
+    """The share of gains above 0, those of exactly 0 counted half; NaN where gains are."""
+    return math.nan if np.isnan(gains).any() else float(((gains > 0) + 0.5 * (gains == 0)).mean())
+
+
 @cache
 def _t_quantile(probability: float, degrees: int) -> float:
-    """Student's t quantile; SciPy's own `stats.t.ppf` calls the same function, but takes a second to import."""
+    """Student's t quantile."""
     return float(stdtrit(degrees, probability))

@@ -1,0 +1,83 @@
+"""What the columns of runs.csv measure: how they are called in print, in which unit, and which end is better."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from bench.metric import Floats
+
+Better = Literal["higher", "lower", "nearer 0", ""]
+
+
+@dataclass(frozen=True)
+class Quantity:
+    """A column that holds a number.
+
+    Attributes:
+        column: as in runs.csv.
+        title: for tables and axes, with the unit.
+        better: which end; empty where neither is.
+        factor: what a value is multiplied by for print; 100 makes percent of a fraction.
+        digits: decimals where no interval says how many mean something.
+    """
+
+    column: str
+    title: str
+    better: Better
+    factor: float = 1
+    digits: int = 3
+
+    def gain(self, arm: Floats, baseline: Floats) -> Floats:
+        """By how much `arm` is better than `baseline`; NaN where neither end is."""
+        if self.better == "nearer 0":
+            return np.abs(baseline) - np.abs(arm)
+        return {"higher": 1, "lower": -1}.get(self.better, np.nan) * (arm - baseline)
+
+
+def _percent(column: str, title: str, better: Better) -> Quantity:
+    return Quantity(column, f"{title} %", better, factor=100, digits=2)
+
+
+_OF_A_SPLIT = [
+    _percent("accuracy", "accuracy", "higher"),
+    Quantity("nll", "NLL", "lower"),
+    _percent("ece", "ECE", "lower"),
+    Quantity("brier", "Brier", "lower"),
+]
+_OF_TEST = [
+    _percent("test_top5_accuracy", "top-5", "higher"),
+    _percent("test_worst_class_accuracy", "worst class", "higher"),
+    _percent("test_ece_debiased", "ECE debiased", "lower"),
+    _percent("test_ece_equal_mass", "ECE equal-mass", "lower"),
+    _percent("test_ece_classwise", "ECE classwise", "lower"),
+    _percent("test_mce", "MCE", "lower"),
+    _percent("test_confidence_gap", "confidence gap", "nearer 0"),
+    Quantity("test_entropy", "entropy", ""),
+    _percent("test_aurc", "AURC", "lower"),
+    _percent("accuracy_gap", "accuracy gap", "lower"),
+    Quantity("nll_gap", "NLL gap", "lower"),
+    Quantity("temperature", "T", "", digits=2),
+    Quantity("test_nll_scaled", "NLL scaled", "lower"),
+    _percent("test_ece_scaled", "ECE scaled", "lower"),
+]
+
+
+def _of_split(split: str, quantity: Quantity) -> Quantity:
+    title = quantity.title if split == "test" else f"{split} {quantity.title}"
+    return Quantity(f"{split}_{quantity.column}", title, quantity.better, quantity.factor, quantity.digits)
+
+
+# What arms are compared by.
+QUALITIES = {
+    quantity.column: quantity
+    for quantity in (*(_of_split(s, q) for s in ("test", "val", "train") for q in _OF_A_SPLIT), *_OF_TEST)
+}
+COSTS = {
+    quantity.column: quantity
+    for quantity in (
+        Quantity("gradient_evaluations", "evals", "lower", digits=0),
+        Quantity("train_seconds", "seconds", "lower", digits=1),
+        Quantity("images_per_second", "images/s", "higher", digits=0),
+    )
+}

@@ -1,0 +1,51 @@
+"""The uncertainty of a finite test set, apart from that over seeds: a paired bootstrap over its examples.
+
+Seeds say how much training varies; they all see the same test images, so they cannot say how much other images would
+change the result. Test examples are drawn anew with replacement, the same ones for every run, so that a difference of
+two arms loses what both find easy or hard. Source: Efron & Tibshirani 1993, "An Introduction to the Bootstrap".
+"""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench import metric
+from bench.metric import Floats
+
+RESAMPLES = 1000
+METRICS = ("test_accuracy", "test_nll", "test_ece", "test_brier")
+
+
+def resample(arrays: Mapping[str, Any]) -> dict[str, Floats]:
+    """A run's test metrics on each of 1,000 resampled test sets, (1000,) each, by their column.
+
+    Args:
+        arrays: those of logits.npz.
+    """
+    parts = metric.per_example(arrays["test_logits"], arrays["test_labels"])
+    n = len(parts)
+    sums = _draw_counts(n) @ parts.astype(np.float32)  # float32 keeps six digits, noise takes all but two
+    ece = np.abs(sums[:, 3:]).sum(axis=1)
+    accuracy, nll, brier = sums[:, :3].T
+    return {
+        key: values.astype(np.float64) / n for key, values in zip(METRICS, (accuracy, nll, ece, brier), strict=True)
+    }
+
+
+def interval(values: Floats, level: float = 0.95) -> tuple[float, float]:
+    """The percentile interval (low, high) of a resampled quantity."""
+    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+@lru_cache(maxsize=1)
+def _draw_counts(n: int) -> NDArray[np.float32]:
+    """How often each of n examples is in each resample, (1000, n); the same for each run, and for each report."""
+    random = np.random.default_rng(0)
+    counts = np.empty((RESAMPLES, n), dtype=np.float32)
+    for row in counts:
+        row[:] = np.bincount(random.integers(n, size=n), minlength=n)
+    return counts
