@@ -4,21 +4,28 @@ The map, from the command to the table:
     cli.py      `regbench <command>`            app.py       Hydra: a command line -> plain typed runs
     plan.py     the runs of a command, checked  run.py       one run, top to bottom: start reading here
     train.py    the training step and epochs    evaluate.py  logits of a split and their metrics
-    record.py   a run's identity and its files  report/      CSV tables and what the terminal shows
+    record.py   a run's identity and its files  report/      CSV tables, the terminal, figures and the page
     rng.py      named random streams            ranges.py    which values are allowed
     plugins.py  a user's own folder             pictures.py  a user's image files -> pixels
     settings.py a run's settings, checked       memory.py    what a run takes of it
     sweep.py    trains what is missing          worker.py    what a process that trains does
     launcher.py where runs are trained          watch.py     tells of records while a sweep goes on
     lock.py     one process at a time           checkpoint.py, interrupt.py  stopping and going on
-    forecast.py what a command would do         merge.py, results.py  bringing in and removing records
+    forecast.py what a command would do         merge.py, inventory.py  bringing in and removing records
     doctor.py   what this machine offers        completion.py what the shell offers on TAB
     speed.py    times the training loop         contestants.py what it is compared with
-    metric.py, schedule.py, stats.py, escape.py pure functions
+    metric.py, temperature.py, quantities.py  what is measured, and scores.py, of a finished run
+    stats.py, comparison.py, resample.py  arms against their baseline, and how sure that is
+    tracker.py  curves for TensorBoard          schedule.py, escape.py  pure functions
 The four axes are packages: dataset/, model/, regularizer/ and optimizer/, each with its choices in conf/<axis>/.
 """
 
+import os
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pandas
 
 __version__ = "0.1.0"
 
@@ -26,6 +33,33 @@ AXES = ("dataset", "model", "regularizer", "optimizer")
 _HERE = Path(__file__).parent
 # Inside the package where it is installed from a wheel, beside it in a checkout.
 CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
+
+
+def results(exp: str, results_dir: str | Path | None = None) -> "pandas.DataFrame":
+    """An experiment's runs, a row each, with the columns of its runs.csv.
+
+    Numbers are numbers, NaN where a run has none; ids, words and messages are text. It reads runs.csv as it stands:
+    `regbench report EXP` brings that up to date.
+
+    Args:
+        exp: as in results/<exp>.
+        results_dir: the folder of results; by default REGBENCH_RESULTS, else `results` in the current folder.
+
+    Raises:
+        UsageError: there are no results of that experiment.
+    """
+    import pandas
+
+    from bench.quantities import COSTS, QUALITIES
+
+    file = Path(results_dir or os.environ.get("REGBENCH_RESULTS") or "results", exp, "runs.csv")
+    if not file.is_file():
+        raise UsageError(f"there is no {file}.\nName the experiment and the folder of results, or train it first.")
+    frame = pandas.read_csv(file, dtype=str, keep_default_na=False)
+    numbers = ["seed", "epochs", "train_size", "batch_size", "workers", "threads", *QUALITIES, *COSTS]
+    for column in (column for column in numbers if column in frame):
+        frame[column] = pandas.to_numeric(frame[column])
+    return frame
 
 
 class UsageError(Exception):

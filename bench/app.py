@@ -49,8 +49,7 @@ _HYDRA_SHOWS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--i
 def run(arguments: Sequence[str]) -> int:
     """`regbench run`: trains what is missing of a command's runs and prints their comparison; returns the exit code.
 
-    Raises:
-        UsageError: bad input; nothing was trained.
+    Raises UsageError where the input is bad; nothing was trained then.
     """
     if "--dry-run" in arguments:
         return plan([argument for argument in arguments if argument != "--dry-run"])
@@ -82,7 +81,8 @@ def with_command(arguments: Sequence[str], act: Callable[[Command, Launch], T]) 
     outcome: list[T] = []
 
     def command(config: DictConfig, context: HydraContext, sweep: Sequence[str]) -> None:
-        outcome.append(act(_compose(config, context, sweep), functools.partial(_launch, config, context)))
+        asked = _compose(config, context, sweep)._replace(arguments=tuple(arguments))
+        outcome.append(act(asked, functools.partial(_launch, config, context)))
 
     _start_hydra(command, arguments)
     return outcome[0] if outcome else None

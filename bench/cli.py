@@ -3,7 +3,6 @@
 import argparse
 import functools
 import os
-import re
 import signal
 import sys
 from collections import Counter
@@ -128,6 +127,7 @@ def _make_parser() -> argparse.ArgumentParser:
         _complete_by(command.add_argument("overrides", nargs="*"), completion.complete_override)
     report = add("report", help="write an experiment's tables from its records and print them")
     _complete_by(report.add_argument("exp", nargs="+", help="experiment, as in results/<exp>"), completion.complete_exp)
+    _take_report_options(report)
     _take_results_dir(report)
     report.set_defaults(function=_report)
     listing = add("list", help="list datasets, models, regularizers, optimizers, experiments and launchers")
@@ -144,6 +144,17 @@ def _make_parser() -> argparse.ArgumentParser:
     doctor = add("doctor", help="tell versions, devices, data and extras, and try a training step on each device")
     doctor.set_defaults(function=_doctor)
     return parser
+
+
+def _take_report_options(report: argparse.ArgumentParser) -> None:
+    formats = ("table", "csv", "markdown", "latex", "html")
+    report.add_argument("--format", choices=formats, default="table", help="of what is printed; now %(default)s")
+    help_ = "a column of runs.csv to print, `accuracy` for test_accuracy; may be given again"
+    report.add_argument("--metric", action="append", metavar="NAME", help=help_)
+    help_ = "the regularizer, or the arm_id, that arms are compared with in print; now %(default)s"
+    report.add_argument("--baseline", default="none", metavar="NAME", help=help_)
+    help_ = "name, or a metric: best first; now %(default)s"
+    report.add_argument("--sort", default="name", metavar="NAME", help=help_)
 
 
 def _take_results_dir(command: argparse.ArgumentParser) -> None:
@@ -171,7 +182,11 @@ def _complete_by(argument: argparse.Action, completer: Callable[..., list[str]])
 def _report(options: argparse.Namespace) -> int:
     from rich.console import Console
 
+    from bench.comparison import MAIN_METRICS
     from bench.report import tables, terminal
+    from bench.report.evidence import write_evidence
+    from bench.report.formats import FORMATS
+    from bench.report.layout import lay_out
 
     for exp in options.exp:
         if not any((options.results_dir / exp / file).is_file() for file in ("runs.csv", "asked.txt")):
@@ -180,12 +195,19 @@ def _report(options: argparse.Namespace) -> int:
                 f"there are no results of {exp} in {options.results_dir}.\n"
                 f"There are those of: {', '.join(known) or 'nothing yet'}. Train them: regbench run +exp={exp}"
             )
-        terminal.show_comparison(Console(highlight=False), exp, tables.write_tables(options.results_dir, exp))
+        rows = tables.write_tables(options.results_dir, exp)
+        arms = tables.read_arms(options.results_dir, exp)
+        write_evidence(options.results_dir, exp, rows)
+        layouts = lay_out(exp, rows, arms, options.metric or MAIN_METRICS, options.baseline, options.sort)
+        if options.format == "table":
+            terminal.show_comparison(Console(highlight=False), layouts, rows)
+        else:
+            print(FORMATS[options.format](layouts), end="")
     return 0
 
 
 def _results(options: argparse.Namespace) -> int:
-    from bench.results import delete, find
+    from bench.inventory import delete, find
 
     _check_results_dir(options.results_dir)
     wanted = {key: getattr(options, key) for key in ("status", "exp", "run", *AXES) if getattr(options, key)}
@@ -241,11 +263,5 @@ def _list(options: argparse.Namespace) -> int:
         files = plugins.config_files(axis)
         width = max(len(file.stem) for file in files) + 2
         for file in files:
-            print(f"  {file.stem:{width}}{_first_comment(file)}")
+            print(f"  {file.stem:{width}}{plugins.first_comment(file)}")
     return 0
-
-
-def _first_comment(file: Path) -> str:
-    """The first comment of a config file that is not for Hydra."""
-    comments = (line[1:].strip() for line in file.read_text().splitlines() if line.startswith("#"))
-    return next((comment for comment in comments if not re.match("@package", comment)), "")

@@ -54,6 +54,12 @@ def config_files(group: str) -> list[Path]:
     return [file for folder in folders if folder for file in sorted((folder / group).glob("*.yaml"))]
 
 
+def first_comment(file: Path) -> str:
+    """What a config file says of itself: its first comment that is not for Hydra."""
+    comments = (line[1:].strip() for line in file.read_text().splitlines() if line.startswith("#"))
+    return next((comment for comment in comments if not comment.startswith("@package")), "")
+
+
 def resolve(target: str) -> Any:
     """The class or function that a config names, also where its module is in the user's folder.
 

@@ -20,6 +20,7 @@ from bench.lock import holder, is_abandoned, this_process
 from bench.plan import Command, Planned, make_plan
 from bench.record import run_folder
 from bench.report import tables, terminal
+from bench.report.layout import lay_out
 from bench.watch import Watch, watching
 from bench.worker import Worker, any_failed, show_nothing
 
@@ -42,7 +43,7 @@ def train_missing(command: Command, launch: Launch) -> int:
     todo = [planned for planned in plan if command.wants(planned)]
     asked = [planned.run_id for planned in plan]
     try:
-        tables.ask(command.results, command.exp, asked)
+        tables.ask(command.results, command.exp, asked, command.arguments)
     except OSError as error:
         raise UsageError(f"results_dir={command.results} cannot be written to: {error.strerror}.") from error
     terminal.show_counts(console, command.exp, [planned.run for planned in plan], len(plan) - len(todo))
@@ -54,7 +55,9 @@ def train_missing(command: Command, launch: Launch) -> int:
         terminal.tell(console, f"not recorded: {watch.names[identifier]} ({identifier}) {problem}")
     rows = {row["run_id"]: row for row in tables.read_csv(command.results / command.exp / "runs.csv")}
     shown = [rows[identifier] for identifier in asked if identifier in rows]
-    terminal.show_comparison(console, command.exp, sorted(shown, key=tables.order))
+    shown.sort(key=tables.order)
+    arms = tables.read_arms(command.results, command.exp)
+    terminal.show_comparison(console, lay_out(command.exp, shown, arms), shown)
     terminal.tell(console, f"Tables: {command.results / command.exp}")
     missing = [planned for planned in plan if not (planned.result or planned.read_anew(command.results))]
     if missing:

@@ -10,7 +10,7 @@ from bench import UsageError, cli
 from bench.merge import merge
 from bench.record import run_folder
 from bench.report import tables
-from bench.results import find
+from bench.inventory import find
 
 GOLDEN = Path(__file__).parent / "golden"
 

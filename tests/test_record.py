@@ -16,6 +16,7 @@ from bench.plan import Command, make_plan, resolve_device
 from bench.ranges import RANGES
 from bench.record import read_result, run_id, write_atomically
 from bench.report import tables, terminal
+from bench.report.layout import lay_out
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -81,6 +82,7 @@ KEEPS = {
     "fail_fast": "true",
     "dataset.root": "{copy} dataset=image_folder dataset.root={folder} train.batch_size=4 dataset.name=x",
     "train.checkpoint_minutes": "null",
+    "train.tracker": "tensorboard",
     "train.device": "auto",
 }
 
@@ -158,31 +160,38 @@ def records(tmp_path):
 def assert_golden(name, results):
     """Byte for byte, but for the bounds of intervals: SciPy's releases differ in the 11th digit of a t quantile."""
     made, golden = (folder / "digits_smoke" / name for folder in (results, GOLDEN))
-    if name != "summary.csv":
+    if name not in ("summary.csv", "comparison.csv"):
         assert made.read_text() == golden.read_text()
         return
     for mine, theirs in zip(tables.read_csv(made), tables.read_csv(golden), strict=True):
         assert list(mine) == list(theirs)
         for column, cell in theirs.items():
-            if cell and column.endswith(("_low", "_high")):
+            if cell and (column.endswith(("_low", "_high")) or column in ("difference", "low", "high", "p", "p_holm")):
                 assert float(mine[column]) == pytest.approx(float(cell), rel=1e-9)
             else:
                 assert mine[column] == cell, column
 
 
-@pytest.mark.parametrize("name", ["runs.csv", "summary.csv", "history.csv"])
+@pytest.mark.parametrize("name", ["runs.csv", "summary.csv", "history.csv", "comparison.csv"])
 def test_the_tables_of_a_recorded_sweep_are_these(name, records):
     """`python scripts/remake_golden.py` makes them anew after a change that is meant to move them."""
     tables.write_tables(records, "digits_smoke")
     assert_golden(name, records)
 
 
+def show(records, out, rows=None, width=80):
+    """What the terminal prints of the recorded sweep, or of some of its rows."""
+    all_rows = tables.write_tables(records, "digits_smoke")
+    rows = all_rows if rows is None else rows
+    layouts = lay_out("digits_smoke", rows, tables.read_arms(records, "digits_smoke"))
+    with out.open("w") as file:
+        terminal.show_comparison(Console(file=file, width=width, highlight=False), layouts, rows)
+    return out.read_text()
+
+
 @pytest.mark.parametrize("width", [80, 160])
 def test_the_printed_comparison_is_this_to_the_byte(width, records, tmp_path):
-    with (tmp_path / "out.txt").open("w") as file:
-        console = Console(file=file, width=width, highlight=False)
-        terminal.show_comparison(console, "digits_smoke", tables.write_tables(records, "digits_smoke"))
-    printed = (tmp_path / "out.txt").read_text()
+    printed = show(records, tmp_path / "out.txt", width=width)
     assert printed == (GOLDEN / f"comparison_{width}.txt").read_text()
     assert "\x1b" not in printed
     assert max(map(len, printed.splitlines())) <= width
@@ -216,6 +225,10 @@ def test_the_tables_begin_with_the_contracts_columns():
         "dataset model regularizer optimizer settings arm_id runs failed diverged test_accuracy_mean "
         "test_accuracy_std test_accuracy_low test_accuracy_high".split()
     )
+    assert header("comparison.csv") == (
+        "dataset model regularizer optimizer settings arm_id baseline metric seeds difference low high p p_holm "
+        "improved note".split()
+    )
     assert header("history.csv") == "run_id epoch train_loss val_accuracy val_nll val_ece lr seconds".split()
 
 
@@ -237,10 +250,7 @@ def test_a_message_is_printed_as_it_is_and_only_its_first_line(records, tmp_path
         "message": "RuntimeError: [enforce fail] [/tmp/x]\nmore",
     }
     path.write_text(json.dumps(record))
-    with (tmp_path / "out.txt").open("w") as file:
-        rows = tables.write_tables(records, "digits_smoke")
-        terminal.show_comparison(Console(file=file, width=80), "digits_smoke", rows)
-    assert "Error: [enforce fail] [/tmp/x]\n" in (tmp_path / "out.txt").read_text()
+    assert "Error: [enforce fail] [/tmp/x]\n" in show(records, tmp_path / "out.txt")
 
 
 def test_a_damaged_record_counts_as_none_and_its_row_stays(records):
@@ -252,9 +262,7 @@ def test_a_damaged_record_counts_as_none_and_its_row_stays(records):
 
 def test_the_comparison_prints_settings_that_differ_among_what_it_shows(records, tmp_path):
     rows = [row for row in tables.write_tables(records, "digits_smoke") if row["status"] == "done"]
-    with (tmp_path / "out.txt").open("w") as file:
-        terminal.show_comparison(Console(file=file, width=80), "digits_smoke", rows)
-    assert "lr=" not in (tmp_path / "out.txt").read_text()
+    assert "lr=" not in show(records, tmp_path / "out.txt", rows)
 
 
 def test_runs_without_a_number_have_an_empty_cell_and_do_not_count_in_the_means():
@@ -279,7 +287,8 @@ def test_the_golden_script_makes_these_files(records):
     script["remake"](records)
     for name in ("runs.csv", "summary.csv", "history.csv"):
         assert_golden(name, records)
-    assert (records / "comparison_80.txt").read_text() == (GOLDEN / "comparison_80.txt").read_text()
+    for name in ("comparison_80.txt", "comparison.markdown", "comparison.latex", "comparison.html"):
+        assert (records / name).read_text() == (GOLDEN / name).read_text()
 
 
 def test_the_committed_runs_keep_their_identity(tmp_path):

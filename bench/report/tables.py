@@ -1,21 +1,25 @@
 """The CSV tables of an experiment, made anew from the records of its runs.
 
-runs.csv has a row per run, history.csv one per run and epoch, summary.csv one per arm; arms.json holds every setting
-of each arm. Which runs an experiment has asked for is in its asked.txt and its runs.csv; a row whose run folder is not
-here (a fresh clone with committed tables) is kept as it stands. Cells are text: a number is written in full once, and
-read back and written again without a change.
+runs.csv has a row per run, history.csv one per run and epoch, summary.csv one per arm, comparison.csv one per arm and
+metric against its baseline; arms.json holds every setting of each arm. Which runs an experiment has asked for is in its
+asked.txt and its runs.csv; a row whose run folder is not here (a fresh clone with committed tables) is kept as it
+stands. Cells are text: a number is written in full once, and read back and written again without a change.
 """
 
 import csv
 import json
+import re
+import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from bench import AXES
+from bench import AXES, comparison
+from bench.comparison import COMPARISON_COLUMNS, compare
 from bench.lock import wait_for
+from bench.quantities import COSTS, QUALITIES
 from bench.record import (
     ADDED_LATER,
     HISTORY_COLUMNS,
@@ -26,14 +30,16 @@ from bench.record import (
     to_csv,
     write_atomically,
 )
+from bench.scores import SCORES, complete
 from bench.stats import t_interval
 
 Row = dict[str, str]
-ASKED = "asked.txt"
+ASKED, COMMANDS = "asked.txt", "commands.txt"
+_NOT_TOLD = re.compile(r"results_dir=|\+*hydra[/.]|(force|keep_weights|retry_failed|fail_fast)=|--?m|dataset\.root=")
 
 METRIC_COLUMNS = [
     *(f"{split}_{metric}" for split in ("test", "val", "train") for metric in ("accuracy", "nll", "ece")),
-    *("gradient_evaluations", "train_seconds", "images_per_second"),
+    *COSTS,
 ]
 BRIER_COLUMNS = ["test_brier", "val_brier", "train_brier"]
 RUN_COLUMNS = [
@@ -41,17 +47,21 @@ RUN_COLUMNS = [
     *METRIC_COLUMNS,
     *("arm_id", "settings", "protocol_version", "workers", "threads", "hardware", "torch"),
     *BRIER_COLUMNS,
+    *SCORES,
     "message",
 ]
+SUMMARISED = [*METRIC_COLUMNS, *BRIER_COLUMNS, *(column for column in SCORES if column in QUALITIES)]
 ARM_COLUMNS = [*AXES, "settings", "arm_id", "runs", "failed", "diverged"]
 SUMMARY_COLUMNS = [
     *ARM_COLUMNS,
-    *(f"{metric}_{part}" for metric in METRIC_COLUMNS + BRIER_COLUMNS for part in ("mean", "std", "low", "high")),
+    *(f"{metric}_{part}" for metric in SUMMARISED for part in ("mean", "std", "low", "high")),
 ]
 
 
-def ask(results: Path, exp: str, run_ids: Iterable[str]) -> None:
+def ask(results: Path, exp: str, run_ids: Iterable[str], arguments: Sequence[str] = ()) -> None:
     """Notes that the experiment asks for these runs, so that their rows are made whenever they are recorded.
+
+    The command that asks is noted in commands.txt, less what says where and how runs are trained, not which.
 
     Raises:
         UsageError: the experiment's table was written by a newer regbench.
@@ -63,6 +73,16 @@ def ask(results: Path, exp: str, run_ids: Iterable[str]) -> None:
         new = [identifier for identifier in run_ids if identifier not in asked]
         if new:
             write_atomically(results / exp / ASKED, "".join(f"{identifier}\n" for identifier in [*asked, *new]))
+        told = [argument for argument in arguments if not _NOT_TOLD.match(argument)]
+        line, lines = shlex.join(["regbench", "run", *told]), read_commands(results, exp)
+        if arguments and line not in lines:
+            write_atomically(results / exp / COMMANDS, "".join(f"{each}\n" for each in [*lines, line]))
+
+
+def read_commands(results: Path, exp: str) -> list[str]:
+    """The commands that have asked for the experiment's runs, in that order."""
+    path = results / exp / COMMANDS
+    return path.read_text().splitlines() if path.is_file() else []
 
 
 def write_tables(results: Path, exp: str) -> list[Row]:
@@ -81,7 +101,7 @@ def write_tables(results: Path, exp: str) -> list[Row]:
         asked = read_asked(results, exp)
         records = {i: record for i in dict.fromkeys([*kept, *asked]) if (record := read_result(run_folder(results, i)))}
         for identifier, record in records.items():
-            kept[identifier] = make_row(record) | {"exp": exp}
+            kept[identifier] = make_row(complete(run_folder(results, identifier), record)) | {"exp": exp}
         arms = read_arms(results, exp)
         for record in records.values():
             arms[record["arm_id"]] = {key: value for key, value in record["config"].items() if key != "seed"}
@@ -93,6 +113,8 @@ def write_tables(results: Path, exp: str) -> list[Row]:
         write_atomically(folder / "runs.csv", to_csv(RUN_COLUMNS, rows))
         write_atomically(folder / "history.csv", to_csv(HISTORY_COLUMNS, _gather_history(results, exp, rows, records)))
         write_atomically(folder / "summary.csv", to_csv(SUMMARY_COLUMNS, summarise(rows)))
+        compared = compare(comparison.read_arms(rows, arms))
+        write_atomically(folder / "comparison.csv", to_csv(COMPARISON_COLUMNS, compared))
     return rows
 
 
@@ -104,7 +126,7 @@ def experiments(results: Path) -> list[str]:
 
 def make_row(record: Mapping[str, Any]) -> Row:
     """A record's row of runs.csv, but for what depends on the experiment."""
-    return {column: _cell(record.get(column)) for column in RUN_COLUMNS}
+    return {column: cell(record.get(column)) for column in RUN_COLUMNS}
 
 
 def read_rows(results: Path, exp: str) -> dict[str, Row]:
@@ -114,7 +136,8 @@ def read_rows(results: Path, exp: str) -> dict[str, Row]:
         UsageError: they were written by a newer regbench.
     """
     path = results / exp / "runs.csv"
-    rows = {row["run_id"]: row for row in read_csv(path)}
+    blank = dict.fromkeys(RUN_COLUMNS, "")  # an older regbench had fewer columns
+    rows = {row["run_id"]: blank | row for row in read_csv(path)}
     for row in rows.values():
         check_protocol(row["protocol_version"], path)
     return rows
@@ -149,7 +172,7 @@ def _summarise_arm(runs: Sequence[Row]) -> dict[str, Any]:
     statuses = [run["status"] for run in runs]
     arm: dict[str, Any] = {key: runs[0][key] for key in (*AXES, "settings", "arm_id")}
     arm |= {"runs": statuses.count("done"), "failed": statuses.count("failed"), "diverged": statuses.count("diverged")}
-    for metric in METRIC_COLUMNS + BRIER_COLUMNS:
+    for metric in SUMMARISED:
         values = [float(run[metric]) for run in runs if run["status"] == "done" and run.get(metric)]
         if values:
             arm[f"{metric}_mean"] = fmean(values)
@@ -157,6 +180,19 @@ def _summarise_arm(runs: Sequence[Row]) -> dict[str, Any]:
             arm[f"{metric}_std"] = stdev(values)
             arm[f"{metric}_low"], arm[f"{metric}_high"] = t_interval(values)
     return arm
+
+
+def shorten_settings(arms: Sequence[Mapping[str, Any]]) -> list[list[str]]:
+    """Of each arm the settings that tell it from those among `arms` that share its words, without their groups."""
+    shared: dict[tuple[str, ...], set[str]] = {}
+    for arm in arms:
+        words, held = tuple(arm[axis] for axis in AXES), set(arm["settings"].split())
+        shared[words] = shared.get(words, held) & held
+    telling = [
+        [each for each in arm["settings"].split() if each not in shared[tuple(arm[axis] for axis in AXES)]]
+        for arm in arms
+    ]
+    return [[re.sub(r"^[\w.]+\.(?=\w+=)", "", each) for each in settings] for settings in telling]
 
 
 def read_arms(results: Path, exp: str) -> dict[str, dict[str, Any]]:
@@ -174,7 +210,7 @@ def _tell_apart(rows: Iterable[Row], arms: dict[str, dict[str, Any]]) -> None:
     settings: dict[str, str] = {}
     for like in groups.values():
         keys = dict.fromkeys(key for arm_id in like for key in arms[arm_id])
-        values = {key: [_cell(arms[arm_id].get(key, ADDED_LATER.get(key))) for arm_id in like] for key in keys}
+        values = {key: [cell(arms[arm_id].get(key, ADDED_LATER.get(key))) for arm_id in like] for key in keys}
         differing = {key: cells for key, cells in values.items() if len(set(cells)) > 1}
         for i, arm_id in enumerate(like):
             cells = (f"{key}={cells[i] or 'null'}".replace(" ", "") for key, cells in differing.items())
@@ -201,5 +237,6 @@ def order(row: Row) -> tuple[Any, ...]:
     return (row["dataset"], row["model"], stack != "none", stack, row["optimizer"], row["settings"], int(row["seed"]))
 
 
-def _cell(value: Any) -> str:
+def cell(value: Any) -> str:
+    """A value as it stands in a table: in full, empty for None."""
     return "" if value is None else str(value)

@@ -4,7 +4,6 @@ Piped into a file it holds no control codes and a line per run; on a terminal on
 training.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,19 +17,9 @@ from rich.text import Text
 from bench import AXES
 from bench.escape import escape
 from bench.record import arm_id, identity
-from bench.report.tables import Row, summarise
+from bench.report.layout import Layout
+from bench.report.tables import Row
 from bench.settings import Run
-
-BestOf = Callable[[Sequence[float]], float]
-
-# Column title, metric, factor for print, digits, and which end is best.
-_COLUMNS: list[tuple[str, str, float, int, BestOf | None]] = [
-    ("accuracy %", "test_accuracy", 100, 2, max),
-    ("NLL", "test_nll", 1, 3, min),
-    ("ECE %", "test_ece", 100, 2, min),
-    ("evals", "gradient_evaluations", 1, 0, None),
-    ("secs", "train_seconds", 1, 1, None),
-]
 
 
 def show_counts(console: Console, exp: str, runs: Sequence[Run], done: int) -> None:
@@ -64,9 +53,9 @@ def _differing(settings: Sequence[dict[str, Any]]) -> set[str]:
     return {key for key in keys if len({str(each.get(key)) for each in settings}) > 1}
 
 
-def tell(console: Console, line: str) -> None:
+def tell(console: Console, line: str, style: str = "") -> None:
     """Prints a line as it is, without a break: names and messages may hold what a terminal would act upon."""
-    console.print(escape(line), soft_wrap=True, markup=False, highlight=False)
+    console.print(escape(line), style=style, soft_wrap=True, markup=False, highlight=False)
 
 
 def describe_seconds(seconds: float) -> str:
@@ -106,62 +95,33 @@ def describe_result(result: dict[str, Any]) -> str:
     )
 
 
-def show_comparison(console: Console, exp: str, rows: Sequence[Row]) -> None:
-    """A row per arm, mean ± half of its 95 % interval over seeds, each column's best marked, failures below.
-
-    One table per dataset and model, since arms on different ones do not compare.
-    """
-    for dataset, model in dict.fromkeys((row["dataset"], row["model"]) for row in rows):
-        here = [row for row in rows if (row["dataset"], row["model"]) == (dataset, model)]
+def show_comparison(console: Console, layouts: Sequence[Layout], rows: Sequence[Row]) -> None:
+    """A row per arm, one table per dataset and model, and below them what did not finish."""
+    for layout in layouts:
         console.print()
-        console.print(_comparison(escape(f"{exp}: test results of {model} on {dataset}"), here))
-    broken = [row for row in rows if row["status"] != "done"]
-    for row in broken:
-        name = " ".join([*(row[axis] for axis in AXES), f"seed {row['seed']}"])
-        tell(console, f"{row['status']}: {name} ({row['run_id']}): {_first_line(row['message'])}")
-    if not rows:
-        return
-    console.print("Mean over seeds ± half of the 95 % t interval; * is the best mean of its column.")
-    console.print("After the last epoch; the test split is read once. evals: gradient evaluations.")
+        tell(console, layout.title, style="bold")
+        console.print(escape(layout.protocol), markup=False)
+        console.print(_comparison(layout))
+        for note in layout.notes:
+            console.print(escape(note), markup=False)
+    for row in rows:
+        if row["status"] != "done":
+            name = " ".join([*(row[axis] for axis in AXES), f"seed {row['seed']}"])
+            tell(console, f"{row['status']}: {name} ({row['run_id']}): {_first_line(row['message'])}")
 
 
-def _comparison(title: str, rows: Sequence[Row]) -> Table:
-    arms = summarise(rows)
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
-    table.add_column("regularizer", overflow="fold")
-    table.add_column("optimizer", no_wrap=True)
-    table.add_column("seeds", justify="right", no_wrap=True)
-    for header, *_ in _COLUMNS:
-        table.add_column(header, justify="right", no_wrap=True)
-    columns = [_cells(arms, *column[1:]) for column in _COLUMNS]
-    shared: dict[tuple[str, ...], set[str]] = {}  # settings of all arms that share the four words
-    for arm in arms:
-        words, held = tuple(arm[axis] for axis in AXES), set(arm["settings"].split())
-        shared[words] = shared.get(words, held) & held
-    for index, arm in enumerate(arms):
-        telling = [each for each in arm["settings"].split() if each not in shared[tuple(arm[axis] for axis in AXES)]]
-        settings = [re.sub(r"^[\w.]+\.(?=\w+=)", "", each) for each in telling]
-        name = Text("\n").join(
-            [Text(escape(arm["regularizer"])), *(Text(escape(f"  {s}"), style="dim") for s in settings)]
-        )
-        table.add_row(name, Text(escape(arm["optimizer"])), str(arm["runs"]), *(cells[index] for cells in columns))
+def _comparison(layout: Layout) -> Table:
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for column in layout.header:
+        words = column in AXES
+        table.add_column(column, justify="left" if words else "right", no_wrap=column != "regularizer", overflow="fold")
+    marked = [any(cell.mark for cell in column) for column in zip(*(line.cells for line in layout.lines), strict=True)]
+    for line in layout.lines:
+        settings = [Text(escape(f"  {each}"), style="dim") for each in line.settings]
+        name = Text("\n").join([Text(escape(line.regularizer)), *settings])
+        numbers = [f"{cell}{' ' * (mark and not cell.mark)}" for cell, mark in zip(line.cells, marked, strict=True)]
+        table.add_row(name, Text(escape(line.optimizer)), line.seeds, *map(Text, numbers))
     return table
-
-
-def _cells(
-    arms: Sequence[dict[str, Any]], metric: str, factor: float, digits: int, best_of: BestOf | None
-) -> list[Text]:
-    means = [arm[f"{metric}_mean"] for arm in arms if f"{metric}_mean" in arm]
-    best = best_of(means) if best_of and means else None
-    cells = []
-    for arm in arms:
-        mean, high = arm.get(f"{metric}_mean"), arm.get(f"{metric}_high")
-        text = "" if mean is None else f"{factor * mean:.{digits}f}"
-        if best_of and high is not None:
-            text += f"±{factor * (high - mean):.{digits}f}"
-        marked = mean is not None and mean == best
-        cells.append(Text(f"{text}{'*' if marked else ' '}" if best_of else text, style="bold" if marked else ""))
-    return cells
 
 
 def _first_line(message: str) -> str:

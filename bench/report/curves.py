@@ -1,0 +1,143 @@
+"""The figure of training: objective, validation accuracy and validation NLL over the epochs."""
+
+from collections.abc import Hashable, Iterator, Mapping, Sequence
+from itertools import count
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from bench.report.arms import Arm, gather_optimizers, group_by, number, shorten
+from bench.report.style import legend_height, look_of, make_figure, make_legend, show_grid, wrap
+from bench.report.tables import Row
+
+# Column of history.csv, label, factor, whether a logarithmic scale may be chosen.
+_ROWS = [
+    ("train_loss", "training objective", 1, True),
+    ("val_accuracy", "validation accuracy (%)", 100, False),
+    ("val_nll", "validation NLL (nats)", 1, True),
+]
+_DASHES = ["-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1)), (0, (6, 1, 1, 1, 1, 1))]
+_NUMBERS = 30_000  # in all lines of the figure at most: an SVG file writes each out
+_MARKS = 5  # on a line, and 3 where there are many
+_MOST_BANDS = 12  # more of them cover one another
+_START = 0.1  # of the epochs: a scale that holds their values shows no differences at the end
+
+# Epochs, and the mean, lowest and highest value of the seeds at each.
+_Curve = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+
+
+def draw_curves(arms: Sequence[Arm], history: Sequence[Row], where: str) -> Figure | None:
+    """Means over the seeds of finished runs with bands from the lowest to the highest, a column per optimizer.
+
+    Rows of panels that have no number, as without a validation split, are left out; None where all are.
+    """
+    by_run = group_by(history, lambda row: row["run_id"])
+    curves = {
+        (arm.arm_id, column): curve
+        for arm in arms
+        for column, _, factor, _ in _ROWS
+        if (curve := _gather(arm, by_run, column, factor)) is not None
+    }
+    rows = [row for row in _ROWS if any(column == row[0] for _, column in curves)]
+    drawn = [arm for arm in arms if any(arm_id == arm.arm_id for arm_id, _ in curves)]
+    if not rows:
+        return None
+    optimizers = gather_optimizers(drawn)
+    styles = _make_styles(drawn)
+    legend = {_label(arm): Line2D([], [], **styles[arm.arm_id]) for arm in drawn}
+    width, height = 3.4 + 3.1 * len(optimizers), max(0.9 + 2.2 * len(rows), 1 + legend_height(list(legend)))
+    has_bands = len(legend) <= _MOST_BANDS
+    note = (
+        f"Mean over the seeds of finished runs{', bands from the lowest to the highest seed' * has_bands}. "
+        "Each method minimises an objective of its own: only those of one method compare. "
+        "The first tenth of the epochs may be off the scale."
+    )
+    figure = make_figure(width, height, f"Training of {where}", note)
+    grid = figure.subplots(len(rows), len(optimizers), squeeze=False, sharex=True, sharey="row")
+    for (column, label, _, may_be_log), line in zip(rows, grid, strict=True):
+        here = {arm_id: _thin(curve, len(curves)) for (arm_id, of), curve in curves.items() if of == column}
+        for optimizer, axes in zip(optimizers, line, strict=True):
+            ids = [arm.arm_id for arm in drawn if arm.optimizer == optimizer and arm.arm_id in here]
+            for index, arm_id in enumerate(ids):
+                _draw_curve(axes, here[arm_id], styles[arm_id], index / len(ids), has_bands)
+            show_grid(axes)
+        _scale(line[0], list(here.values()), may_be_log)
+        line[0].set_ylabel(label)
+    for optimizer, top, bottom in zip(optimizers, grid[0], grid[-1], strict=True):
+        top.set_title(optimizer, loc="left")
+        bottom.set_xlabel("epoch")
+        bottom.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    make_legend(figure, list(legend.values()), list(legend))
+    return figure
+
+
+def _gather(arm: Arm, by_run: Mapping[Hashable, Sequence[Row]], column: str, factor: float) -> _Curve | None:
+    """The curve of a column over the epochs at which all finished runs that have its numbers have one."""
+    seeds = []
+    for run in arm.done:
+        seed = {int(row["epoch"]): number(row, column) for row in by_run.get(run["run_id"], ())}
+        seeds.append({epoch: factor * value for epoch, value in seed.items() if value is not None})
+    seeds = [seed for seed in seeds if seed]
+    epochs = sorted(set[int].intersection(*map(set, seeds))) if seeds else []
+    if not epochs:
+        return None
+    values = np.array([[seed[epoch] for epoch in epochs] for seed in seeds])
+    return np.array(epochs, dtype=np.float64), values.mean(axis=0), values.min(axis=0), values.max(axis=0)
+
+
+def _label(arm: Arm) -> str:
+    """An arm's words in the legend; the panels tell its optimizer."""
+    settings = shorten(arm.settings)
+    return "\n".join(wrap(f"{arm.regularizer}, {settings}" if settings else arm.regularizer, 34, 4))
+
+
+def _make_styles(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
+    """How each arm's line is drawn: those of one regularizer and optimizer differ in their dashes, later ones also in
+    open marks."""
+    seen: dict[tuple[str, str], Iterator[int]] = {}
+    styles = {}
+    for arm in arms:
+        index = next(seen.setdefault((arm.regularizer, arm.optimizer), count()))
+        look = look_of(arm.regularizer, filled=index % 2 == 0)
+        styles[arm.arm_id] = look.style(5) | {"linewidth": 1.3, "linestyle": _DASHES[index % len(_DASHES)]}
+    return styles
+
+
+def _thin(curve: _Curve, curves: int) -> _Curve:
+    """The curve at fewer epochs, the first and the last among them, where all together hold too many numbers."""
+    length = len(curve[0])
+    kept = min(length, max(20, _NUMBERS // (3 * curves)))
+    chosen = np.linspace(0, length - 1, kept).round().astype(int)
+    epochs, mean, low, high = (values[chosen] for values in curve)
+    return epochs, mean, low, high
+
+
+def _draw_curve(axes: Axes, curve: _Curve, style: dict[str, Any], share: float, has_band: bool) -> None:
+    """Draws a curve; `share` in [0, 1) moves its marks along it, so that those of all curves do not coincide."""
+    epochs, mean, low, high = curve
+    if has_band and (low < high).any():
+        axes.fill_between(epochs, low, high, color=style["color"], alpha=0.1, linewidth=0)
+    every = max(1, len(epochs) // (_MARKS if has_band else 3))
+    axes.plot(epochs, mean, markevery=(int(share * every), every), **style)
+
+
+def _scale(axes: Axes, curves: Sequence[_Curve], may_be_log: bool) -> None:
+    """A logarithmic scale where the values span more than a power of ten, else one that fits all but the start."""
+    low = min(curve[2].min() for curve in curves)
+    high = max(curve[3].max() for curve in curves)
+    if may_be_log and low > 0 and high > 10 * low:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high < 200 * low else (1,)))
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        return
+    start = _START * max(curve[0][-1] for curve in curves)
+    later = [values[curve[0] > start] for curve in curves for values in curve[2:]]
+    low, high = (end(values) for end, values in ((np.min, np.concatenate(later)), (np.max, np.concatenate(later))))
+    margin = 0.05 * (high - low) or 0.05 * abs(high) or 0.5
+    axes.set_ylim(low - margin, high + margin)

@@ -1,0 +1,140 @@
+"""The comparison as CSV, Markdown, LaTeX and HTML."""
+
+import html
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from bench import AXES
+from bench.record import to_csv
+from bench.report.layout import BETTER, OTHER, WORSE, Layout, Line
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table for HTML: per cell its text and what to sort it by, None for words, NaN where there is no number."""
+
+    header: Sequence[str]
+    rows: Sequence[Sequence[tuple[str, float | None]]]
+
+
+def to_markdown(layouts: Sequence[Layout]) -> str:
+    """Pipe tables, with the protocol above and the notes below each."""
+
+    def line(cells: Sequence[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+    parts = []
+    for layout in layouts:
+        ruler = line([":---" if title in AXES else "---:" for title in layout.header])
+        body = [line([_name(each), each.optimizer, each.seeds, *map(str, each.cells)]) for each in layout.lines]
+        table = "\n".join([line(layout.header), ruler, *body])
+        parts.append(f"**{layout.title}**: {layout.protocol}.\n\n{table}\n\n{' '.join(layout.notes)}\n")
+    return "\n".join(parts)
+
+
+def to_latex(layouts: Sequence[Layout]) -> str:
+    """A table environment each, for `\\usepackage{booktabs}` and nothing else."""
+    return "\n".join(map(_latex, layouts))
+
+
+def to_html(layouts: Sequence[Layout]) -> str:
+    """A table element each, with its caption."""
+    return "\n".join(map(_html, layouts))
+
+
+def to_plain_csv(layouts: Sequence[Layout]) -> str:
+    """Every number in full: an arm's row of summary.csv, of the metrics that are shown."""
+    parts = ("mean", "std", "low", "high")
+    shown = [quantity.column for layout in layouts[:1] for quantity in layout.quantities]
+    columns = [f"{column}_{part}" for column in (*shown, "gradient_evaluations", "train_seconds") for part in parts]
+    words = [*AXES, "settings", "arm_id", "runs", "failed", "diverged"]
+    return to_csv([*words, *dict.fromkeys(columns)], [line.arm for layout in layouts for line in layout.lines])
+
+
+FORMATS: dict[str, Callable[[Sequence[Layout]], str]] = {
+    "csv": to_plain_csv,
+    "markdown": to_markdown,
+    "latex": to_latex,
+    "html": to_html,
+}
+
+
+def _name(line: Line) -> str:
+    return " ".join([line.regularizer, *line.settings])
+
+
+def _latex(layout: Layout) -> str:
+    def row(cells: Sequence[str]) -> str:
+        return " & ".join(cells) + r" \\"
+
+    body = []
+    for line in layout.lines:
+        marks = {BETTER: r"$^{\bigtriangleup}$", WORSE: r"$^{\bigtriangledown}$", OTHER: r"$^{\neq}$", "": ""}
+        cells = [
+            (f"${cell.mean} \\pm {cell.half}$" if cell.half else _escape(cell.mean)) + marks[cell.mark]
+            for cell in line.cells
+        ]
+        body.append(row([*map(_escape, (_name(line), line.optimizer, line.seeds)), *cells]))
+    caption = _escape(f"{layout.title}: {layout.protocol}. {' '.join(layout.notes)}")
+    caption = caption.replace(BETTER, r"$\bigtriangleup$").replace(WORSE, r"$\bigtriangledown$")
+    caption = caption.replace(OTHER, r"$\neq$")
+    columns = "".join("l" if title in AXES else "r" for title in layout.header)
+    lines = [
+        "% \\usepackage{booktabs}",
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{caption}}}",
+        rf"\begin{{tabular}}{{{columns}}}",
+        r"\toprule",
+        row([_escape(title) for title in layout.header]),
+        r"\midrule",
+        *body,
+        r"\bottomrule",
+        r"\end{tabular}",
+        r"\end{table}",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _escape(text: str) -> str:
+    """Text as LaTeX; what one of its characters means is taken from it."""
+    special = {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    special |= {"±": r"$\pm$", "<": "$<$", ">": "$>$", "`": "", "|": r"\textbar{}"}
+    return re.sub(r"[\\~^±<>`|]|[&%$#_{}]", lambda match: special.get(match[0], f"\\{match[0]}"), text)
+
+
+def _html(layout: Layout) -> str:
+    grid = make_grid(layout)
+    return html_table(grid, f"{layout.title}: {layout.protocol}. {' '.join(layout.notes)}")
+
+
+def make_grid(layout: Layout) -> Grid:
+    """The layout's cells with the values that they are sorted by."""
+    rows = []
+    for line in layout.lines:
+        words = [(_name(line), None), (line.optimizer, None), (line.seeds, float(line.arm["runs"]))]
+        rows.append([*words, *((str(cell), cell.value) for cell in line.cells)])
+    return Grid(layout.header, rows)
+
+
+def html_table(grid: Grid, caption: str) -> Markup:
+    """A table element; each cell holds its column's title, for pages too narrow for a table, and what to sort by."""
+    escape = html.escape
+
+    def cell(title: str, text: str, value: float | None) -> str:
+        number = ' class="number"' if value is not None else ""
+        sort = f' data-sort="{value:.9g}"' if value is not None and value == value else ""
+        return f'<td data-title="{escape(title)}"{number}{sort}>{escape(text)}</td>'
+
+    numbers = [value is not None for _, value in grid.rows[0]] if grid.rows else [False] * len(grid.header)
+    head = "".join(
+        f'<th scope="col"{" class=number" * number}>{escape(title)}</th>'
+        for title, number in zip(grid.header, numbers, strict=True)
+    )
+    rows = ("".join(cell(title, *each) for title, each in zip(grid.header, row, strict=True)) for row in grid.rows)
+    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+    parts = [f"<caption>{escape(caption)}</caption>", f"<thead><tr>{head}</tr></thead>", f"<tbody>\n{body}\n</tbody>"]
+    return Markup("\n".join(["<table>", *parts, "</table>\n"]))  # all that varies is escaped above

@@ -1,0 +1,116 @@
+"""Two tables that need the logits of the runs: reliability.csv and test_set.csv, which `report` writes.
+
+reliability.csv holds what a reliability diagram shows of each arm, its seeds pooled: per bin of confidence the count,
+the mean confidence and the accuracy, before (`scaled` 0) and after temperature scaling (1). test_set.csv holds the
+interval of each difference in comparison.csv that comes from the finite test set: see bench/resample.py. Reading logits
+takes long, so rows are kept while the runs behind them are the same, and where logits are gone (a fresh clone).
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bench import metric
+from bench.lock import wait_for
+from bench.record import run_folder, to_csv, write_atomically
+from bench.report.tables import Row, read_csv
+from bench.resample import METRICS, interval, resample
+from bench.scores import read_logits, scale
+
+RELIABILITY_COLUMNS = ["arm_id", "scaled", "bin", "count", "confidence", "accuracy", "made_of"]
+TEST_SET_COLUMNS = ["arm_id", "baseline", "metric", "seeds", "examples", "difference", "low", "high", "made_of"]
+
+
+def write_logit_tables(results: Path, exp: str, rows: Sequence[Row]) -> None:
+    """Makes what is missing of both tables, and removes what has no arm any more.
+
+    Args:
+        results: the folder of results.
+        exp: whose comparison.csv is up to date.
+        rows: of its runs.csv.
+    """
+    folder = results / exp
+    runs: dict[str, dict[str, Row]] = defaultdict(dict)
+    for row in rows:
+        if row["status"] == "done":
+            runs[row["arm_id"]][row["seed"]] = row
+    compared = read_csv(folder / "comparison.csv")
+    pairs = dict.fromkeys((row["arm_id"], row["baseline"]) for row in compared if row["seeds"] != "0")
+
+    @lru_cache(maxsize=512)
+    def resampled(run_id: str) -> dict[str, Any] | None:
+        arrays = read_logits(run_folder(results, run_id))
+        return None if arrays is None else {"labels": arrays["test_labels"], **resample(arrays)}
+
+    with wait_for(folder):
+        old = _by_key(read_csv(folder / "reliability.csv"), ("arm_id",))
+        kept = [_renew(old.get((arm,), []), arm_runs.values(), _bin_arm, results) for arm, arm_runs in runs.items()]
+        write_atomically(folder / "reliability.csv", to_csv(RELIABILITY_COLUMNS, [r for each in kept for r in each]))
+        old = _by_key(read_csv(folder / "test_set.csv"), ("arm_id", "baseline"))
+        kept = []
+        for arm, baseline in pairs:
+            seeds = [seed for seed in runs[arm] if seed in runs[baseline]]
+            behind = [runs[each][seed] for seed in seeds for each in (arm, baseline)]
+            kept.append(_renew(old.get((arm, baseline), []), behind, _resample_pair, resampled))
+        write_atomically(folder / "test_set.csv", to_csv(TEST_SET_COLUMNS, [r for each in kept for r in each]))
+
+
+def _by_key(rows: Iterable[Row], key: Sequence[str]) -> dict[tuple[str, ...], list[Row]]:
+    found: dict[tuple[str, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        found[tuple(row[column] for column in key)].append(row)
+    return found
+
+
+def _renew(old: list[Row], runs: Iterable[Row], make: Any, source: Any) -> Sequence[Mapping[str, Any]]:
+    """The old rows, where they were made of these runs or no others can be made; else new ones."""
+    runs = list(runs)
+    told = "\n".join(f"{row['run_id']} {row['test_nll']}" for row in runs)
+    made_of = hashlib.sha256(told.encode()).hexdigest()[:12]
+    if old and old[0]["made_of"] == made_of:
+        return old
+    new = make(runs, source)
+    return [{**row, "made_of": made_of} for row in new] if new else old
+
+
+def _bin_arm(runs: Sequence[Row], results: Path) -> list[dict[str, Any]]:
+    """The arm's rows of reliability.csv; none where a run's logits are gone."""
+    pooled: dict[int, list[Any]] = defaultdict(list)
+    for row in runs:
+        arrays = read_logits(run_folder(results, row["run_id"]))
+        if arrays is None:
+            return []
+        logits, labels = arrays["test_logits"], arrays["test_labels"]
+        pooled[0].append(metric.reliability(logits, labels))
+        if row["temperature"]:
+            pooled[1].append(metric.reliability(scale(logits, float(row["temperature"])), labels))
+    rows = []
+    for scaled, parts in pooled.items():
+        counts, confidences, hits = (sum(each) for each in zip(*parts, strict=True))
+        for number, count in enumerate(counts):
+            row = {"arm_id": runs[0]["arm_id"], "scaled": scaled, "bin": number, "count": count}
+            means = {"confidence": confidences[number] / count, "accuracy": hits[number] / count} if count else {}
+            rows.append({**row, **means})
+    return rows
+
+
+def _resample_pair(runs: Sequence[Row], resampled: Any) -> list[dict[str, Any]]:
+    """The pair's rows of test_set.csv; none where logits are gone, or the test images are not the same."""
+    parts = [resampled(row["run_id"]) for row in runs]
+    if None in parts or not all(np.array_equal(parts[0]["labels"], part["labels"]) for part in parts):
+        return []
+    rows = []
+    for column in METRICS:
+        seeds = list(zip(runs[::2], runs[1::2], strict=True))
+        difference = float(np.mean([float(arm[column]) - float(baseline[column]) for arm, baseline in seeds]))
+        drawn = np.mean([a[column] - b[column] for a, b in zip(parts[::2], parts[1::2], strict=True)], axis=0)
+        low, high = interval(drawn)
+        who: dict[str, Any] = {"arm_id": runs[0]["arm_id"], "baseline": runs[1]["arm_id"], "metric": column}
+        told = {"seeds": len(seeds), "examples": len(parts[0]["labels"]), "difference": difference}
+        rows.append({**who, **told, "low": low, "high": high})
+    return rows

@@ -1,0 +1,205 @@
+"""results/<exp>/report.html: one file that loads nothing from outside: question, protocol, tables, figures and runs."""
+
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
+
+from bench import AXES, __version__, plugins
+from bench.comparison import MAIN_METRICS, Arm, interactions, read_arms
+from bench.quantities import QUALITIES
+from bench.record import write_atomically
+from bench.report import tables
+from bench.report.formats import Grid, html_table, make_grid
+from bench.report.layout import Layout, describe_p, is_against_sgd, lay_out, make_mark, print_with_half
+from bench.report.style import INK
+from bench.report.tables import Row
+
+# The tables of means, each with a heading of its own; one is as wide as a laptop's screen.
+_MEANS = {
+    "Results": ("test_accuracy", "test_nll", "test_ece", "test_ece_scaled", "test_confidence_gap", "accuracy_gap"),
+    "Calibration": (
+        *("test_ece_debiased", "test_ece_equal_mass", "test_ece_classwise", "test_mce"),
+        *("temperature", "test_nll_scaled", "test_ece_scaled"),
+    ),
+    "Beyond accuracy": (
+        *("test_top5_accuracy", "test_worst_class_accuracy", "test_brier", "test_entropy", "test_aurc", "nll_gap"),
+    ),
+}
+_OF_A_RUN = ("test_accuracy", "test_nll", "test_ece", "temperature")
+
+
+def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[str]) -> None:
+    """Writes the page.
+
+    Args:
+        results: the folder of results.
+        exp: whose tables are up to date.
+        rows: of its runs.csv.
+        figures: the names of its figures, which lie in the folder `figures`.
+    """
+    folder = results / exp
+    settings = tables.read_arms(results, exp)
+    arms = read_arms(rows, settings)
+    environment = Environment(loader=PackageLoader("bench.report", "."), autoescape=True, undefined=StrictUndefined)
+    page = environment.get_template("page.html").render(
+        exp=exp,
+        about=_about(exp),
+        words={axis: list(dict.fromkeys(row[axis] for row in rows)) for axis in AXES},
+        commands=tables.read_commands(results, exp) or [f"regbench run +exp={exp}"],
+        counts=Counter(row["status"] for row in rows),
+        places=_mean_tables(exp, rows, settings),
+        differences=_difference_tables(folder, arms),
+        interactions=_interaction_table(interactions(arms)),
+        at_bound=sum(row["temperature_at_bound"] == "True" for row in rows),
+        figures={name: _inline(folder / "figures" / f"{name}.svg", name) for name in figures},
+        runs=html_table(_run_grid(rows), ""),
+        shared=_shared(settings),
+        arms=[(arm, _own(settings[i], _shared(settings))) for i, arm in arms.items() if i in settings],
+        versions={
+            "regbench": [__version__],
+            **{key: sorted({row[key] for row in rows}) for key in ("torch", "hardware", "device", "precision")},
+            "protocol version": sorted({row["protocol_version"] for row in rows}),
+        },
+    )
+    write_atomically(folder / "report.html", page)
+
+
+def _mean_tables(
+    exp: str, rows: Sequence[Row], settings: Mapping[str, Any]
+) -> list[tuple[Layout, list[tuple[str, Markup]]]]:
+    """For each dataset and model its layout, and the tables of means under their headings."""
+    layouts = {heading: lay_out(exp, rows, settings, metrics) for heading, metrics in _MEANS.items()}
+    places = []
+    for number, layout in enumerate(layouts["Results"]):
+        grids = {heading: make_grid(each[number]) for heading, each in layouts.items()}
+        notes = dict.fromkeys(note for each in layouts.values() for note in each[number].notes)
+        layout = replace(layout, notes=list(notes))
+        places.append((layout, [(heading, html_table(grid, "")) for heading, grid in grids.items()]))
+    return places
+
+
+def _about(exp: str) -> str:
+    """What the experiment's file says of itself; empty where it is not here."""
+    file = next((file for file in plugins.config_files("exp") if file.stem == exp), None)
+    return plugins.first_comment(file) if file else ""
+
+
+def _inline(file: Path, name: str) -> Markup:
+    """A figure as an element of the page: in the page's ink, its ids its own."""
+    svg = file.read_text()
+    svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
+    svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
+    return Markup(svg)  # Matplotlib escapes what it writes
+
+
+def _difference_tables(folder: Path, arms: Mapping[str, Arm]) -> dict[str, Markup]:
+    """The rows of comparison.csv, with the intervals of test_set.csv: against `none`, and against SGD."""
+    from_test = {(r["arm_id"], r["baseline"], r["metric"]): r for r in tables.read_csv(folder / "test_set.csv")}
+    grids: dict[str, list[list[tuple[str, float | None]]]] = {"none": [], "sgd": []}
+    for row in tables.read_csv(folder / "comparison.csv"):
+        if row["metric"] in MAIN_METRICS and row["baseline"] in arms:
+            test = from_test.get((row["arm_id"], row["baseline"], row["metric"]))
+            grids["sgd" if is_against_sgd(arms, row) else "none"].append(_difference(row, test))
+    header = [
+        *("regularizer", "optimizer", "metric", "seeds", "difference", "95 % over seeds", "95 % over test images"),
+        *("p", "p (Holm)", "improved", ""),
+    ]
+    return {key: html_table(Grid(header, rows), "") for key, rows in grids.items() if rows}
+
+
+def _difference(row: Row, test: Row | None) -> list[tuple[str, float | None]]:
+    numbers = {
+        key: float(row[key] or "nan") for key in ("seeds", "difference", "low", "high", "p", "p_holm", "improved")
+    }
+    quantity = QUALITIES[row["metric"]]
+    known = {key: None if value != value else value for key, value in numbers.items()}
+    difference, seeds_interval = _signed(row, numbers)
+    mark = make_mark({"p_holm": known["p_holm"], "improved": known["improved"]})
+    improved = "" if known["improved"] is None else f"{100 * numbers['improved']:.0f} %"
+    return [
+        (" ".join([row["regularizer"], *row["settings"].split()]), None),
+        (row["optimizer"], None),
+        (quantity.title, None),
+        (row["seeds"], numbers["seeds"]),
+        (f"{difference}{mark}", numbers["difference"] * quantity.factor),
+        (seeds_interval, numbers["low"]),
+        (_signed(row, {key: float(test[key]) for key in ("difference", "low", "high")})[1] if test else "", None),
+        (describe_p(known["p"]), numbers["p"]),
+        (describe_p(known["p_holm"]), numbers["p_holm"]),
+        (improved, numbers["improved"]),
+        (row["note"], None),
+    ]
+
+
+def _signed(row: Mapping[str, str], numbers: Mapping[str, float]) -> tuple[str, str]:
+    """A difference and its interval with the decimals that the latter supports; empty where they are not known."""
+    quantity, (difference, low, high) = QUALITIES[row["metric"]], (numbers[k] for k in ("difference", "low", "high"))
+    if difference != difference:
+        return "", ""
+    half = None if low != low else (high - low) / 2
+    text, precision = print_with_half(quantity, difference, half)
+    digits = len(precision.partition(".")[2])
+    ends = "" if half is None else " to ".join(f"{quantity.factor * end:+.{digits}f}" for end in (low, high))
+    return text if text.startswith("-") else f"+{text}", ends
+
+
+def _interaction_table(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
+    cells: list[list[tuple[str, float | None]]] = []
+    for row in rows:
+        if row["metric"] in MAIN_METRICS:
+            numbers = {key: float("nan") if row[key] is None else row[key] for key in ("difference", "low", "high")}
+            text, ends = _signed(row, numbers)
+            words = [(row["regularizer"].replace("+", " × "), None), (row["optimizer"], None)]
+            metric = (QUALITIES[row["metric"]].title, None)
+            told = [(str(row["seeds"]), float(row["seeds"])), (text, numbers["difference"]), (ends, numbers["low"])]
+            cells.append([*words, metric, *told, (describe_p(row["p"]), row["p"] or float("nan")), (row["note"], None)])
+    header = ["stack", "optimizer", "metric", "seeds", "interaction", "95 % over seeds", "p", ""]
+    return html_table(Grid(header, cells), "") if cells else None
+
+
+def _run_grid(rows: Sequence[Row]) -> Grid:
+    header = [
+        "run",
+        *AXES[2:],
+        "settings",
+        "seed",
+        "status",
+        *(QUALITIES[key].title for key in _OF_A_RUN),
+        "seconds",
+        "message",
+    ]
+    cells = []
+    for row in rows:
+        numbers: list[tuple[str, float | None]] = []
+        for key in _OF_A_RUN:
+            value = float(row[key] or "nan") * QUALITIES[key].factor
+            numbers.append(("" if value != value else f"{value:.{QUALITIES[key].digits + 1}f}", value))
+        seconds = float(row["train_seconds"] or "nan")
+        where = [(row["run_id"], None), *((row[axis], None) for axis in AXES[2:]), (row["settings"], None)]
+        cells.append(
+            [
+                *where,
+                (row["seed"], float(row["seed"])),
+                (row["status"], None),
+                *numbers,
+                ("" if seconds != seconds else f"{seconds:.1f}", seconds),
+                (row["message"].partition("\n")[0], None),
+            ]
+        )
+    return Grid(header, cells)
+
+
+def _shared(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """The settings that all arms have in common."""
+    each = list(settings.values())
+    return {k: v for k, v in (each[0] if each else {}).items() if all(k in arm and arm[k] == v for arm in each)}
+
+
+def _own(arm: Mapping[str, Any], shared: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in arm.items() if key not in shared and key not in AXES}

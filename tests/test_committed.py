@@ -1,0 +1,100 @@
+"""The tables in results/: each number of summary.csv and comparison.csv follows from the runs.csv beside it."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from bench.quantities import QUALITIES
+from bench.report import tables
+from scipy import stats
+
+RESULTS = Path(__file__).parents[1] / "results"
+EXPERIMENTS = sorted(path.parent.name for path in RESULTS.glob("*/summary.csv"))
+
+
+def read(exp, name):
+    return tables.read_csv(RESULTS / exp / name)
+
+
+def values(exp, column):
+    """By arm and seed, of the runs that are done."""
+    found = {}
+    for row in read(exp, "runs.csv"):
+        if row["status"] == "done" and row.get(column):
+            found.setdefault(row["arm_id"], {})[row["seed"]] = float(row[column])
+    return found
+
+
+def close(cell, number):
+    return float(cell) == pytest.approx(number, rel=1e-6, abs=1e-9)
+
+
+def test_there_are_committed_tables():
+    assert {"digits", "fashion", "cheap_sam"} <= set(EXPERIMENTS)
+
+
+@pytest.mark.parametrize("exp", EXPERIMENTS)
+def test_the_summary_follows_from_the_runs(exp):
+    arms, runs = read(exp, "summary.csv"), read(exp, "runs.csv")
+    assert sum(int(arm["runs"]) + int(arm["failed"]) + int(arm["diverged"]) for arm in arms) == len(runs)
+    columns = [column.removesuffix("_mean") for column in arms[0] if column.endswith("_mean")]
+    assert "test_accuracy" in columns
+    for column in columns:
+        of_arm = values(exp, column)
+        for arm in arms:
+            numbers = list(of_arm.get(arm["arm_id"], {}).values())
+            assert bool(arm[f"{column}_mean"]) == bool(numbers)
+            if numbers:
+                assert close(arm[f"{column}_mean"], np.mean(numbers))
+            if len(numbers) > 1:
+                half = stats.t.ppf(0.975, len(numbers) - 1) * stats.sem(numbers)
+                assert close(arm[f"{column}_std"], np.std(numbers, ddof=1))
+                assert close(arm[f"{column}_low"], np.mean(numbers) - half)
+                assert close(arm[f"{column}_high"], np.mean(numbers) + half)
+
+
+@pytest.mark.parametrize("exp", EXPERIMENTS)
+def test_the_comparison_follows_from_the_runs(exp):
+    rows = read(exp, "comparison.csv")
+    assert rows
+    p = {}
+    for row in rows:
+        of_arm = values(exp, row["metric"])
+        arm, baseline = of_arm.get(row["arm_id"], {}), of_arm.get(row["baseline"], {})
+        seeds = sorted(arm.keys() & baseline.keys())
+        assert int(row["seeds"]) == len(seeds)
+        differences = np.array([arm[seed] - baseline[seed] for seed in seeds])
+        assert close(row["difference"], differences.mean())
+        if row["p"]:
+            test = stats.ttest_rel([arm[seed] for seed in seeds], [baseline[seed] for seed in seeds])
+            interval = test.confidence_interval(0.95)
+            assert close(row["low"], interval.low)
+            assert close(row["high"], interval.high)
+            assert close(row["p"], test.pvalue)
+            p.setdefault((row["baseline"], row["metric"]), []).append(row)
+        else:
+            assert row["note"]
+        better = QUALITIES[row["metric"]].better
+        if better in ("higher", "lower"):
+            gains = differences if better == "higher" else -differences
+            assert close(row["improved"], np.mean((gains > 0) + 0.5 * (gains == 0)))
+    for family in p.values():
+        ordered = sorted(family, key=lambda row: float(row["p"]))
+        largest = 0.0
+        for rank, row in enumerate(ordered):
+            largest = max(largest, min(1.0, (len(ordered) - rank) * float(row["p"])))
+            assert close(row["p_holm"], largest)
+
+
+@pytest.mark.parametrize("exp", EXPERIMENTS)
+def test_every_arm_with_a_baseline_is_compared_with_it(exp):
+    """Counted from the words alone: an arm with a regularizer, where there is `none` of the same optimizer."""
+    arms = {row["arm_id"]: row for row in read(exp, "summary.csv")}
+    none = {(arm["dataset"], arm["model"], arm["optimizer"]) for arm in arms.values() if arm["regularizer"] == "none"}
+    expected = {
+        identifier
+        for identifier, arm in arms.items()
+        if arm["regularizer"] != "none" and (arm["dataset"], arm["model"], arm["optimizer"]) in none
+    }
+    compared = {row["arm_id"] for row in read(exp, "comparison.csv") if arms[row["baseline"]]["regularizer"] == "none"}
+    assert expected <= compared

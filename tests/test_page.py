@@ -1,0 +1,214 @@
+"""results/<exp>/report.html, in a real browser where there is one."""
+
+import re
+import shutil
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from bench.cli import main
+from bench.report import tables
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+RESULTS = Path(__file__).parents[1] / "results"
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser (Debian: chromium)")
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory):
+    """The page of the committed digits experiment, of which one arm failed and one name tries to be HTML."""
+    folder = tmp_path_factory.mktemp("page")
+    shutil.copytree(RESULTS / "digits", folder / "digits")
+    rows = tables.read_csv(folder / "digits" / "runs.csv")
+    for row in rows:
+        if (row["regularizer"], row["optimizer"], row["seed"]) == ("sam", "adam", "0"):
+            row |= dict.fromkeys(tables.METRIC_COLUMNS, "") | {
+                "status": "failed",
+                "message": "<script>alert(1)</script>",
+            }
+    (folder / "digits" / "runs.csv").write_text(tables.to_csv(tables.RUN_COLUMNS, rows))
+    with pytest.raises(SystemExit) as exit_:
+        main(["report", "digits", "--results-dir", str(folder)])
+    assert exit_.value.code == 0
+    return folder / "digits" / "report.html"
+
+
+def test_the_page_loads_nothing_and_names_loads_of_nothing_but_papers(page):
+    found = []
+
+    class Loads(HTMLParser):
+        def handle_starttag(self, tag, attributes):
+            for key, value in attributes:
+                if key in ("src", "srcset", "data", "action") or (tag == "link" and key == "href"):
+                    found.append(value)
+
+    text = page.read_text()
+    Loads().feed(text)
+    assert found == []
+    assert not re.search(r"@import|url\((?!#)|fetch\(|<iframe|<object", text)
+    links = re.findall(r'<a href="([^"]+)"', text)
+    assert links
+    assert all(link.startswith("https://arxiv.org/") for link in links)
+
+
+def test_the_page_tells_runs_protocol_versions_and_command(page):
+    text = page.read_text()
+    rows = tables.read_csv(page.parent / "runs.csv")
+    assert all(row["run_id"] in text for row in rows)
+    assert "regbench run +exp=digits" in text
+    assert rows[0]["hardware"] in text
+    assert rows[0]["torch"] in text
+    assert "99 done, 1 failed" in " ".join(text.split())
+    assert "4 (1 failed)" in text
+    assert "<script>alert(1)" not in text
+    assert "&lt;script&gt;alert(1)" in text
+    for name in ("test_accuracy", "test_nll_differences", "curves", "cost", "calibration"):
+        assert f'<figure id="{name}"' in text
+        assert (page.parent / "figures" / f"{name}.svg").is_file()
+        assert (page.parent / "figures" / f"{name}.png").is_file()
+
+
+def test_ids_on_the_page_are_there_once(page):
+    ids = re.findall(r'\bid="([^"]+)"', page.read_text())
+    assert len(ids) == len(set(ids))
+
+
+def test_500_runs_keep_the_page_under_5_mb(page, tmp_path):
+    shutil.copytree(page.parent, tmp_path / "digits")
+    rows = tables.read_csv(page.parent / "runs.csv")
+    history = tables.read_csv(page.parent / "history.csv")
+    more, lines = [], []
+    for copy in range(5):
+        more += [
+            row | {"run_id": f"{copy}{row['run_id'][1:]}", "seed": str(5 * copy + int(row["seed"]))} for row in rows
+        ]
+        lines += [line | {"run_id": f"{copy}{line['run_id'][1:]}"} for line in history]
+    (tmp_path / "digits" / "runs.csv").write_text(tables.to_csv(tables.RUN_COLUMNS, more))
+    (tmp_path / "digits" / "history.csv").write_text(tables.to_csv(tables.HISTORY_COLUMNS, lines))
+    with pytest.raises(SystemExit):
+        main(["report", "digits", "--results-dir", str(tmp_path)])
+    assert (tmp_path / "digits" / "report.html").read_text().count('data-title="run"') == 500
+    assert (tmp_path / "digits" / "report.html").stat().st_size < 5e6
+
+
+@pytest.fixture(scope="module")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser, page):
+    """A function: width and colour scheme -> the page, which must log nothing and ask for nothing."""
+    told = []
+    opened = []
+
+    def open_(width, scheme="light"):
+        tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        opened.append(tab)
+        tab.on("console", lambda message: told.append(message.text))
+        tab.on("pageerror", lambda error: told.append(str(error)))
+        tab.on("request", lambda request: told.append(request.url) if request.url != page.as_uri() else None)
+        tab.goto(page.as_uri())
+        return tab
+
+    yield open_
+    for tab in opened:
+        tab.close()
+    assert told == []
+
+
+# What is wider than the window or its own box, and which of the boxes that hold text lie on one another.
+_OVERFLOWS = """() => {
+  const wide = [];
+  if (document.documentElement.scrollWidth > innerWidth) wide.push("page");
+  for (const box of document.querySelectorAll("body *:not(svg *)")) {
+    const {left, right, width} = box.getBoundingClientRect();
+    if (width && (right > innerWidth + 1 || left < -1)) wide.push(box.tagName + " " + box.textContent.slice(0, 30));
+    if (box.matches(".table") && box.scrollWidth > box.clientWidth) wide.push("table scrolls");
+  }
+  return wide;
+}"""
+_OVERLAPS = """() => {
+  const boxes = [...document.querySelectorAll("h1, h2, h3, p, li, pre, dt, dd, td, th, figure, summary")]
+    .filter(box => box.checkVisibility()).map(box => [box, box.getBoundingClientRect()])
+    .filter(([, r]) => r.width && r.height);
+  const found = [];
+  for (const [i, [a, r]] of boxes.entries())
+    for (const [b, s] of boxes.slice(i + 1, i + 60))
+      if (!a.contains(b) && r.left < s.right - 1 && s.left < r.right - 1
+          && r.top < s.bottom - 1 && s.top < r.bottom - 1)
+        found.push(a.textContent.slice(0, 20) + " | " + b.textContent.slice(0, 20));
+  return found;
+}"""
+_TEXT_OVERLAPS = """() => {
+  const found = [];
+  for (const svg of document.querySelectorAll("figure svg")) {
+    const frame = svg.getBoundingClientRect();
+    const texts = [...svg.querySelectorAll("text")].map(t => [t, t.getBoundingClientRect()]).filter(([, r]) => r.width);
+    for (const [i, [a, r]] of texts.entries()) {
+      if (r.left < frame.left - 1 || r.right > frame.right + 1) found.push("cut off: " + a.textContent);
+      for (const [b, s] of texts.slice(i + 1))
+        if (r.left < s.right - 1 && s.left < r.right - 1 && r.top < s.bottom - 2 && s.top < r.bottom - 2)
+          found.push(svg.parentNode.id + ": " + a.textContent + " | " + b.textContent);
+    }
+  }
+  return found;
+}"""
+
+
+@needs_browser
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [400, 800, 1280, 1600])
+def test_nothing_overlaps_or_scrolls_sideways(width, scheme, open_page):
+    tab = open_page(width, scheme)
+    assert tab.evaluate(_OVERFLOWS) == []
+    assert tab.evaluate(_OVERLAPS) == []
+
+
+@needs_browser
+def test_no_text_of_a_figure_overlaps_another_or_is_cut_off(open_page):
+    assert open_page(1600).evaluate(_TEXT_OVERLAPS) == []
+
+
+@needs_browser
+def test_ink_and_paper_are_apart_in_light_and_dark(open_page):
+    for scheme, paper in (("light", "rgb(255, 255, 255)"), ("dark", "rgb(22, 24, 29)")):
+        tab = open_page(1600, scheme)
+        assert tab.evaluate("getComputedStyle(document.body).backgroundColor") == paper
+        ink = tab.evaluate("getComputedStyle(document.body).color")
+        text = tab.evaluate("getComputedStyle(document.querySelector('figure svg text')).fill")
+        assert text == ink != paper
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [400, 1600])
+def test_columns_sort_both_ways_with_missing_numbers_last(width, open_page):
+    tab = open_page(width)
+    column = "[...document.querySelectorAll('table')].at(-1)"
+    titles = tab.evaluate(f"[...{column}.tHead.rows[0].cells].map(th => th.textContent)")
+    index = titles.index("accuracy %")
+    button = tab.locator("table").last.locator("thead button", has_text="accuracy %")
+
+    def values():
+        return tab.evaluate(f"[...{column}.tBodies[0].rows].map(row => row.cells[{index}].textContent)")
+
+    before = values()
+    button.click()
+    up = values()
+    assert up[:-1] == sorted(up[:-1], key=float)
+    assert up[-1] == ""  # of the run that failed
+    assert sorted(up) == sorted(before)
+    button.click()
+    assert values()[:-1] == sorted(up[:-1], key=float, reverse=True)
+    assert values()[-1] == ""
+    words = tab.locator("table").first.locator("thead button", has_text="regularizer")
+    words.focus()
+    tab.keyboard.press("Enter")
+    first = tab.evaluate("[...document.querySelector('table').tBodies[0].rows].map(row => row.cells[0].textContent)")
+    assert first == sorted(first)

@@ -1,0 +1,201 @@
+import csv
+import io
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from bench.cli import main
+from bench.quantities import COSTS, QUALITIES, Quantity
+from bench.report import tables
+from bench.report.formats import FORMATS
+from bench.report.layout import describe_p, lay_out, print_with_half
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+@pytest.fixture
+def report(tmp_path, capsys, monkeypatch):
+    """A function: flags -> what `regbench report digits` prints, of a copy of the committed results; without figures."""
+    shutil.copytree(RESULTS / "digits", tmp_path / "digits")
+    monkeypatch.setattr("bench.report.evidence.write_evidence", lambda *_: None)
+
+    def run(*flags, code=0):
+        with pytest.raises(SystemExit) as exit_:
+            main(["report", "digits", "--results-dir", str(tmp_path), *flags])
+        printed = capsys.readouterr()
+        assert exit_.value.code == code
+        return printed.err if code else printed.out
+
+    return run
+
+
+def lay_out_digits(**how):
+    rows = tables.read_csv(RESULTS / "digits" / "runs.csv")
+    (layout,) = lay_out("digits", rows, tables.read_arms(RESULTS, "digits"), **how)
+    return layout
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "text"),
+    [
+        (0.95142, 0.0108, ("95.1", "1.1")),
+        (0.95142, 0.0080, ("95.1", "0.8")),
+        (0.95142, 0.0354, ("95.1", "3.5")),
+        (0.95142, 0.0356, ("95", "4")),
+        (0.95142, 0.00961, ("95.1", "1.0")),
+        (0.95142, 0.14, ("95", "14")),
+        (0.95142, 0.00021, ("95.142", "0.021")),
+        (0.95142, 0.0, ("95.14", "0.00")),
+        (0.95142, None, ("95.14", "")),
+    ],
+)
+def test_a_value_has_the_decimals_that_its_interval_supports(mean, half, text):
+    assert print_with_half(QUALITIES["test_accuracy"], mean, half) == text
+
+
+@pytest.mark.parametrize(("p", "text"), [(None, ""), (0.5, "0.5"), (0.01234, "0.012"), (0.00001, "< 0.0001")])
+def test_p_has_two_figures(p, text):
+    assert describe_p(p) == text
+
+
+def test_marks_are_those_of_comparison_csv(report, tmp_path):
+    report()
+    rows = tables.read_csv(tmp_path / "digits" / "comparison.csv")
+    none = {row["arm_id"] for row in rows if row["regularizer"] == "none"}
+    none |= {row["baseline"] for row in rows if row["arm_id"] in none}
+    compared = {(row["arm_id"], row["metric"]): row for row in rows if row["baseline"] in none}
+    layout = lay_out_digits()
+    for line in layout.lines:
+        for quantity, cell in zip(layout.quantities, line.cells, strict=False):
+            row = compared.get((line.arm["arm_id"], quantity.column))
+            if line.regularizer == "none":
+                assert cell.mark == ""
+            else:
+                significant = float(row["p_holm"]) < 0.05
+                better = (float(row["difference"]) > 0) == (quantity.better == "higher")
+                assert cell.mark == ("▲" if better else "▼") * significant
+    assert any(cell.mark == "▲" for line in layout.lines for cell in line.cells)
+    assert any(cell.mark == "▼" for line in layout.lines for cell in line.cells)
+
+
+def test_sorting_is_best_first(report):
+    for metric, best_first in (("accuracy", -1), ("test_nll", 1)):
+        column = f"test_{metric.removeprefix('test_')}_mean"
+        means = [line.arm[column] for line in lay_out_digits(sort=metric).lines]
+        assert means == sorted(means, key=lambda mean: best_first * mean)
+    assert report("--sort", "ece").splitlines()[5].split()[:2] == ["asam", "sgd"]
+
+
+def test_time_is_relative_to_the_baseline_and_only_between_equal_machines():
+    rows = tables.read_csv(RESULTS / "digits" / "runs.csv")
+    settings = tables.read_arms(RESULTS, "digits")
+    (layout,) = lay_out("digits", rows, settings)
+    times = {(line.regularizer, line.optimizer): str(line.cells[-1]) for line in layout.lines}
+    assert times["none", "sgd"] == "1.00x"
+
+    def mean(word):
+        values = [float(r["train_seconds"]) for r in rows if (r["regularizer"], r["optimizer"]) == (word, "sgd")]
+        return sum(values) / len(values)
+
+    assert times["sam", "sgd"] == f"{mean('sam') / mean('none'):.2f}x"
+    for row in rows:
+        if row["regularizer"] == "sam":
+            row["hardware"] = "another"
+    (layout,) = lay_out("digits", rows, settings)
+    times = {(line.regularizer, line.optimizer): str(line.cells[-1]) for line in layout.lines}
+    assert times["sam", "sgd"] == ""
+    assert times["mixup", "sgd"] != ""
+
+
+def test_the_protocol_is_in_every_format(report):
+    for flags in ((), *(("--format", name) for name in FORMATS if name != "csv")):
+        printed = " ".join(report(*flags).replace("\\_", "_").split())
+        for told in ("read once after the last epoch", "5 seeds", "40 epochs", "100 training images", "batches of 20"):
+            assert told in printed
+
+
+def test_csv_has_every_number_in_full(report):
+    rows = list(csv.DictReader(io.StringIO(report("--format", "csv", "--metric", "nll"))))
+    summary = {row["arm_id"]: row for row in tables.read_csv(RESULTS / "digits" / "summary.csv")}
+    assert len(rows) == 20
+    assert all(row["test_nll_mean"] == summary[row["arm_id"]]["test_nll_mean"] for row in rows)
+    assert "test_accuracy_mean" not in rows[0]
+
+
+def test_markdown_is_a_table(report):
+    lines = [line for line in report("--format", "markdown", "--metric", "accuracy").splitlines() if line[:1] == "|"]
+    assert len({line.count("|") for line in lines}) == 1
+    assert lines[0] == "| regularizer | optimizer | seeds | accuracy % | evals | time |"
+    assert lines[1] == "| :--- | :--- | ---: | ---: | ---: | ---: |"
+    assert len(lines) == 22
+
+
+def test_another_baseline_is_named_and_is_none_s_business_in_the_table_alone(report, tmp_path):
+    report()
+    before = (tmp_path / "digits" / "comparison.csv").read_text()
+    printed = report("--baseline", "sam")
+    assert "than `sam` with all else equal" in printed
+    assert (tmp_path / "digits" / "comparison.csv").read_text() == before
+    settings = {
+        row["arm_id"] for row in tables.read_csv(tmp_path / "digits" / "runs.csv") if row["regularizer"] == "sam"
+    }
+    assert report("--baseline", sorted(settings)[0])
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (("--metric", "loss"), "there is no metric loss.\nThere are: test_accuracy"),
+        (("--sort", "speed"), "there is no metric speed."),
+        (("--baseline", "nope"), "the regularizer or the arm_id nope.\nThere are: none, asam"),
+    ],
+)
+def test_bad_flags_are_told(flags, told, report):
+    error = report(*flags, code=2)
+    assert told in error
+    assert error.count("\n") <= 3
+
+
+def test_every_number_of_the_tables_is_described():
+    described = {*QUALITIES, *COSTS}
+    assert described >= set(tables.SUMMARISED)
+    assert all(isinstance(quantity, Quantity) and quantity.title for quantity in QUALITIES.values())
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex (Debian: texlive-latex-recommended)")
+def test_latex_compiles_with_booktabs_alone(report, tmp_path):
+    tables_ = report("--format", "latex", "--metric", "accuracy", "--metric", "temperature", "--metric", "nll")
+    hostile = tables_.replace(
+        "weight\\_decay", FORMATS["latex"](_hostile_layout()).split("\\midrule\n")[1].split(" & ")[0]
+    )
+    (tmp_path / "a.tex").write_text(
+        "\\documentclass{article}\n\\usepackage{booktabs}\n\\begin{document}\n" + hostile + "\\end{document}\n"
+    )
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "a.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, errors="replace", timeout=120)
+    assert done.returncode == 0, done.stdout[-2000:]
+
+
+def _hostile_layout():
+    """A layout whose one arm is called by every character that LaTeX acts upon."""
+    layout = lay_out_digits()
+    line = layout.lines[0]
+    odd = type(line)("a_b&c%d$e#f{g}h~i^j\\k<l>m|n", *list(vars(line).values())[1:])
+    return [type(layout)(*[[odd] if key == "lines" else value for key, value in vars(layout).items()])]
+
+
+def test_html_and_markdown_take_no_orders_from_names():
+    layouts = _hostile_layout()
+    assert "<l>" not in FORMATS["html"](layouts)
+    assert "m\\|n" in FORMATS["markdown"](layouts)
+    assert not re.search(r"[^\\]&(?! )", FORMATS["latex"](layouts).split("\\midrule")[1].split(" & ")[0])
+
+
+def test_the_commands_that_asked_are_on_the_page_less_what_says_where(tmp_path):
+    asked = ["+exp=x", "seed=0,1", f"results_dir={tmp_path}", "hydra/launcher=joblib", "force=true", "-m", "a=[b, c]"]
+    tables.ask(tmp_path, "x", ["1"], asked)
+    tables.ask(tmp_path, "x", ["1"], asked)
+    assert tables.read_commands(tmp_path, "x") == ["regbench run +exp=x seed=0,1 'a=[b, c]'"]

@@ -1,0 +1,169 @@
+import json
+import shutil
+
+import numpy as np
+import pytest
+from conftest import TINY
+
+import bench
+from bench import UsageError, app, metric
+from bench.report import tables
+from bench.report.logit_tables import write_logit_tables
+from bench.resample import RESAMPLES, interval, resample
+from bench.scores import SCORES, read_logits
+from bench.temperature import fit_temperature
+
+
+@pytest.fixture(scope="module")
+def recorded(tmp_path_factory):
+    """Three seeds of `none` and Mixup."""
+    results = tmp_path_factory.mktemp("recorded")
+    assert app.run([*TINY, "regularizer=none,mixup", "seed=0,1,2", f"results_dir={results}"]) == 0
+    return results
+
+
+@pytest.fixture
+def results(recorded, tmp_path):
+    shutil.copytree(recorded, tmp_path / "results")
+    return tmp_path / "results"
+
+
+def runs(results):
+    return tables.write_tables(results, "adhoc")
+
+
+def test_a_runs_columns_are_what_its_logits_say(results):
+    row = runs(results)[0]
+    arrays = read_logits(results / "runs" / row["run_id"])
+    logits, labels = arrays["test_logits"], arrays["test_labels"]
+    assert float(row["test_aurc"]) == metric.aurc(logits, labels)
+    assert float(row["test_ece_equal_mass"]) == metric.ece_equal_mass(logits, labels)
+    assert float(row["accuracy_gap"]) == float(row["train_accuracy"]) - float(row["test_accuracy"])
+    assert float(row["nll_gap"]) == float(row["test_nll"]) - float(row["train_nll"])
+    temperature, at_bound = fit_temperature(arrays["val_logits"], arrays["val_labels"])
+    assert (float(row["temperature"]), row["temperature_at_bound"]) == (temperature, str(at_bound))
+    assert float(row["test_nll_scaled"]) == metric.nll(logits.astype(np.float64) / temperature, labels)
+    assert all(row[column] for column in SCORES)
+
+
+def make_old(results):
+    """Has the records be those of a regbench that knew nothing of these columns."""
+    for path in results.glob("runs/*/result.json"):
+        record = json.loads(path.read_text())
+        path.write_text(json.dumps({key: value for key, value in record.items() if key not in SCORES}))
+
+
+def test_older_records_get_them_from_their_logits_once(results, monkeypatch):
+    before = runs(results)
+    make_old(results)
+    assert runs(results) == before
+    assert len(list(results.glob("runs/*/metrics.json"))) == len(before)
+    monkeypatch.setattr("bench.scores.score_run", lambda *_: pytest.fail("made again"))
+    assert runs(results) == before
+
+
+def test_what_was_made_of_a_record_that_was_replaced_is_made_anew(results):
+    before = runs(results)
+    make_old(results)
+    runs(results)
+    path = results / "runs" / before[0]["run_id"] / "metrics.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"made_of": [1.0, 2.0], "test_aurc": 0.5}))
+    assert runs(results) == before
+    path.write_text("{")
+    assert runs(results) == before
+
+
+def test_an_older_record_without_logits_has_empty_cells(results):
+    make_old(results)
+    for path in results.glob("runs/*/logits.npz"):
+        path.write_bytes(b"")
+    assert {row[column] for row in runs(results) for column in SCORES} == {""}
+
+
+def test_without_a_validation_split_there_is_no_temperature(tmp_path):
+    app.run([*TINY, "dataset.val_fraction=0", f"results_dir={tmp_path}"])
+    (row,) = runs(tmp_path)
+    assert [row[column] for column in SCORES[-4:]] == [""] * 4
+    assert row["test_aurc"]
+
+
+def test_resampling_keeps_means_and_gives_the_binomial_spread():
+    random = np.random.default_rng(3)
+    arrays = {"test_logits": random.standard_normal((800, 4)), "test_labels": random.integers(0, 4, 800)}
+    drawn = resample(arrays)
+    accuracy = metric.accuracy(arrays["test_logits"], arrays["test_labels"])
+    error = np.sqrt(accuracy * (1 - accuracy) / 800)
+    assert drawn["test_accuracy"].shape == (RESAMPLES,)
+    assert drawn["test_accuracy"].mean() == pytest.approx(accuracy, abs=3 * error / np.sqrt(RESAMPLES))
+    assert drawn["test_accuracy"].std() == pytest.approx(error, rel=0.1)
+    low, high = interval(drawn["test_accuracy"])
+    assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
+
+
+def test_a_resampled_metric_is_that_of_the_resampled_examples():
+    random = np.random.default_rng(4)
+    logits, labels = random.standard_normal((300, 3)), random.integers(0, 3, 300)
+    drawn = resample({"test_logits": logits, "test_labels": labels})
+    first = np.random.default_rng(0).integers(300, size=300)
+    for column, function in (("ece", metric.ece), ("nll", metric.nll), ("brier", metric.brier)):
+        assert drawn[f"test_{column}"][0] == pytest.approx(function(logits[first], labels[first]), rel=1e-5)
+
+
+def logit_tables(results):
+    write_logit_tables(results, "adhoc", runs(results))
+    return [tables.read_csv(results / "adhoc" / name) for name in ("reliability.csv", "test_set.csv")]
+
+
+def test_the_bins_of_an_arm_pool_its_seeds_and_give_their_ece(results):
+    reliability, _ = logit_tables(results)
+    rows = [row for row in runs(results) if row["regularizer"] == "mixup"]
+    arrays = [read_logits(results / "runs" / row["run_id"]) for row in rows]
+    pooled = [np.concatenate([each[key] for each in arrays]) for key in ("test_logits", "test_labels")]
+    bins = [r for r in reliability if r["arm_id"] == rows[0]["arm_id"] and r["scaled"] == "0" and r["count"] != "0"]
+    count = np.array([int(row["count"]) for row in bins])
+    gaps = np.array([float(row["accuracy"]) - float(row["confidence"]) for row in bins])
+    assert count.sum() == 120
+    assert (count * np.abs(gaps)).sum() / 120 == pytest.approx(metric.ece(*pooled))
+
+
+def test_the_test_sets_share_of_uncertainty_stands_beside_that_of_seeds(results):
+    _, test_set = logit_tables(results)
+    compared = {row["metric"]: row for row in tables.read_csv(results / "adhoc" / "comparison.csv")}
+    assert [row["metric"] for row in test_set] == ["test_accuracy", "test_nll", "test_ece", "test_brier"]
+    for row in test_set:
+        assert float(row["difference"]) == pytest.approx(float(compared[row["metric"]]["difference"]))
+        assert float(row["low"]) < float(row["high"])
+        assert (row["seeds"], row["examples"]) == ("3", "40")
+
+
+def test_tables_of_logits_are_kept_while_their_runs_are_and_where_logits_are_gone(results, monkeypatch):
+    before = logit_tables(results)
+    with monkeypatch.context() as patch:
+        patch.setattr("bench.report.logit_tables.read_logits", lambda _: pytest.fail("read again"))
+        assert logit_tables(results) == before
+    shutil.rmtree(results / "runs")
+    assert logit_tables(results) == before
+
+
+def test_another_run_makes_its_arms_tables_anew(results):
+    reliability, test_set = logit_tables(results)
+    app.run([*TINY, "regularizer=mixup", "seed=3", f"results_dir={results}"])
+    new_reliability, new_test_set = logit_tables(results)
+    assert new_test_set == test_set  # seed 3 has no partner
+    changed = {row["arm_id"] for row in new_reliability if row not in reliability}
+    assert len(changed) == 1
+
+
+def test_results_are_a_frame_to_go_on_with(results, monkeypatch):
+    frame = bench.results("adhoc", results)
+    rows = runs(results)
+    assert list(frame.columns) == tables.RUN_COLUMNS
+    assert frame.groupby("regularizer").test_nll.mean()["mixup"] == pytest.approx(
+        np.mean([float(row["test_nll"]) for row in rows if row["regularizer"] == "mixup"])
+    )
+    assert list(frame.run_id) == [row["run_id"] for row in rows]
+    assert frame.seed.dtype == int
+    monkeypatch.setenv("REGBENCH_RESULTS", str(results))
+    assert bench.results("adhoc").equals(frame)
+    with pytest.raises(UsageError, match="there is no"):
+        bench.results("nope", results)
