@@ -4,9 +4,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import stats
+
 from bench.quantities import QUALITIES
 from bench.report import tables
-from scipy import stats
 
 RESULTS = Path(__file__).parents[1] / "results"
 EXPERIMENTS = sorted(path.parent.name for path in RESULTS.glob("*/summary.csv"))

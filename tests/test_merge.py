@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from bench import UsageError, cli
+from bench.inventory import find
 from bench.merge import merge
 from bench.record import run_folder
 from bench.report import tables
-from bench.inventory import find
 
 GOLDEN = Path(__file__).parent / "golden"
 

@@ -212,3 +212,32 @@ def test_columns_sort_both_ways_with_missing_numbers_last(width, open_page):
     tab.keyboard.press("Enter")
     first = tab.evaluate("[...document.querySelector('table').tBodies[0].rows].map(row => row.cells[0].textContent)")
     assert first == sorted(first)
+
+
+def keep(*kept, **changed):
+    """A change of the rows: those of these regularizers and optimizers alone, with other values."""
+    return lambda rows: [row | changed for row in rows if {row["regularizer"], row["optimizer"]} <= set(kept)]
+
+
+ODD = {
+    "one optimizer": keep("none", "sam", "sgd"),
+    "no baseline": keep("sam", "mixup", "sgd", "adam"),
+    "one run": lambda rows: rows[:1],
+    "all failed": keep("none", "sam", "sgd", **dict.fromkeys(tables.METRIC_COLUMNS, ""), status="failed"),
+    "one seed": lambda rows: [row for row in rows if row["seed"] == "0"],
+    "two models": lambda rows: [r | {"model": "timm/a<b" if r["optimizer"] == "sgd" else r["model"]} for r in rows],
+}
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_experiments_have_a_page_too(odd, tmp_path, capsys):
+    shutil.copytree(RESULTS / "digits", tmp_path / "digits")
+    rows = ODD[odd](tables.read_csv(RESULTS / "digits" / "runs.csv"))
+    (tmp_path / "digits" / "runs.csv").write_text(tables.to_csv(tables.RUN_COLUMNS, rows))
+    with pytest.raises(SystemExit) as exit_:
+        main(["report", "digits", "--results-dir", str(tmp_path)])
+    assert exit_.value.code == 0
+    text = (tmp_path / "digits" / "report.html").read_text()
+    assert all(row["run_id"] in text for row in rows)
+    assert "a<b" not in text
+    assert max(map(len, capsys.readouterr().out.splitlines())) <= 80

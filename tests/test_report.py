@@ -18,7 +18,7 @@ RESULTS = Path(__file__).parents[1] / "results"
 
 @pytest.fixture
 def report(tmp_path, capsys, monkeypatch):
-    """A function: flags -> what `regbench report digits` prints, of a copy of the committed results; without figures."""
+    """A function: flags -> what `regbench report digits` prints of the committed results; without figures."""
     shutil.copytree(RESULTS / "digits", tmp_path / "digits")
     monkeypatch.setattr("bench.report.evidence.write_evidence", lambda *_: None)
 

@@ -57,7 +57,7 @@ def draw_curves(arms: Sequence[Arm], history: Sequence[Row], where: str) -> Figu
         "Each method minimises an objective of its own: only those of one method compare. "
         "The first tenth of the epochs may be off the scale."
     )
-    figure = make_figure(width, height, f"Training of {where}", note)
+    figure = make_figure(width, height, f"Training of {where}", note, legend=3)
     grid = figure.subplots(len(rows), len(optimizers), squeeze=False, sharex=True, sharey="row")
     for (column, label, _, may_be_log), line in zip(rows, grid, strict=True):
         here = {arm_id: _thin(curve, len(curves)) for (arm_id, of), curve in curves.items() if of == column}

@@ -120,7 +120,7 @@ def make_grid(layout: Layout) -> Grid:
     return Grid(layout.header, rows)
 
 
-def html_table(grid: Grid, caption: str) -> Markup:
+def html_table(grid: Grid, caption: str = "") -> Markup:
     """A table element; each cell holds its column's title, for pages too narrow for a table, and what to sort by."""
     escape = html.escape
 
@@ -136,5 +136,6 @@ def html_table(grid: Grid, caption: str) -> Markup:
     )
     rows = ("".join(cell(title, *each) for title, each in zip(grid.header, row, strict=True)) for row in grid.rows)
     body = "\n".join(f"<tr>{row}</tr>" for row in rows)
-    parts = [f"<caption>{escape(caption)}</caption>", f"<thead><tr>{head}</tr></thead>", f"<tbody>\n{body}\n</tbody>"]
+    parts = [f"<caption>{escape(caption)}</caption>"] * bool(caption)
+    parts += [f"<thead><tr>{head}</tr></thead>", f"<tbody>\n{body}\n</tbody>"]
     return Markup("\n".join(["<table>", *parts, "</table>\n"]))  # all that varies is escaped above

@@ -50,14 +50,23 @@ def write_logit_tables(results: Path, exp: str, rows: Sequence[Row]) -> None:
     with wait_for(folder):
         old = _by_key(read_csv(folder / "reliability.csv"), ("arm_id",))
         kept = [_renew(old.get((arm,), []), arm_runs.values(), _bin_arm, results) for arm, arm_runs in runs.items()]
-        write_atomically(folder / "reliability.csv", to_csv(RELIABILITY_COLUMNS, [r for each in kept for r in each]))
+        _write(folder / "reliability.csv", RELIABILITY_COLUMNS, kept)
         old = _by_key(read_csv(folder / "test_set.csv"), ("arm_id", "baseline"))
         kept = []
         for arm, baseline in pairs:
             seeds = [seed for seed in runs[arm] if seed in runs[baseline]]
             behind = [runs[each][seed] for seed in seeds for each in (arm, baseline)]
             kept.append(_renew(old.get((arm, baseline), []), behind, _resample_pair, resampled))
-        write_atomically(folder / "test_set.csv", to_csv(TEST_SET_COLUMNS, [r for each in kept for r in each]))
+        _write(folder / "test_set.csv", TEST_SET_COLUMNS, kept)
+
+
+def _write(path: Path, columns: Sequence[str], parts: Iterable[Sequence[Mapping[str, Any]]]) -> None:
+    """The table, or none where it would hold no row, as where there were never logits."""
+    rows = [row for part in parts for row in part]
+    if rows:
+        write_atomically(path, to_csv(columns, rows))
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _by_key(rows: Iterable[Row], key: Sequence[str]) -> dict[tuple[str, ...], list[Row]]:
@@ -93,7 +102,7 @@ def _bin_arm(runs: Sequence[Row], results: Path) -> list[dict[str, Any]]:
     for scaled, parts in pooled.items():
         counts, confidences, hits = (sum(each) for each in zip(*parts, strict=True))
         for number, count in enumerate(counts):
-            row = {"arm_id": runs[0]["arm_id"], "scaled": scaled, "bin": number, "count": count}
+            row: dict[str, Any] = {"arm_id": runs[0]["arm_id"], "scaled": scaled, "bin": number, "count": count}
             means = {"confidence": confidences[number] / count, "accuracy": hits[number] / count} if count else {}
             rows.append({**row, **means})
     return rows

@@ -48,17 +48,18 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
     arms = read_arms(rows, settings)
     environment = Environment(loader=PackageLoader("bench.report", "."), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("page.html").render(
+        html_table=html_table,
         exp=exp,
         about=_about(exp),
         words={axis: list(dict.fromkeys(row[axis] for row in rows)) for axis in AXES},
         commands=tables.read_commands(results, exp) or [f"regbench run +exp={exp}"],
         counts=Counter(row["status"] for row in rows),
-        places=_mean_tables(exp, rows, settings),
-        differences=_difference_tables(folder, arms),
-        interactions=_interaction_table(interactions(arms)),
+        places=_mean_grids(exp, rows, settings),
+        differences=_difference_grids(folder, arms),
+        interactions=_interaction_grid(interactions(arms)),
         at_bound=sum(row["temperature_at_bound"] == "True" for row in rows),
         figures={name: _inline(folder / "figures" / f"{name}.svg", name) for name in figures},
-        runs=html_table(_run_grid(rows), ""),
+        runs=_run_grid(rows),
         shared=_shared(settings),
         arms=[(arm, _own(settings[i], _shared(settings))) for i, arm in arms.items() if i in settings],
         versions={
@@ -70,17 +71,16 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
     write_atomically(folder / "report.html", page)
 
 
-def _mean_tables(
+def _mean_grids(
     exp: str, rows: Sequence[Row], settings: Mapping[str, Any]
-) -> list[tuple[Layout, list[tuple[str, Markup]]]]:
-    """For each dataset and model its layout, and the tables of means under their headings."""
+) -> list[tuple[Layout, list[tuple[str, Grid]]]]:
+    """For each dataset and model its layout, and the means under their headings."""
     layouts = {heading: lay_out(exp, rows, settings, metrics) for heading, metrics in _MEANS.items()}
     places = []
     for number, layout in enumerate(layouts["Results"]):
-        grids = {heading: make_grid(each[number]) for heading, each in layouts.items()}
+        grids = [(heading, make_grid(each[number])) for heading, each in layouts.items()]
         notes = dict.fromkeys(note for each in layouts.values() for note in each[number].notes)
-        layout = replace(layout, notes=list(notes))
-        places.append((layout, [(heading, html_table(grid, "")) for heading, grid in grids.items()]))
+        places.append((replace(layout, notes=list(notes)), grids))
     return places
 
 
@@ -98,7 +98,7 @@ def _inline(file: Path, name: str) -> Markup:
     return Markup(svg)  # Matplotlib escapes what it writes
 
 
-def _difference_tables(folder: Path, arms: Mapping[str, Arm]) -> dict[str, Markup]:
+def _difference_grids(folder: Path, arms: Mapping[str, Arm]) -> dict[str, Grid]:
     """The rows of comparison.csv, with the intervals of test_set.csv: against `none`, and against SGD."""
     from_test = {(r["arm_id"], r["baseline"], r["metric"]): r for r in tables.read_csv(folder / "test_set.csv")}
     grids: dict[str, list[list[tuple[str, float | None]]]] = {"none": [], "sgd": []}
@@ -110,7 +110,7 @@ def _difference_tables(folder: Path, arms: Mapping[str, Arm]) -> dict[str, Marku
         *("regularizer", "optimizer", "metric", "seeds", "difference", "95 % over seeds", "95 % over test images"),
         *("p", "p (Holm)", "improved", ""),
     ]
-    return {key: html_table(Grid(header, rows), "") for key, rows in grids.items() if rows}
+    return {key: Grid(header, rows) for key, rows in grids.items()}
 
 
 def _difference(row: Row, test: Row | None) -> list[tuple[str, float | None]]:
@@ -149,7 +149,7 @@ def _signed(row: Mapping[str, str], numbers: Mapping[str, float]) -> tuple[str, 
     return text if text.startswith("-") else f"+{text}", ends
 
 
-def _interaction_table(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
+def _interaction_grid(rows: Sequence[Mapping[str, Any]]) -> Grid:
     cells: list[list[tuple[str, float | None]]] = []
     for row in rows:
         if row["metric"] in MAIN_METRICS:
@@ -160,7 +160,7 @@ def _interaction_table(rows: Sequence[Mapping[str, Any]]) -> Markup | None:
             told = [(str(row["seeds"]), float(row["seeds"])), (text, numbers["difference"]), (ends, numbers["low"])]
             cells.append([*words, metric, *told, (describe_p(row["p"]), row["p"] or float("nan")), (row["note"], None)])
     header = ["stack", "optimizer", "metric", "seeds", "interaction", "95 % over seeds", "p", ""]
-    return html_table(Grid(header, cells), "") if cells else None
+    return Grid(header, cells)
 
 
 def _run_grid(rows: Sequence[Row]) -> Grid:

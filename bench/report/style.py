@@ -62,7 +62,7 @@ _RC: dict[Any, Any] = {
     "text.parse_math": False,  # names may hold dollar signs
     "svg.fonttype": "none",
     "figure.constrained_layout.h_pad": 0.07,
-    "figure.constrained_layout.w_pad": 0.07,
+    "figure.constrained_layout.w_pad": 0.1,
 }
 
 
@@ -116,10 +116,18 @@ def house_style(salt: str = "") -> Iterator[None]:
         yield
 
 
-def make_figure(width: float, height: float, title: str, note: str) -> Figure:
-    """A figure of that size in inches, its title above and a note in small print below, both at the left."""
+def make_figure(width: float, height: float, title: str, note: str, legend: float = 0) -> Figure:
+    """A figure with its title above and a note in small print below, both at the left.
+
+    Args:
+        width: inches.
+        height: inches.
+        title: wrapped where it is long.
+        note: wrapped where it is long.
+        legend: inches at the right where the title must not stand.
+    """
     figure = Figure((width, height), layout="constrained")
-    figure.suptitle("\n".join(wrap(title, int(6 * width), 4)), x=0.01, ha="left", weight="bold")
+    figure.suptitle("\n".join(wrap(title, int(8.5 * (width - legend)), 4)), x=0.01, ha="left", weight="bold")
     figure.supxlabel("\n".join(wrap(note, int(13.5 * width), 6)), x=0.01, ha="left", fontsize=8)
     return figure
 

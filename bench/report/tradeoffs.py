@@ -148,7 +148,7 @@ def _make_legend(arms: Sequence[Arm], points: _Points) -> _Legend:
 def _make_panels(legend: _Legend, count: int, title: str, note: str) -> tuple[Figure, list[Axes]]:
     """Panels beside one another that share the y axis, with the legend at the right."""
     labels = list(legend.labels.values())
-    figure = make_figure(9.2 if count == 1 else 11.5, max(4.6, 1 + legend_height(labels)), title, note)
+    figure = make_figure(9.2 if count == 1 else 11.5, max(4.6, 1 + legend_height(labels)), title, note, 3.3)
     handles = [Line2D([], [], **look.style() | {"linestyle": "none"}) for look in legend.looks.values()]
     make_legend(figure, handles, labels)
     return figure, list(figure.subplots(1, count, squeeze=False, sharey=True)[0])
