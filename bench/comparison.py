@@ -59,18 +59,19 @@ def read_arms(rows: Iterable[Row], settings: Mapping[str, Settings]) -> dict[str
     return arms
 
 
-def compare(arms: Mapping[str, Arm], baseline: str = "none") -> list[dict[str, Any]]:
+def compare(arms: Mapping[str, Arm], baseline: str = "none", metrics: Sequence[str] = _METRICS) -> list[dict[str, Any]]:
     """The rows of comparison.csv: a row for each arm, what it is compared with, and each metric that one of them has.
 
     Args:
         arms: of `read_arms`.
         baseline: a regularizer as in the tables, or an arm_id.
+        metrics: columns of runs.csv; those that are no quality of an arm are left out.
 
     Raises:
         UsageError: no arm is called so, or several that equal each other in all but their regularizers' settings.
     """
     pairs = [*_pair_with_baseline(arms, baseline), *_pair_with_sgd(arms)]
-    rows = [row for arm, other in pairs for row in _compare_pair(arm, other)]
+    rows = [row for arm, other in pairs for row in _compare_pair(arm, other, metrics)]
     families: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
         families[row["baseline"], row["metric"]].append(row)
@@ -123,6 +124,8 @@ def _pair_with_baseline(arms: Mapping[str, Arm], baseline: str) -> Iterable[tupl
         like = [other for other in by_rest[_rest(arm, ("regularizer",))] if _shares_sources(arm, other)]
         if arm in like:
             continue
+        if len(like) > 1 and baseline == "none":  # without one of the user's own classes that the other one has
+            like = [max(like, key=lambda other: sum(key.startswith("source.") for key in other.settings))]
         if len(like) > 1:
             several = ", ".join(f"{other.arm_id} ({other.words['settings']})" for other in like)
             raise UsageError(f"several arms are called {baseline}: {several}.\nName one by its arm_id: --baseline ID")
@@ -166,7 +169,7 @@ def _contains(stack: Arm, part: Arm) -> bool:
     return _shares_sources(stack, part) and all(stack.settings.get(key) == value for key, value in own.items())
 
 
-def _compare_pair(arm: Arm, baseline: Arm) -> Iterable[dict[str, Any]]:
+def _compare_pair(arm: Arm, baseline: Arm, metrics: Sequence[str]) -> Iterable[dict[str, Any]]:
     """A row for each metric that both have; where no seed is common, rows that say so."""
     who, unfinished = {**arm.words, "baseline": baseline.arm_id}, _tell_unfinished(arm, baseline)
     seeds = [seed for seed in arm.values if seed in baseline.values]
@@ -174,8 +177,8 @@ def _compare_pair(arm: Arm, baseline: Arm) -> Iterable[dict[str, Any]]:
         note = "; ".join(["no common seeds", *unfinished])
         yield from ({**who, "metric": metric, "seeds": 0, "p": math.nan, "note": note} for metric in MAIN_METRICS)
     values = np.array([[arm.values[seed], baseline.values[seed]] for seed in seeds])
-    for i, metric in enumerate(_METRICS if seeds else []):
-        pairs = values[:, :, i]
+    for metric in (each for each in metrics if seeds and each in QUALITIES):
+        pairs = values[:, :, _METRICS.index(metric)]
         test = _test(pairs, (1, -1))
         if test:
             pairs = pairs[~np.isnan(pairs).any(axis=1)]

@@ -24,13 +24,21 @@ def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, flo
     Raises:
         ValueError: fewer than two values; one seed says nothing about the spread.
     """
+    low, high = describe(values, level)[2:]
+    if low is None or high is None:
+        raise ValueError(f"an interval needs at least 2 values, got {len(values)}")
+    return low, high
+
+
+def describe(values: Sequence[float], level: float = 0.95) -> tuple[float, float | None, float | None, float | None]:
+    """Mean, standard deviation (ddof=1), and low and high of the t interval; None for all but the mean of one value."""
     n = len(values)
-    if n < 2:
-        raise ValueError(f"an interval needs at least 2 values, got {n}")
     mean = math.fsum(values) / n
+    if n < 2:
+        return mean, None, None, None
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     half = _t_quantile((1 + level) / 2, n - 1) * deviation / math.sqrt(n)
-    return mean - half, mean + half
+    return mean, deviation, mean - half, mean + half
 
 
 class PairedTest(NamedTuple):

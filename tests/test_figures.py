@@ -174,7 +174,7 @@ def test_looks_are_distinct_and_never_change():
     assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks}) == len(KNOWN)
     assert (look_of("none").colour, look_of("none").marker) == (INK, "o")
     assert (look_of("sam").colour, look_of("sam").marker) == ("#0072b2", "P")
-    assert (look_of("cutout").colour, look_of("cutout").marker) == ("#0072b2", (6, 1, 0))
+    assert (look_of("cutout").colour, look_of("cutout").marker) == ("#d36ba6", "h")
     others = {
         (look_of(name).colour, str(look_of(name).marker)) for name in ("cutout", "my_method", "augmix", "zoneout")
     }

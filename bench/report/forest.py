@@ -168,7 +168,7 @@ def _draw_lines(axes: Axes, lines: Sequence[_Line]) -> None:
     told = axes.secondary_yaxis("right")
     told.set_yticks(middles, [line.told for line in lines])
     for each in (axes, told):
-        each.tick_params(axis="y", length=0)
+        each.tick_params(axis="y", length=0, pad=7)
     told.spines["right"].set_visible(False)
     show_grid(axes)
 

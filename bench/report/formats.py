@@ -19,6 +19,10 @@ class Grid:
     header: Sequence[str]
     rows: Sequence[Sequence[tuple[str, float | None]]]
 
+    def columns(self, numbers: Sequence[int]) -> "Grid":
+        """Some of its columns."""
+        return Grid([self.header[i] for i in numbers], [[row[i] for i in numbers] for row in self.rows])
+
 
 def to_markdown(layouts: Sequence[Layout]) -> str:
     """Pipe tables, with the protocol above and the notes below each."""

@@ -154,7 +154,8 @@ def _make_lines(
     rows: Sequence[Row], settings: Mapping[str, Any], quantities: Sequence[Quantity], baseline: str
 ) -> list[Line]:
     arms = read_arms(rows, settings)
-    compared = {(row["arm_id"], row["metric"]): row for row in compare(arms, baseline) if not is_against_sgd(arms, row)}
+    found = compare(arms, baseline, [quantity.column for quantity in quantities])
+    compared = {(row["arm_id"], row["metric"]): row for row in found if not is_against_sgd(arms, row)}
     against = {row["baseline"]: row["baseline"] for row in compared.values()}
     against |= {row["arm_id"]: row["baseline"] for row in compared.values()}
     runs: dict[str, list[Row]] = {}

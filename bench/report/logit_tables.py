@@ -102,9 +102,9 @@ def _bin_arm(runs: Sequence[Row], results: Path) -> list[dict[str, Any]]:
     for scaled, parts in pooled.items():
         counts, confidences, hits = (sum(each) for each in zip(*parts, strict=True))
         for number, count in enumerate(counts):
-            row: dict[str, Any] = {"arm_id": runs[0]["arm_id"], "scaled": scaled, "bin": number, "count": count}
+            where = {"arm_id": runs[0]["arm_id"], "scaled": scaled, "bin": number, "count": count}
             means = {"confidence": confidences[number] / count, "accuracy": hits[number] / count} if count else {}
-            rows.append({**row, **means})
+            rows.append({**where, **means})
     return rows
 
 

@@ -3,7 +3,6 @@
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +45,7 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
     folder = results / exp
     settings = tables.read_arms(results, exp)
     arms = read_arms(rows, settings)
+    shared = _shared(settings)
     environment = Environment(loader=PackageLoader("bench.report", "."), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("page.html").render(
         html_table=html_table,
@@ -60,8 +60,8 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
         at_bound=sum(row["temperature_at_bound"] == "True" for row in rows),
         figures={name: _inline(folder / "figures" / f"{name}.svg", name) for name in figures},
         runs=_run_grid(rows),
-        shared=_shared(settings),
-        arms=[(arm, _own(settings[i], _shared(settings))) for i, arm in arms.items() if i in settings],
+        shared=shared,
+        arms=[(arm, _own(settings[i], shared)) for i, arm in arms.items() if i in settings],
         versions={
             "regbench": [__version__],
             **{key: sorted({row[key] for row in rows}) for key in ("torch", "hardware", "device", "precision")},
@@ -75,12 +75,14 @@ def _mean_grids(
     exp: str, rows: Sequence[Row], settings: Mapping[str, Any]
 ) -> list[tuple[Layout, list[tuple[str, Grid]]]]:
     """For each dataset and model its layout, and the means under their headings."""
-    layouts = {heading: lay_out(exp, rows, settings, metrics) for heading, metrics in _MEANS.items()}
+    metrics = list(dict.fromkeys(metric for each in _MEANS.values() for metric in each))
     places = []
-    for number, layout in enumerate(layouts["Results"]):
-        grids = [(heading, make_grid(each[number])) for heading, each in layouts.items()]
-        notes = dict.fromkeys(note for each in layouts.values() for note in each[number].notes)
-        places.append((replace(layout, notes=list(notes)), grids))
+    for layout in lay_out(exp, rows, settings, metrics):
+        whole = make_grid(layout)
+        words, costs = [0, 1, 2], [len(whole.header) - 2, len(whole.header) - 1]
+        shown = {heading: [3 + metrics.index(metric) for metric in each] for heading, each in _MEANS.items()}
+        grids = [(heading, whole.columns([*words, *numbers, *costs])) for heading, numbers in shown.items()]
+        places.append((layout, grids))
     return places
 
 

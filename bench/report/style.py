@@ -98,8 +98,8 @@ def _look_of_part(name: str) -> tuple[str, Any]:
     if name in _LOOKS:
         return _LOOKS[name]
     colours = [colour for colour, _ in _LOOKS.values() if colour != INK]
-    by_marker, by_colour = divmod(zlib.crc32(name.encode()), len(colours))
-    return colours[by_colour], _OTHER_MARKERS[by_marker % len(_OTHER_MARKERS)]
+    by_colour, by_marker = divmod(zlib.crc32(name.encode()), len(_OTHER_MARKERS))
+    return colours[by_colour % len(colours)], _OTHER_MARKERS[by_marker]
 
 
 @contextmanager

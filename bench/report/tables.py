@@ -13,7 +13,6 @@ import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from statistics import fmean, stdev
 from typing import Any
 
 from bench import AXES, comparison
@@ -31,7 +30,7 @@ from bench.record import (
     write_atomically,
 )
 from bench.scores import SCORES, complete
-from bench.stats import t_interval
+from bench.stats import describe
 
 Row = dict[str, str]
 ASKED, COMMANDS = "asked.txt", "commands.txt"
@@ -51,10 +50,11 @@ RUN_COLUMNS = [
     "message",
 ]
 SUMMARISED = [*METRIC_COLUMNS, *BRIER_COLUMNS, *(column for column in SCORES if column in QUALITIES)]
+_PARTS = ("mean", "std", "low", "high")
 ARM_COLUMNS = [*AXES, "settings", "arm_id", "runs", "failed", "diverged"]
 SUMMARY_COLUMNS = [
     *ARM_COLUMNS,
-    *(f"{metric}_{part}" for metric in SUMMARISED for part in ("mean", "std", "low", "high")),
+    *(f"{metric}_{part}" for metric in SUMMARISED for part in _PARTS),
 ]
 
 
@@ -175,10 +175,8 @@ def _summarise_arm(runs: Sequence[Row]) -> dict[str, Any]:
     for metric in SUMMARISED:
         values = [float(run[metric]) for run in runs if run["status"] == "done" and run.get(metric)]
         if values:
-            arm[f"{metric}_mean"] = fmean(values)
-        if len(values) > 1:
-            arm[f"{metric}_std"] = stdev(values)
-            arm[f"{metric}_low"], arm[f"{metric}_high"] = t_interval(values)
+            numbers = zip(_PARTS, describe(values), strict=True)
+            arm |= {f"{metric}_{part}": number for part, number in numbers if number is not None}
     return arm
 
 
