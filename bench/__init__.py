@@ -59,6 +59,8 @@ def results(exp: str, results_dir: str | Path | None = None) -> "pandas.DataFram
     numbers = ["seed", "epochs", "train_size", "batch_size", "workers", "threads", *QUALITIES, *COSTS]
     for column in (column for column in numbers if column in frame):
         frame[column] = pandas.to_numeric(frame[column])
+    if "temperature_at_bound" in frame:
+        frame["temperature_at_bound"] = frame["temperature_at_bound"].map({"True": True, "False": False})
     return frame
 
 

@@ -41,7 +41,6 @@ _SWITCHES = ("force", "retry_failed", "fail_fast", "keep_weights")
 _PLAIN_KEYS = ("seed", "results_dir", *_SWITCHES)
 _GROUPS = ("dataset", "model", "regularizer", "optimizer", "train")
 _SETS_VALUE = re.compile(rf"\+\+({'|'.join(_GROUPS)})\.[\w.]+=")  # an override that chooses nothing
-# A folder's name as a word in tables.
 OmegaConf.register_new_resolver("folder_name", lambda path: re.sub(r"[^\w.-]+", "_", Path(path).resolve().name))
 _HYDRA_SHOWS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
 
@@ -49,7 +48,8 @@ _HYDRA_SHOWS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--i
 def run(arguments: Sequence[str]) -> int:
     """`regbench run`: trains what is missing of a command's runs and prints their comparison; returns the exit code.
 
-    Raises UsageError where the input is bad; nothing was trained then.
+    Raises:
+        UsageError: bad input; nothing was trained.
     """
     if "--dry-run" in arguments:
         return plan([argument for argument in arguments if argument != "--dry-run"])

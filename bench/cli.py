@@ -186,24 +186,31 @@ def _report(options: argparse.Namespace) -> int:
     from bench.report import tables, terminal
     from bench.report.evidence import write_evidence
     from bench.report.formats import FORMATS
-    from bench.report.layout import lay_out
+    from bench.report.layout import find_quantities, lay_out
 
+    metrics = options.metric or MAIN_METRICS
+    find_quantities([*metrics, *([options.sort] if options.sort != "name" else [])])
+    layouts = []
     for exp in options.exp:
-        if not any((options.results_dir / exp / file).is_file() for file in ("runs.csv", "asked.txt")):
-            known = sorted(p.parent.name for p in options.results_dir.glob("*/runs.csv"))
-            raise UsageError(
-                f"there are no results of {exp} in {options.results_dir}.\n"
-                f"There are those of: {', '.join(known) or 'nothing yet'}. Train them: regbench run +exp={exp}"
-            )
+        _check_has_results(options.results_dir, exp)
         rows = tables.write_tables(options.results_dir, exp)
-        arms = tables.read_arms(options.results_dir, exp)
+        settings = tables.read_settings(options.results_dir, exp)
+        layouts += (laid_out := lay_out(exp, rows, settings, metrics, options.baseline, options.sort))
         write_evidence(options.results_dir, exp, rows)
-        layouts = lay_out(exp, rows, arms, options.metric or MAIN_METRICS, options.baseline, options.sort)
         if options.format == "table":
-            terminal.show_comparison(Console(highlight=False), layouts, rows)
-        else:
-            print(FORMATS[options.format](layouts), end="")
+            terminal.show_comparison(Console(highlight=False), laid_out, rows)
+    if options.format != "table":
+        print(FORMATS[options.format](layouts), end="")
     return 0
+
+
+def _check_has_results(results: Path, exp: str) -> None:
+    if not any((results / exp / file).is_file() for file in ("runs.csv", "asked.txt")):
+        known = sorted(p.parent.name for p in results.glob("*/runs.csv"))
+        raise UsageError(
+            f"there are no results of {exp} in {results}.\n"
+            f"There are those of: {', '.join(known) or 'nothing yet'}. Train them: regbench run +exp={exp}"
+        )
 
 
 def _results(options: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from bench import AXES, UsageError
 from bench.metric import Floats
 from bench.quantities import QUALITIES
-from bench.stats import FEWEST_SEEDS, holm, paired_t, share_improved
+from bench.stats import FEWEST_SEEDS, PairedTest, holm, paired_t, share_improved
 
 COMPARISON_COLUMNS = [
     *(*AXES, "settings", "arm_id", "baseline", "metric", "seeds", "difference", "low", "high", "p", "p_holm"),
@@ -104,22 +104,35 @@ def interactions(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
 def _interaction(stack: Arm, first: Arm, second: Arm, none: Arm) -> list[dict[str, Any]]:
     four = (stack, first, second, none)
     seeds = [seed for seed in stack.values if all(seed in arm.values for arm in four)]
-    cells = [np.array([arm.values[seed] for seed in seeds]).reshape(-1, len(_METRICS)) for arm in four]
-    rows = []
+    unfinished = [f"{n} {status} of {arm.words['regularizer']}" for arm in four for status, n in arm.unfinished.items()]
+    rows: list[dict[str, Any]] = []
     for i, metric in enumerate(_METRICS):
-        ours = np.array([cell[:, i] for cell in cells]).T
-        test = _test(ours, (1, -1, -1, 1))
+        cells = np.array([[arm.values[seed][i] for arm in four] for seed in seeds]).reshape(-1, 4)
+        test = _test(cells, (1, -1, -1, 1))
+        if not seeds and metric in MAIN_METRICS:
+            test = {"seeds": 0, **dict.fromkeys(PairedTest._fields, math.nan), "note": "no common seeds"}
         if test:
-            rows.append({key: _none_for_nan(value) for key, value in {**stack.words, "metric": metric, **test}.items()})
+            note = "; ".join(filter(None, [test["note"], *unfinished]))
+            row = {**stack.words, "metric": metric, **test, "note": note}
+            rows.append({key: _none_for_nan(value) for key, value in row.items()})
     return rows
 
 
-def _pair_with_baseline(arms: Mapping[str, Arm], baseline: str) -> Iterable[tuple[Arm, Arm]]:
+def check_baseline(arms: Mapping[str, Arm], baseline: str) -> list[Arm]:
+    """The arms that a baseline names; there may be none of `none`.
+
+    Raises:
+        UsageError: no arm has that regularizer or arm_id.
+    """
     named = [arm for arm in arms.values() if baseline in (arm.arm_id, arm.words["regularizer"])]
     if not named and baseline != "none":
         words = dict.fromkeys(arm.words["regularizer"] for arm in arms.values())
         raise UsageError(f"no arm here has the regularizer or the arm_id {baseline}.\nThere are: {', '.join(words)}")
-    by_rest = _group(named, ("regularizer",))
+    return named
+
+
+def _pair_with_baseline(arms: Mapping[str, Arm], baseline: str) -> Iterable[tuple[Arm, Arm]]:
+    by_rest = _group(check_baseline(arms, baseline), ("regularizer",))
     for arm in arms.values():
         like = [other for other in by_rest[_rest(arm, ("regularizer",))] if _shares_sources(arm, other)]
         if arm in like:

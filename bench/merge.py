@@ -16,6 +16,8 @@ from bench.lock import take, wait_for
 from bench.record import HISTORY_COLUMNS, RESULT, read_result, run_folder, to_csv, write_atomically
 from bench.report import tables
 from bench.report.tables import Row
+from bench.scores import LOGITS, MADE_LATER
+from bench.tracker import CURVES
 
 # What may make equal settings give unlike numbers, and numbers that are unlike from one training to the next.
 _MACHINE = ("hardware", "torch", "threads")
@@ -76,6 +78,7 @@ def merge(ours: Path, theirs: Path, keep: str = "ours") -> Merge:
         rows = {i: found[i].row for i in asked if i in taken and not found[i].recorded}
         _adopt_rows(ours, theirs, exp, rows)
         tables.ask(ours, exp, asked)
+        tables.note_commands(ours, exp, tables.read_commands(theirs, exp))
         tables.write_tables(ours, exp)
     return Merge(new, [i for i in both if i not in unlike], unlike)
 
@@ -88,7 +91,7 @@ def _find_all(results: Path, experiments: Sequence[str]) -> dict[str, _Found]:
     """Every run that has a record or a row."""
     found: dict[str, _Found] = {}
     for exp in experiments:
-        arms = tables.read_arms(results, exp)
+        arms = tables.read_settings(results, exp)
         for identifier, row in tables.read_rows(results, exp).items():
             config = arms.get(row["arm_id"], {})
             found[identifier] = _Found(row, False, config.get("train.deterministic", True))
@@ -136,6 +139,9 @@ def _copy_run(ours: Path, theirs: Path, identifier: str) -> None:
             temporary = folder / f".{file.name}.merge.part"
             shutil.copyfile(file, temporary)
             temporary.replace(folder / file.name)
+        for name in {LOGITS, MADE_LATER} - {file.name for file in files}:  # those that are there must be the record's
+            (folder / name).unlink(missing_ok=True)
+        shutil.rmtree(folder / CURVES, ignore_errors=True)
 
 
 def _adopt_rows(ours: Path, theirs: Path, exp: str, rows: dict[str, Row]) -> None:
@@ -146,7 +152,7 @@ def _adopt_rows(ours: Path, theirs: Path, exp: str, rows: dict[str, Row]) -> Non
         kept = tables.read_rows(ours, exp) | rows
         history = [line for line in tables.read_csv(ours / exp / "history.csv") if line["run_id"] not in rows]
         history += [line for line in tables.read_csv(theirs / exp / "history.csv") if line["run_id"] in rows]
-        arms = tables.read_arms(theirs, exp) | tables.read_arms(ours, exp)
+        arms = tables.read_settings(theirs, exp) | tables.read_settings(ours, exp)
         write_atomically(ours / exp / "arms.json", json.dumps(arms, indent=1) + "\n")
         write_atomically(ours / exp / "history.csv", to_csv(HISTORY_COLUMNS, history))
         write_atomically(ours / exp / "runs.csv", to_csv(tables.RUN_COLUMNS, kept.values()))

@@ -104,7 +104,7 @@ def ece_classwise(logits: Any, labels: Any, bins: int = BINS) -> float:
 
 
 def ece_debiased(logits: Any, labels: Any, bins: int = BINS) -> float:
-    """ECE less an estimate of its bias; around 0, and as likely below it, it says that no miscalibration shows.
+    """ECE less an estimate of its bias; it may be below 0.
 
     A bin's gap g comes with noise of deviation s, so its absolute value is too large on average. That is estimated as
     E|g + s Z| - |g|, Z standard normal, and taken off. It removes two fifths of the bias of perfectly calibrated

@@ -17,7 +17,7 @@ class Quantity:
     Attributes:
         column: as in runs.csv.
         title: for tables and axes, with the unit.
-        better: which end; empty where neither is.
+        better: which end; empty where neither is, as of a generalization gap, which underfitting closes, too.
         factor: what a value is multiplied by for print; 100 makes percent of a fraction.
         digits: decimals where no interval says how many mean something.
     """
@@ -48,15 +48,15 @@ _OF_A_SPLIT = [
 _OF_TEST = [
     _percent("test_top5_accuracy", "top-5", "higher"),
     _percent("test_worst_class_accuracy", "worst class", "higher"),
-    _percent("test_ece_debiased", "ECE debiased", "lower"),
+    _percent("test_ece_debiased", "ECE debiased", "nearer 0"),
     _percent("test_ece_equal_mass", "ECE equal-mass", "lower"),
     _percent("test_ece_classwise", "ECE classwise", "lower"),
     _percent("test_mce", "MCE", "lower"),
     _percent("test_confidence_gap", "confidence gap", "nearer 0"),
     Quantity("test_entropy", "entropy", ""),
     _percent("test_aurc", "AURC", "lower"),
-    _percent("accuracy_gap", "accuracy gap", "lower"),
-    Quantity("nll_gap", "NLL gap", "lower"),
+    _percent("accuracy_gap", "accuracy gap", ""),
+    Quantity("nll_gap", "NLL gap", ""),
     Quantity("temperature", "T", "", digits=2),
     Quantity("test_nll_scaled", "NLL scaled", "lower"),
     _percent("test_ece_scaled", "ECE scaled", "lower"),

@@ -17,7 +17,7 @@ from bench import metric
 from bench.record import write_atomically
 from bench.temperature import fit_temperature
 
-LOGITS, _MADE_LATER = "logits.npz", "metrics.json"
+LOGITS, MADE_LATER = "logits.npz", "metrics.json"
 
 # Of the test split; `evaluate` has accuracy, NLL, ECE and Brier score of every split.
 _METRICS = {
@@ -83,19 +83,19 @@ def complete(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         return dict(record)
     kept = _read_made(folder, record)
     if kept is None:
-        arrays = read_logits(folder)
-        if arrays is None:
+        try:
+            kept = {"made_of": _stamp(record), **score_run(record, read_logits(folder) or {})}
+        except (KeyError, ValueError):  # there are no logits, or none that fit
             return dict(record)
-        kept = {"made_of": _stamp(record), **score_run(record, arrays)}
         with suppress(OSError):  # results that may only be read: they are made again next time
-            write_atomically(folder / _MADE_LATER, json.dumps(kept, indent=1) + "\n")
+            write_atomically(folder / MADE_LATER, json.dumps(kept, indent=1) + "\n")
     return {**kept, **record}
 
 
 def _read_made(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
     """What was made of this very record by a regbench that knew all the columns."""
     try:
-        made: dict[str, Any] = json.loads((folder / _MADE_LATER).read_bytes())
+        made: dict[str, Any] = json.loads((folder / MADE_LATER).read_bytes())
     except (OSError, ValueError):
         return None
     whole = isinstance(made, dict) and made.get("made_of") == _stamp(record) and made.keys() >= set(SCORES)

@@ -18,6 +18,7 @@ from rich.console import Console
 from bench import UsageError, interrupt
 from bench.lock import holder, is_abandoned, this_process
 from bench.plan import Command, Planned, make_plan
+from bench.plugins import user_folder
 from bench.record import run_folder
 from bench.report import tables, terminal
 from bench.report.layout import lay_out
@@ -43,7 +44,9 @@ def train_missing(command: Command, launch: Launch) -> int:
     todo = [planned for planned in plan if command.wants(planned)]
     asked = [planned.run_id for planned in plan]
     try:
-        tables.ask(command.results, command.exp, asked, command.arguments)
+        folder = user_folder()
+        own = ["--config-dir", os.path.relpath(folder)] if folder else []
+        tables.ask(command.results, command.exp, asked, [*own, *command.arguments])
     except OSError as error:
         raise UsageError(f"results_dir={command.results} cannot be written to: {error.strerror}.") from error
     terminal.show_counts(console, command.exp, [planned.run for planned in plan], len(plan) - len(todo))
@@ -56,8 +59,10 @@ def train_missing(command: Command, launch: Launch) -> int:
     rows = {row["run_id"]: row for row in tables.read_csv(command.results / command.exp / "runs.csv")}
     shown = [rows[identifier] for identifier in asked if identifier in rows]
     shown.sort(key=tables.order)
-    arms = tables.read_arms(command.results, command.exp)
+    arms = tables.read_settings(command.results, command.exp)
     terminal.show_comparison(console, lay_out(command.exp, shown, arms), shown)
+    if len(shown) < len(rows):
+        terminal.tell(console, f"This compares these runs; `regbench report {command.exp}` compares all {len(rows)}.")
     terminal.tell(console, f"Tables: {command.results / command.exp}")
     missing = [planned for planned in plan if not (planned.result or planned.read_anew(command.results))]
     if missing:

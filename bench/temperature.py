@@ -29,5 +29,5 @@ def fit_temperature(logits: Any, labels: Any) -> tuple[float, bool]:
         return nll(logits / math.exp(log_t), labels)
 
     found = float(minimize_scalar(objective, bounds=bounds, method="bounded", options={"xatol": 1e-7}).x)
-    best = min((found, *bounds), key=objective)  # the search comes near a bound and never reaches it
+    best = min((*bounds, found), key=objective)  # the search only comes near a bound, and stops where all is flat
     return math.exp(best), best in bounds

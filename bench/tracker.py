@@ -56,14 +56,16 @@ def tracking(
     if load is None:
         yield lambda row: None
         return
-    writer, works = load(str(folder / CURVES)), True
+    writer: Any = None
+    works = True
 
     def track(row: Row) -> None:
-        nonlocal works
+        nonlocal works, writer
         if not works:
             return
         may_write()
         try:
+            writer = writer or load(str(folder / CURVES))
             for tag in _TAGS:
                 if tag in row:
                     writer.add_scalar(tag, row[tag], row["epoch"])
@@ -78,4 +80,5 @@ def tracking(
         yield track
     finally:
         with suppress(Exception):  # track has told of it
-            writer.close()
+            if writer:
+                writer.close()

@@ -3,7 +3,7 @@
 A starting point for figures and statistics of your own: `bench.results` gives the runs as a pandas DataFrame.
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import bench
@@ -12,16 +12,20 @@ from bench.report import tables
 from bench.report.figures import Tables, write_figures
 
 
-def draw(exp: str, folder: Path, results: Path = Path("results")) -> list[str]:
+def draw(exp: str, folder: Path, results: Path) -> list[str]:
     """Writes the figures into `folder` and returns their names; leave runs out here to draw the others alone."""
     runs = bench.results(exp, results)
     rows = runs.astype(object).where(runs.notna(), "").astype(str).to_dict("records")
-    settings = tables.read_arms(results, exp)
-    comparison = [{key: tables.cell(value) for key, value in row.items()} for row in compare(read_arms(rows, settings))]
+    arms = read_arms(rows, tables.read_settings(results, exp))
+    comparison = [{key: tables.cell(value) for key, value in row.items()} for row in compare(arms)]
     history, reliability = (tables.read_csv(results / exp / f"{name}.csv") for name in ("history", "reliability"))
     return write_figures(folder, Tables(rows, comparison, history, reliability))
 
 
 if __name__ == "__main__":
-    exp = sys.argv[1]
-    print(*draw(exp, Path(sys.argv[2] if len(sys.argv) > 2 else f"figures-{exp}")), sep="\n")
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("exp", help="experiment, as in results/<exp>")
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("figures"), help="now %(default)s")
+    parser.add_argument("--results-dir", type=Path, default=Path("results"), help="now %(default)s")
+    options = parser.parse_args()
+    print(*draw(options.exp, options.folder, options.results_dir), sep="\n")

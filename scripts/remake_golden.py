@@ -19,7 +19,7 @@ GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 def remake(folder: Path) -> None:
     """Writes the tables, and the comparison as it prints at 80 and 160 columns and in every format."""
     rows = tables.write_tables(folder, "digits_smoke")
-    layouts = lay_out("digits_smoke", rows, tables.read_arms(folder, "digits_smoke"))
+    layouts = lay_out("digits_smoke", rows, tables.read_settings(folder, "digits_smoke"))
     for width in (80, 160):
         with (folder / f"comparison_{width}.txt").open("w") as file:
             terminal.show_comparison(Console(file=file, width=width, highlight=False), layouts, rows)

@@ -56,7 +56,7 @@ def test_equal_numbers_are_one_run(ours, theirs):
     before = (ours / "digits_smoke" / "runs.csv").read_text()
     change(theirs, train_seconds=1e3)  # which no one compares
     done = merge(ours, theirs)
-    assert (len(done.new), len(done.equal), done.unlike) == (0, 5, {})
+    assert (len(done.new), len(done.equal), done.unlike) == (0, 7, {})
     assert (ours / "digits_smoke" / "runs.csv").read_text() == before
 
 
@@ -69,7 +69,7 @@ def test_what_we_lack_is_taken_with_all_its_files(ours, theirs, tmp_path):
     assert {p.name for p in run_folder(ours, identifier).iterdir()} == {
         p.name for p in run_folder(theirs, identifier).iterdir()
     }
-    assert len(merge(tmp_path / "nothing yet", theirs).new) == 5
+    assert len(merge(tmp_path / "nothing yet", theirs).new) == 7
     assert rows(tmp_path / "nothing yet") == rows(theirs)
 
 
@@ -97,7 +97,7 @@ def test_numbers_of_another_machine_may_differ(machine, keep, ours, theirs, caps
         cli.main(["merge", str(theirs), "--results-dir", str(ours), "--keep", keep])
     assert stop.value.code == 0
     told = capsys.readouterr().out
-    assert "0 new runs, 4 equal, 1 with other numbers" in told
+    assert "0 new runs, 6 equal, 1 with other numbers" in told
     assert f"{identifier}: {keep} is kept ({next(iter(machine))}:" in told
     assert rows(ours)[identifier]["test_nll"] == (before if keep == "ours" else "9.25")
 
@@ -149,12 +149,12 @@ def test_results_lists_and_filters(ours, capsys, monkeypatch):
     monkeypatch.setenv("REGBENCH_RESULTS", str(ours))
     assert results() == 0
     listed = capsys.readouterr().out
-    assert len(listed.splitlines()) == 6
-    assert "5 runs: 4 done, 1 diverged" in listed
+    assert len(listed.splitlines()) == 8
+    assert "7 runs: 6 done, 1 diverged" in listed
     assert results("--status", "diverged") == 0
     assert "1 runs: 1 diverged" in capsys.readouterr().out
     assert results("--regularizer", "none", "--status", "done", "--exp", "digits_smoke") == 0
-    assert "2 runs: 2 done" in capsys.readouterr().out
+    assert "3 runs: 3 done" in capsys.readouterr().out
     assert results("--exp", "another") == 0
     assert "0 runs: none" in capsys.readouterr().out
 
@@ -166,16 +166,16 @@ def test_results_removes_only_what_is_agreed_to(ours, capsys, monkeypatch):
     for answer in ("", "n"):
         monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)
         assert results("--status", "diverged", "--delete") == 0
-        assert len(rows(ours)) == 5
+        assert len(rows(ours)) == 7
     monkeypatch.setattr("builtins.input", lambda _: "y")
     assert results("--status", "diverged", "--delete") == 0
     assert {row["status"] for row in rows(ours).values()} == {"done"}
-    assert len(list((ours / "runs").iterdir())) == 4
+    assert len(list((ours / "runs").iterdir())) == 6
     assert len(tables.read_csv(ours / "digits_smoke" / "summary.csv")) == 2
     shutil.rmtree(ours / "runs")  # rows without records
     assert results("--regularizer", "none", "--delete", "--yes") == 0
-    assert len(rows(ours)) == 2
-    assert len(tables.read_csv(ours / "digits_smoke" / "history.csv")) == 4
+    assert len(rows(ours)) == 3
+    assert len(tables.read_csv(ours / "digits_smoke" / "history.csv")) == 6
 
 
 def test_what_is_in_training_is_not_removed(ours, capsys, monkeypatch):
@@ -185,7 +185,7 @@ def test_what_is_in_training_is_not_removed(ours, capsys, monkeypatch):
     with take(run_folder(ours, identifier)):
         assert results("--results-dir", str(ours), "--delete", "--yes") == 0
     assert "1 running" in (told := capsys.readouterr().out)
-    assert "removed 4 runs, left 1 in training" in told
+    assert "removed 6 runs, left 1 in training" in told
     assert list(rows(ours)) == [identifier]
 
 
@@ -207,3 +207,23 @@ def test_hidden_files_beside_the_tables_are_left_alone(ours):
     (ours / "digits_smoke" / ".cache").mkdir()
     tables.write_tables(ours, "digits_smoke")
     assert (ours / "digits_smoke" / ".gitignore").exists()
+
+
+def test_a_record_that_replaces_ours_keeps_none_of_our_predictions(ours, theirs):
+    identifier = change(theirs, test_nll=9.25, hardware="another")
+    folder = run_folder(ours, identifier)
+    for name in ("logits.npz", "metrics.json", "tensorboard/events.out.tfevents.1"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        (folder / name).write_text("of ours")
+    merge(ours, theirs, "theirs")
+    assert {path.name for path in folder.glob("[!.]*") if not path.name.startswith("lock")} == {
+        "history.csv",
+        "result.json",
+    }
+
+
+def test_the_commands_that_asked_come_along(ours, theirs):
+    tables.note_commands(ours, "digits_smoke", ["regbench run one"])
+    tables.note_commands(theirs, "digits_smoke", ["regbench run one", "regbench run other"])
+    merge(ours, theirs)
+    assert tables.read_commands(ours, "digits_smoke") == ["regbench run one", "regbench run other"]

@@ -295,3 +295,9 @@ def test_predictions_that_are_all_right_or_all_wrong_are_at_a_bound():
     logits, labels = np.eye(3)[[0, 1, 2, 0]], np.array([0, 1, 2, 0])
     assert fit_temperature(logits, labels) == (pytest.approx(0.05), True)
     assert fit_temperature(logits, (labels + 1) % 3) == (pytest.approx(20.0), True)
+
+
+@pytest.mark.parametrize("sure", [5, 100, 1000])
+def test_where_the_nll_is_0_over_a_range_it_is_the_bound(sure):
+    """In float64 it is 0 to the last digit for all but large T."""
+    assert fit_temperature(sure * np.eye(3), np.arange(3)) == (pytest.approx(0.05), True)

@@ -183,7 +183,7 @@ def show(records, out, rows=None, width=80):
     """What the terminal prints of the recorded sweep, or of some of its rows."""
     all_rows = tables.write_tables(records, "digits_smoke")
     rows = all_rows if rows is None else rows
-    layouts = lay_out("digits_smoke", rows, tables.read_arms(records, "digits_smoke"))
+    layouts = lay_out("digits_smoke", rows, tables.read_settings(records, "digits_smoke"))
     with out.open("w") as file:
         terminal.show_comparison(Console(file=file, width=width, highlight=False), layouts, rows)
     return out.read_text()

@@ -11,7 +11,7 @@ from bench.cli import main
 from bench.quantities import COSTS, QUALITIES, Quantity
 from bench.report import tables
 from bench.report.formats import FORMATS
-from bench.report.layout import describe_p, lay_out, print_with_half
+from bench.report.layout import describe_p, lay_out, make_mark, print_with_half
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -34,7 +34,7 @@ def report(tmp_path, capsys, monkeypatch):
 
 def lay_out_digits(**how):
     rows = tables.read_csv(RESULTS / "digits" / "runs.csv")
-    (layout,) = lay_out("digits", rows, tables.read_arms(RESULTS, "digits"), **how)
+    (layout,) = lay_out("digits", rows, tables.read_settings(RESULTS, "digits"), **how)
     return layout
 
 
@@ -91,7 +91,7 @@ def test_sorting_is_best_first(report):
 
 def test_time_is_relative_to_the_baseline_and_only_between_equal_machines():
     rows = tables.read_csv(RESULTS / "digits" / "runs.csv")
-    settings = tables.read_arms(RESULTS, "digits")
+    settings = tables.read_settings(RESULTS, "digits")
     (layout,) = lay_out("digits", rows, settings)
     times = {(line.regularizer, line.optimizer): str(line.cells[-1]) for line in layout.lines}
     assert times["none", "sgd"] == "1.00x"
@@ -145,6 +145,29 @@ def test_another_baseline_is_named_and_is_none_s_business_in_the_table_alone(rep
     assert report("--baseline", sorted(settings)[0])
 
 
+def test_a_mark_goes_by_the_mean_and_tells_no_direction_where_the_test_has_none():
+    row = {"metric": "test_accuracy", "p_holm": 0.01, "difference": 0.4, "improved": 0.45}
+    assert make_mark(row) == "▲"
+    assert make_mark(row | {"metric": "test_nll"}) == "▼"
+    assert make_mark(row | {"metric": "test_confidence_gap"}) == "≠"  # -0.05 is as far from 0 as 0.05
+    assert make_mark(row | {"metric": "accuracy_gap"}) == "≠"  # underfitting closes it, too
+    assert make_mark(row | {"p_holm": 0.05}) == make_mark(row | {"p_holm": None}) == ""
+
+
+def test_a_metric_that_no_run_has_and_a_cost_leave_the_baseline_alone():
+    for metric in ("test_worst_class_accuracy", "images_per_second"):
+        layout = lay_out_digits(metrics=[metric])
+        assert {line.cells[-1].mean[-1:] for line in layout.lines} == {"x"}
+
+
+def test_a_baseline_of_one_model_is_none_of_the_other():
+    rows, settings = tables.read_csv(RESULTS / "cifar_sam" / "runs.csv"), tables.read_settings(RESULTS, "cifar_sam")
+    arm = next(row["arm_id"] for row in rows if (row["model"], row["regularizer"]) == ("resnet8", "sam"))
+    one, other = lay_out("cifar_sam", rows, settings, baseline=arm)
+    assert "than" in " ".join(one.notes)
+    assert "Nothing here has a baseline" in " ".join(other.notes)
+
+
 @pytest.mark.parametrize(
     ("flags", "told"),
     [
@@ -196,6 +219,10 @@ def test_html_and_markdown_take_no_orders_from_names():
 
 def test_the_commands_that_asked_are_on_the_page_less_what_says_where(tmp_path):
     asked = ["+exp=x", "seed=0,1", f"results_dir={tmp_path}", "hydra/launcher=joblib", "force=true", "-m", "a=[b, c]"]
+    asked.append("hydra.sweeper.params.seed=0")
     tables.ask(tmp_path, "x", ["1"], asked)
     tables.ask(tmp_path, "x", ["1"], asked)
-    assert tables.read_commands(tmp_path, "x") == ["regbench run +exp=x seed=0,1 'a=[b, c]'"]
+    kept = "regbench run +exp=x seed=0,1 'a=[b, c]' hydra.sweeper.params.seed=0"
+    assert tables.read_commands(tmp_path, "x") == [kept]
+        "regbench run +exp=x seed=0,1 'a=[b, c]' hydra.sweeper.params.seed=0"
+    ]

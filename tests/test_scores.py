@@ -9,6 +9,7 @@ import bench
 from bench import UsageError, app, metric
 from bench.report import tables
 from bench.report.logit_tables import write_logit_tables
+from bench.report.page import write_page
 from bench.resample import RESAMPLES, interval, resample
 from bench.scores import SCORES, read_logits
 from bench.temperature import fit_temperature
@@ -80,6 +81,13 @@ def test_an_older_record_without_logits_has_empty_cells(results):
     assert {row[column] for row in runs(results) for column in SCORES} == {""}
 
 
+def test_an_older_record_whose_logits_do_not_fit_stops_nothing(results):
+    make_old(results)
+    for path in results.glob("runs/*/logits.npz"):
+        np.savez(path, test_logits=np.zeros((2, 3)), test_labels=np.zeros(5, int))
+    assert {row[column] for row in runs(results) for column in SCORES} == {""}
+
+
 def test_without_a_validation_split_there_is_no_temperature(tmp_path):
     app.run([*TINY, "dataset.val_fraction=0", f"results_dir={tmp_path}"])
     (row,) = runs(tmp_path)
@@ -143,6 +151,24 @@ def test_tables_of_logits_are_kept_while_their_runs_are_and_where_logits_are_gon
         assert logit_tables(results) == before
     shutil.rmtree(results / "runs")
     assert logit_tables(results) == before
+
+
+def test_rows_of_runs_that_changed_go_where_no_new_ones_can_be_made(results):
+    logit_tables(results)
+    folder = results / "adhoc"
+    rows = tables.read_csv(folder / "runs.csv")
+    shutil.rmtree(results / "runs")
+    (folder / "asked.txt").unlink()
+    kept = [row for row in rows if row["seed"] != "2"]
+    (folder / "runs.csv").write_text(tables.to_csv(tables.RUN_COLUMNS, kept))
+    assert logit_tables(results) == [[], []]
+
+
+def test_a_comparison_that_has_got_new_arms_meanwhile_harms_nothing(results):
+    old = [row for row in runs(results) if row["regularizer"] == "none"]
+    write_logit_tables(results, "adhoc", old)
+    assert tables.read_csv(results / "adhoc" / "test_set.csv") == []
+    write_page(results, "adhoc", old, [])
 
 
 def test_another_run_makes_its_arms_tables_anew(results):

@@ -1,14 +1,15 @@
 """What `regbench report` writes beside the tables: those that need logits, the figures, and the page."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.report.figures import Tables, write_figures
+from bench.report.figures import Tables, remove_others, write_figures
 from bench.report.logit_tables import write_logit_tables
 from bench.report.page import write_page
 from bench.report.tables import Row, read_csv
 
-_MOST_ARMS = 150  # more cannot be told apart in a figure
+_MOST_ARMS = 150  # of a dataset and model; more cannot be told apart in a figure
 
 
 def write_evidence(results: Path, exp: str, rows: Sequence[Row]) -> None:
@@ -18,6 +19,10 @@ def write_evidence(results: Path, exp: str, rows: Sequence[Row]) -> None:
     history, comparison, reliability = (
         read_csv(folder / f"{name}.csv") for name in ("history", "comparison", "reliability")
     )
-    few = len({row["arm_id"] for row in rows}) <= _MOST_ARMS
-    told = Tables(rows if few else [], comparison, history, reliability)
-    write_page(results, exp, rows, write_figures(folder / "figures", told))
+    arms: dict[tuple[str, str], set[str]] = defaultdict(set)
+    for row in rows:
+        arms[row["dataset"], row["model"]].add(row["arm_id"])
+    drawn = [row for row in rows if len(arms[row["dataset"], row["model"]]) <= _MOST_ARMS]
+    figures = write_figures(folder / "figures", Tables(drawn, comparison, history, reliability))
+    remove_others(folder / "figures", figures)
+    write_page(results, exp, rows, figures)

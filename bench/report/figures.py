@@ -65,7 +65,7 @@ def draw_figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
 
 
 def write_figures(folder: Path, tables: Tables) -> list[str]:
-    """Writes each figure as NAME.png and NAME.svg, removes those that are no longer made, and returns the names."""
+    """Writes each figure as NAME.png and NAME.svg, and returns the names."""
     names = []
     for name, figure in draw_figures(tables):
         write_atomically(folder / f"{name}.svg", to_svg(name, figure))
@@ -73,11 +73,15 @@ def write_figures(folder: Path, tables: Tables) -> list[str]:
             figure.set_layout_engine(None)  # all stays where it has been put, as seeking it again takes time
         write_atomically(folder / f"{name}.png", to_png(figure))
         names.append(name)
+    return names
+
+
+def remove_others(folder: Path, names: Sequence[str]) -> None:
+    """Removes the figures that are not among `names`, of a folder that holds those of one experiment."""
     for file in folder.glob("*.*"):
         ours = file.name.partition(".")[0].partition("-")[0] in NAMES and file.suffix in (".png", ".svg")
         if ours and file.stem not in names:
             file.unlink(missing_ok=True)
-    return names
 
 
 def to_svg(name: str, figure: Figure) -> bytes:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from bench import AXES
+from bench.quantities import COSTS
 from bench.record import to_csv
 from bench.report.layout import BETTER, OTHER, WORSE, Layout, Line
 
@@ -28,7 +29,7 @@ def to_markdown(layouts: Sequence[Layout]) -> str:
     """Pipe tables, with the protocol above and the notes below each."""
 
     def line(cells: Sequence[str]) -> str:
-        return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+        return "| " + " | ".join(re.sub(r"([|<*`])", r"\\\1", cell) for cell in cells) + " |"
 
     parts = []
     for layout in layouts:
@@ -50,12 +51,14 @@ def to_html(layouts: Sequence[Layout]) -> str:
 
 
 def to_plain_csv(layouts: Sequence[Layout]) -> str:
-    """Every number in full: an arm's row of summary.csv, of the metrics that are shown."""
-    parts = ("mean", "std", "low", "high")
+    """Every number in full: of each metric that is shown the arm's statistics, and its difference to the baseline."""
     shown = [quantity.column for layout in layouts[:1] for quantity in layout.quantities]
-    columns = [f"{column}_{part}" for column in (*shown, "gradient_evaluations", "train_seconds") for part in parts]
+    parts: dict[str, tuple[str, ...]] = dict.fromkeys(shown, ("mean", "std", "low", "high", "difference", "p_holm"))
+    parts |= dict.fromkeys(COSTS, ("mean", "std", "low", "high"))
+    columns = [f"{column}_{part}" for column, each in parts.items() for part in each]
     words = [*AXES, "settings", "arm_id", "runs", "failed", "diverged"]
-    return to_csv([*words, *dict.fromkeys(columns)], [line.arm for layout in layouts for line in layout.lines])
+    rows = [line.arm | {"protocol": layout.protocol} for layout in layouts for line in layout.lines]
+    return to_csv([*words, *columns, "protocol"], rows)
 
 
 FORMATS: dict[str, Callable[[Sequence[Layout]], str]] = {

@@ -12,12 +12,13 @@ from statistics import fmean
 from typing import Any
 
 from bench import UsageError
-from bench.comparison import MAIN_METRICS, Arm, compare, read_arms
+from bench.comparison import MAIN_METRICS, Arm, check_baseline, compare, read_arms
 from bench.quantities import COSTS, QUALITIES, Quantity
 from bench.report.tables import Row, shorten_settings, summarise
 
 BETTER, WORSE, OTHER = "▲", "▼", "≠"
 _SIGNIFICANT = 0.05
+_COMPARED = ("difference", "p_holm")  # of a row of `compare`
 _EQUAL_MACHINES = ("workers", "threads", "hardware")
 
 
@@ -43,7 +44,7 @@ class Line:
     settings: list[str]
     seeds: str
     cells: list[Cell]
-    arm: dict[str, Any]  # its row of summary.csv
+    arm: dict[str, Any]  # its row of summary.csv, with each metric's difference to the baseline and its p
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def lay_out(
         UsageError: an unknown metric or baseline.
     """
     quantities = find_quantities(metrics)
+    check_baseline(read_arms(rows, settings), baseline)
     key = None if sort == "name" else find_quantities([sort])[0]
     layouts = []
     for dataset, model in dict.fromkeys((row["dataset"], row["model"]) for row in rows):
@@ -122,8 +124,9 @@ def describe_protocol(rows: Sequence[Row], settings: Mapping[str, Any]) -> str:
         return f"{ends} {noun}{'s' * (values != [1])}"
 
     arms = {row["arm_id"]: settings.get(row["arm_id"], {}) for row in rows}
-    budgets = {arm.get("train.gradient_evaluations") for arm in arms.values()} - {None}
-    budget = f"{max(budgets):,} gradient evaluations" if budgets else span("epochs", "epoch")
+    budgets = sorted({arm.get("train.gradient_evaluations") for arm in arms.values()} - {None})
+    by_budget = " or ".join(f"{each:,}" for each in budgets) + " gradient evaluations" * bool(budgets)
+    budget = by_budget or span("epochs", "epoch")
     seeds = len({row["seed"] for row in rows})
     told = [f"{seeds} seed{'s' * (seeds != 1)}", budget, span("train_size", "training image"), span("batch_size", "")]
     told[-1] = f"batches of {told[-1].strip(' s')}" if told[-1] else ""
@@ -154,7 +157,9 @@ def _make_lines(
     rows: Sequence[Row], settings: Mapping[str, Any], quantities: Sequence[Quantity], baseline: str
 ) -> list[Line]:
     arms = read_arms(rows, settings)
-    found = compare(arms, baseline, [quantity.column for quantity in quantities])
+    here = baseline == "none" or any(baseline in (arm.arm_id, arm.words["regularizer"]) for arm in arms.values())
+    columns = dict.fromkeys([*(quantity.column for quantity in quantities), *MAIN_METRICS])
+    found = compare(arms, baseline, list(columns)) if here else []
     compared = {(row["arm_id"], row["metric"]): row for row in found if not is_against_sgd(arms, row)}
     against = {row["baseline"]: row["baseline"] for row in compared.values()}
     against |= {row["arm_id"]: row["baseline"] for row in compared.values()}
@@ -170,7 +175,9 @@ def _make_lines(
         cells.append(_relative_seconds(runs[identifier], runs.get(against.get(identifier, ""), [])))
         unfinished = [f"{arm[status]} {status}" for status in ("failed", "diverged") if arm[status]]
         seeds = f"{arm['runs']}" + f" ({', '.join(unfinished)})" * bool(unfinished)
-        lines.append(Line(arm["regularizer"], arm["optimizer"], short, seeds, cells, arm))
+        rows_of_arm = ((column, compared.get((identifier, column), {})) for column in columns)
+        told = {f"{column}_{key}": each.get(key) for column, each in rows_of_arm for key in _COMPARED}
+        lines.append(Line(arm["regularizer"], arm["optimizer"], short, seeds, cells, arm | told))
     return lines
 
 
@@ -193,16 +200,17 @@ def make_mark(compared: Mapping[str, Any]) -> str:
     """Whether a row of `compare` tells of a difference beyond chance, and of which direction."""
     if compared.get("p_holm") is None or compared["p_holm"] >= _SIGNIFICANT:
         return ""
-    if compared["improved"] is None or compared["improved"] == 0.5:
+    better = {"higher": 1, "lower": -1}.get(QUALITIES[compared["metric"]].better)
+    if better is None:  # the test is of the signed difference, which does not tell what is nearer 0
         return OTHER
-    return BETTER if compared["improved"] > 0.5 else WORSE
+    return BETTER if better * compared["difference"] > 0 else WORSE
 
 
 def _relative_seconds(runs: Sequence[Row], baseline: Sequence[Row]) -> Cell:
     """Seconds of training as a multiple of the baseline's, over the seeds that were trained on equal machines."""
     done = {row["seed"]: row for row in baseline if row["status"] == "done"}
     pairs = [(row, done[row["seed"]]) for row in runs if row["status"] == "done" and row["seed"] in done]
-    pairs = [pair for pair in pairs if all(pair[0][key] == pair[1][key] for key in _EQUAL_MACHINES)]
+    pairs = [(a, b) for a, b in pairs if all(a[key] and a[key] == b[key] for key in _EQUAL_MACHINES)]
     if not pairs:
         return Cell()
     ratio = fmean(float(a["train_seconds"]) for a, _ in pairs) / fmean(float(b["train_seconds"]) for _, b in pairs)
@@ -226,7 +234,7 @@ def _make_notes(lines: Sequence[Line], baseline: str) -> list[str]:
             f"p < {_SIGNIFICANT} after Holm's correction."
         )
         if any(cell.mark == OTHER for line in lines for cell in line.cells):
-            notes.append(f"{OTHER} other, likewise, where neither end is better.")
+            notes.append(f"{OTHER} other, likewise: neither end is better.")
         notes.append(f"evals: gradient evaluations; time: seconds of training relative to `{baseline}`.")
     else:
         notes.append(f"Nothing here has a baseline `{baseline}` with finished runs.")

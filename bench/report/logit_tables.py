@@ -40,24 +40,22 @@ def write_logit_tables(results: Path, exp: str, rows: Sequence[Row]) -> None:
         if row["status"] == "done":
             runs[row["arm_id"]][row["seed"]] = row
     compared = read_csv(folder / "comparison.csv")
-    pairs = dict.fromkeys((row["arm_id"], row["baseline"]) for row in compared if row["seeds"] != "0")
+    pairs = dict.fromkeys((row["arm_id"], row["baseline"]) for row in compared)
+    seeds = {(a, b): [seed for seed in runs.get(a, {}) if seed in runs.get(b, {})] for a, b in pairs}
+    behind = {(a, b): [runs[each][seed] for seed in common for each in (a, b)] for (a, b), common in seeds.items()}
 
     @lru_cache(maxsize=512)
     def resampled(run_id: str) -> dict[str, Any] | None:
         arrays = read_logits(run_folder(results, run_id))
         return None if arrays is None else {"labels": arrays["test_labels"], **resample(arrays)}
 
-    with wait_for(folder):
-        old = _by_key(read_csv(folder / "reliability.csv"), ("arm_id",))
-        kept = [_renew(old.get((arm,), []), arm_runs.values(), _bin_arm, results) for arm, arm_runs in runs.items()]
-        _write(folder / "reliability.csv", RELIABILITY_COLUMNS, kept)
-        old = _by_key(read_csv(folder / "test_set.csv"), ("arm_id", "baseline"))
-        kept = []
-        for arm, baseline in pairs:
-            seeds = [seed for seed in runs[arm] if seed in runs[baseline]]
-            behind = [runs[each][seed] for seed in seeds for each in (arm, baseline)]
-            kept.append(_renew(old.get((arm, baseline), []), behind, _resample_pair, resampled))
-        _write(folder / "test_set.csv", TEST_SET_COLUMNS, kept)
+    old = _by_key(read_csv(folder / "reliability.csv"), ("arm_id",))
+    bins = [_renew(old.get((arm,), []), list(each.values()), _bin_arm, results) for arm, each in runs.items()]
+    old = _by_key(read_csv(folder / "test_set.csv"), ("arm_id", "baseline"))
+    test_set = [_renew(old.get(pair, []), rows, _resample_pair, resampled) for pair, rows in behind.items() if rows]
+    with wait_for(folder):  # whoever comes later made them of at least these runs
+        _write(folder / "reliability.csv", RELIABILITY_COLUMNS, bins)
+        _write(folder / "test_set.csv", TEST_SET_COLUMNS, test_set)
 
 
 def _write(path: Path, columns: Sequence[str], parts: Iterable[Sequence[Mapping[str, Any]]]) -> None:
@@ -76,15 +74,13 @@ def _by_key(rows: Iterable[Row], key: Sequence[str]) -> dict[tuple[str, ...], li
     return found
 
 
-def _renew(old: list[Row], runs: Iterable[Row], make: Any, source: Any) -> Sequence[Mapping[str, Any]]:
-    """The old rows, where they were made of these runs or no others can be made; else new ones."""
-    runs = list(runs)
+def _renew(old: list[Row], runs: Sequence[Row], make: Any, source: Any) -> Sequence[Mapping[str, Any]]:
+    """The old rows, where they were made of these runs; else new ones, or none where logits are gone."""
     told = "\n".join(f"{row['run_id']} {row['test_nll']}" for row in runs)
     made_of = hashlib.sha256(told.encode()).hexdigest()[:12]
     if old and old[0]["made_of"] == made_of:
         return old
-    new = make(runs, source)
-    return [{**row, "made_of": made_of} for row in new] if new else old
+    return [{**row, "made_of": made_of} for row in make(runs, source)]
 
 
 def _bin_arm(runs: Sequence[Row], results: Path) -> list[dict[str, Any]]:

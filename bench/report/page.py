@@ -11,6 +11,7 @@ from markupsafe import Markup
 
 from bench import AXES, __version__, plugins
 from bench.comparison import MAIN_METRICS, Arm, interactions, read_arms
+from bench.lock import wait_for
 from bench.quantities import QUALITIES
 from bench.record import write_atomically
 from bench.report import tables
@@ -23,7 +24,7 @@ from bench.report.tables import Row
 _MEANS = {
     "Results": ("test_accuracy", "test_nll", "test_ece", "test_ece_scaled", "test_confidence_gap", "accuracy_gap"),
     "Calibration": (
-        *("test_ece_debiased", "test_ece_equal_mass", "test_ece_classwise", "test_mce"),
+        *("test_ece", "test_ece_debiased", "test_ece_equal_mass", "test_ece_classwise", "test_mce"),
         *("temperature", "test_nll_scaled", "test_ece_scaled"),
     ),
     "Beyond accuracy": (
@@ -43,7 +44,9 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
         figures: the names of its figures, which lie in the folder `figures`.
     """
     folder = results / exp
-    settings = tables.read_arms(results, exp)
+    settings = tables.read_settings(results, exp)
+    # What tells an arm: its dataset and model, too, where there are several.
+    words = [axis for axis in AXES[:2] if len({row[axis] for row in rows}) > 1] + list(AXES[2:])
     arms = read_arms(rows, settings)
     shared = _shared(settings)
     environment = Environment(loader=PackageLoader("bench.report", "."), autoescape=True, undefined=StrictUndefined)
@@ -51,24 +54,26 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
         html_table=html_table,
         exp=exp,
         about=_about(exp),
+        arm_words=words,
         words={axis: list(dict.fromkeys(row[axis] for row in rows)) for axis in AXES},
-        commands=tables.read_commands(results, exp) or [f"regbench run +exp={exp}"],
+        commands=tables.read_commands(results, exp),
         counts=Counter(row["status"] for row in rows),
         places=_mean_grids(exp, rows, settings),
-        differences=_difference_grids(folder, arms),
-        interactions=_interaction_grid(interactions(arms)),
+        differences=_difference_grids(folder, arms, words),
+        interactions=_interaction_grid(interactions(arms), words),
         at_bound=sum(row["temperature_at_bound"] == "True" for row in rows),
         figures={name: _inline(folder / "figures" / f"{name}.svg", name) for name in figures},
-        runs=_run_grid(rows),
+        runs=_run_grid(rows, words),
         shared=shared,
         arms=[(arm, _own(settings[i], shared)) for i, arm in arms.items() if i in settings],
         versions={
-            "regbench": [__version__],
+            "regbench, of this page": [__version__],
             **{key: sorted({row[key] for row in rows}) for key in ("torch", "hardware", "device", "precision")},
             "protocol version": sorted({row["protocol_version"] for row in rows}),
         },
     )
-    write_atomically(folder / "report.html", page)
+    with wait_for(folder):
+        write_atomically(folder / "report.html", page)
 
 
 def _mean_grids(
@@ -100,43 +105,49 @@ def _inline(file: Path, name: str) -> Markup:
     return Markup(svg)  # Matplotlib escapes what it writes
 
 
-def _difference_grids(folder: Path, arms: Mapping[str, Arm]) -> dict[str, Grid]:
+def _difference_grids(folder: Path, arms: Mapping[str, Arm], words: Sequence[str]) -> dict[str, Grid]:
     """The rows of comparison.csv, with the intervals of test_set.csv: against `none`, and against SGD."""
     from_test = {(r["arm_id"], r["baseline"], r["metric"]): r for r in tables.read_csv(folder / "test_set.csv")}
     grids: dict[str, list[list[tuple[str, float | None]]]] = {"none": [], "sgd": []}
     for row in tables.read_csv(folder / "comparison.csv"):
-        if row["metric"] in MAIN_METRICS and row["baseline"] in arms:
+        if row["metric"] in MAIN_METRICS and {row["arm_id"], row["baseline"]} <= arms.keys():
             test = from_test.get((row["arm_id"], row["baseline"], row["metric"]))
-            grids["sgd" if is_against_sgd(arms, row) else "none"].append(_difference(row, test))
+            grids["sgd" if is_against_sgd(arms, row) else "none"].append(_difference(row, test, words))
     header = [
-        *("regularizer", "optimizer", "metric", "seeds", "difference", "95 % over seeds", "95 % over test images"),
+        *(*words, "metric", "seeds", "difference", "95 % over seeds", "95 % over test images"),
         *("p", "p (Holm)", "improved", ""),
     ]
     return {key: Grid(header, rows) for key, rows in grids.items()}
 
 
-def _difference(row: Row, test: Row | None) -> list[tuple[str, float | None]]:
+def _difference(row: Row, test: Row | None, words: Sequence[str]) -> list[tuple[str, float | None]]:
     numbers = {
         key: float(row[key] or "nan") for key in ("seeds", "difference", "low", "high", "p", "p_holm", "improved")
     }
     quantity = QUALITIES[row["metric"]]
     known = {key: None if value != value else value for key, value in numbers.items()}
+    of_test = {key: float(test[key]) if test else float("nan") for key in ("difference", "low", "high")}
     difference, seeds_interval = _signed(row, numbers)
-    mark = make_mark({"p_holm": known["p_holm"], "improved": known["improved"]})
+    mark = make_mark({"metric": row["metric"], **known})
     improved = "" if known["improved"] is None else f"{100 * numbers['improved']:.0f} %"
     return [
-        (" ".join([row["regularizer"], *row["settings"].split()]), None),
-        (row["optimizer"], None),
+        *_name(row, words),
         (quantity.title, None),
         (row["seeds"], numbers["seeds"]),
         (f"{difference}{mark}", numbers["difference"] * quantity.factor),
         (seeds_interval, numbers["low"]),
-        (_signed(row, {key: float(test[key]) for key in ("difference", "low", "high")})[1] if test else "", None),
+        (_signed(row, of_test)[1], of_test["low"]),
         (describe_p(known["p"]), numbers["p"]),
         (describe_p(known["p_holm"]), numbers["p_holm"]),
         (improved, numbers["improved"]),
         (row["note"], None),
     ]
+
+
+def _name(row: Mapping[str, str], words: Sequence[str]) -> list[tuple[str, float | None]]:
+    """An arm's words, its settings beside its regularizer."""
+    named = {**row, "regularizer": " ".join([row["regularizer"], *row["settings"].split()])}
+    return [(named[word], None) for word in words]
 
 
 def _signed(row: Mapping[str, str], numbers: Mapping[str, float]) -> tuple[str, str]:
@@ -151,31 +162,30 @@ def _signed(row: Mapping[str, str], numbers: Mapping[str, float]) -> tuple[str, 
     return text if text.startswith("-") else f"+{text}", ends
 
 
-def _interaction_grid(rows: Sequence[Mapping[str, Any]]) -> Grid:
+def _interaction_grid(rows: Sequence[Mapping[str, Any]], words: Sequence[str]) -> Grid:
     cells: list[list[tuple[str, float | None]]] = []
     for row in rows:
         if row["metric"] in MAIN_METRICS:
             numbers = {key: float("nan") if row[key] is None else row[key] for key in ("difference", "low", "high")}
             text, ends = _signed(row, numbers)
-            words = [(row["regularizer"].replace("+", " × "), None), (row["optimizer"], None)]
             metric = (QUALITIES[row["metric"]].title, None)
             told = [(str(row["seeds"]), float(row["seeds"])), (text, numbers["difference"]), (ends, numbers["low"])]
-            cells.append([*words, metric, *told, (describe_p(row["p"]), row["p"] or float("nan")), (row["note"], None)])
-    header = ["stack", "optimizer", "metric", "seeds", "interaction", "95 % over seeds", "p", ""]
+            cells.append(
+                [
+                    *_name(row, words),
+                    metric,
+                    *told,
+                    (describe_p(row["p"]), row["p"] or float("nan")),
+                    (row["note"], None),
+                ]
+            )
+    header = [*words, "metric", "seeds", "interaction", "95 % over seeds", "p", ""]
     return Grid(header, cells)
 
 
-def _run_grid(rows: Sequence[Row]) -> Grid:
-    header = [
-        "run",
-        *AXES[2:],
-        "settings",
-        "seed",
-        "status",
-        *(QUALITIES[key].title for key in _OF_A_RUN),
-        "seconds",
-        "message",
-    ]
+def _run_grid(rows: Sequence[Row], words: Sequence[str]) -> Grid:
+    metrics = (QUALITIES[key].title for key in _OF_A_RUN)
+    header = ["run", *words, "seed", "status", *metrics, "seconds", "message"]
     cells = []
     for row in rows:
         numbers: list[tuple[str, float | None]] = []
@@ -183,17 +193,9 @@ def _run_grid(rows: Sequence[Row]) -> Grid:
             value = float(row[key] or "nan") * QUALITIES[key].factor
             numbers.append(("" if value != value else f"{value:.{QUALITIES[key].digits + 1}f}", value))
         seconds = float(row["train_seconds"] or "nan")
-        where = [(row["run_id"], None), *((row[axis], None) for axis in AXES[2:]), (row["settings"], None)]
-        cells.append(
-            [
-                *where,
-                (row["seed"], float(row["seed"])),
-                (row["status"], None),
-                *numbers,
-                ("" if seconds != seconds else f"{seconds:.1f}", seconds),
-                (row["message"].partition("\n")[0], None),
-            ]
-        )
+        numbers.append(("" if seconds != seconds else f"{seconds:.1f}", seconds))
+        run = [(row["run_id"], None), *_name(row, words), (row["seed"], float(row["seed"])), (row["status"], None)]
+        cells.append([*run, *numbers, (row["message"].partition("\n")[0], None)])
     return Grid(header, cells)
 
 

@@ -15,8 +15,8 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import AXES, comparison
-from bench.comparison import COMPARISON_COLUMNS, compare
+from bench import AXES
+from bench.comparison import COMPARISON_COLUMNS, compare, read_arms
 from bench.lock import wait_for
 from bench.quantities import COSTS, QUALITIES
 from bench.record import (
@@ -34,7 +34,9 @@ from bench.stats import describe
 
 Row = dict[str, str]
 ASKED, COMMANDS = "asked.txt", "commands.txt"
-_NOT_TOLD = re.compile(r"results_dir=|\+*hydra[/.]|(force|keep_weights|retry_failed|fail_fast)=|--?m|dataset\.root=")
+_NOT_TOLD = re.compile(
+    r"results_dir=|\+*hydra(?!\.sweeper)[/.]|(force|keep_weights|retry_failed|fail_fast)=|--?m|dataset\.root="
+)
 
 METRIC_COLUMNS = [
     *(f"{split}_{metric}" for split in ("test", "val", "train") for metric in ("accuracy", "nll", "ece")),
@@ -74,9 +76,15 @@ def ask(results: Path, exp: str, run_ids: Iterable[str], arguments: Sequence[str
         if new:
             write_atomically(results / exp / ASKED, "".join(f"{identifier}\n" for identifier in [*asked, *new]))
         told = [argument for argument in arguments if not _NOT_TOLD.match(argument)]
-        line, lines = shlex.join(["regbench", "run", *told]), read_commands(results, exp)
-        if arguments and line not in lines:
-            write_atomically(results / exp / COMMANDS, "".join(f"{each}\n" for each in [*lines, line]))
+        note_commands(results, exp, [shlex.join(["regbench", "run", *told])] if arguments else [])
+
+
+def note_commands(results: Path, exp: str, lines: Iterable[str]) -> None:
+    """Adds commands to those that have asked for the experiment's runs."""
+    known = read_commands(results, exp)
+    new = [line for line in lines if line not in known]
+    if new:
+        write_atomically(results / exp / COMMANDS, "".join(f"{each}\n" for each in [*known, *new]))
 
 
 def read_commands(results: Path, exp: str) -> list[str]:
@@ -102,7 +110,7 @@ def write_tables(results: Path, exp: str) -> list[Row]:
         records = {i: record for i in dict.fromkeys([*kept, *asked]) if (record := read_result(run_folder(results, i)))}
         for identifier, record in records.items():
             kept[identifier] = make_row(complete(run_folder(results, identifier), record)) | {"exp": exp}
-        arms = read_arms(results, exp)
+        arms = read_settings(results, exp)
         for record in records.values():
             arms[record["arm_id"]] = {key: value for key, value in record["config"].items() if key != "seed"}
         used = {row["arm_id"] for row in kept.values()}
@@ -113,7 +121,7 @@ def write_tables(results: Path, exp: str) -> list[Row]:
         write_atomically(folder / "runs.csv", to_csv(RUN_COLUMNS, rows))
         write_atomically(folder / "history.csv", to_csv(HISTORY_COLUMNS, _gather_history(results, exp, rows, records)))
         write_atomically(folder / "summary.csv", to_csv(SUMMARY_COLUMNS, summarise(rows)))
-        compared = compare(comparison.read_arms(rows, arms))
+        compared = compare(read_arms(rows, arms))
         write_atomically(folder / "comparison.csv", to_csv(COMPARISON_COLUMNS, compared))
     return rows
 
@@ -193,7 +201,7 @@ def shorten_settings(arms: Sequence[Mapping[str, Any]]) -> list[list[str]]:
     return [[re.sub(r"^[\w.]+\.(?=\w+=)", "", each) for each in settings] for settings in telling]
 
 
-def read_arms(results: Path, exp: str) -> dict[str, dict[str, Any]]:
+def read_settings(results: Path, exp: str) -> dict[str, dict[str, Any]]:
     """Every setting of each arm, by arm_id, as kept beside the rows."""
     path = results / exp / "arms.json"
     arms: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
