@@ -7,6 +7,7 @@ also set against the SGD arm of the same regularizer, where there is exactly one
 
 import json
 import math
+import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -178,8 +179,9 @@ def _shares_sources(arm: Arm, baseline: Arm) -> bool:
 
 def _contains(stack: Arm, part: Arm) -> bool:
     """Whether every setting of a part's regularizers is the stack's, too."""
-    own = {key: value for key, value in part.settings.items() if key.startswith("regularizer.")}
-    return _shares_sources(stack, part) and all(stack.settings.get(key) == value for key, value in own.items())
+    own = re.compile(r"regularizer\.(?!none\.)")
+    settings = {key: value for key, value in part.settings.items() if own.match(key)}
+    return _shares_sources(stack, part) and all(stack.settings.get(key) == value for key, value in settings.items())
 
 
 def _compare_pair(arm: Arm, baseline: Arm, metrics: Sequence[str]) -> Iterable[dict[str, Any]]:

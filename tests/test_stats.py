@@ -70,7 +70,7 @@ def settings_of(rows):
     arms = {}
     for each in rows:
         own = {key: each[key] for key in ("dataset", "model", "regularizer", "optimizer")}
-        own |= {f"regularizer.{part}.x": 1 for part in each["regularizer"].split("+") if part != "none"}
+        own |= {f"regularizer.{part}.x": 1 for part in each["regularizer"].split("+")}
         arms[each["arm_id"]] = {**own, f"optimizer.{each['optimizer']}.lr": 1}
     return arms
 
