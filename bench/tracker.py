@@ -5,7 +5,7 @@ The package comes with the extra [tensorboard], and is imported only where it is
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -56,29 +56,47 @@ def tracking(
     if load is None:
         yield lambda row: None
         return
-    writer: Any = None
-    works = True
+    curves = _Curves(lambda: load(str(folder / CURVES)), log)
 
     def track(row: Row) -> None:
-        nonlocal works, writer
-        if not works:
-            return
         may_write()
-        try:
-            writer = writer or load(str(folder / CURVES))
-            for tag in _TAGS:
-                if tag in row:
-                    writer.add_scalar(tag, row[tag], row["epoch"])
-            writer.flush()  # so that nothing is left to write when the lock is lost
-        except Exception as error:  # an OSError, or TensorFlow's own where that is installed
-            works = False
-            log(f"no further curves could be written: {error}\n")
+        curves.add(row)
 
     try:
         for row in history:
             track(row)
         yield track
     finally:
-        with suppress(Exception):  # track has told of it
-            if writer:
-                writer.close()
+        curves.close()
+
+
+class _Curves:
+    """A writer that tells of its first failure, and does nothing from then on."""
+
+    def __init__(self, make_writer: Callable[[], Any], log: Callable[[str], object]) -> None:
+        self.log = log
+        self.writer: Any = None
+        with self._telling():
+            self.writer = make_writer()
+
+    def add(self, row: Row) -> None:
+        """Writes a row, so that nothing is left to write when the lock is lost."""
+        with self._telling():
+            for tag in _TAGS if self.writer else ():
+                if tag in row:
+                    self.writer.add_scalar(tag, row[tag], row["epoch"])
+            if self.writer:
+                self.writer.flush()
+
+    def close(self) -> None:
+        with self._telling():
+            if self.writer:
+                self.writer.close()
+
+    @contextmanager
+    def _telling(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # an OSError, or TensorFlow's own where that is installed
+            self.writer = None
+            self.log(f"no further curves could be written: {error}\n")

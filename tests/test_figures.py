@@ -12,7 +12,7 @@ import pytest
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from bench.report.figures import NAMES, Tables, draw_figures, to_png, to_svg, write_figures
+from bench.report.figures import NAMES, Tables, draw_figures, remove_others, to_png, to_svg, write_figures
 from bench.report.style import INK, house_style, look_of
 from bench.report.tables import read_csv
 from bench.stats import t_interval
@@ -156,7 +156,7 @@ def test_equal_tables_give_equal_bytes_whatever_matplotlibrc_says_and_leave_it_a
 def test_pictures_that_are_no_longer_made_are_removed_and_others_stay(tmp_path):
     for name in ("cost.png", "reliability.svg", "curves-digits-convnet.svg", "mine.png", "cost.txt", "README.md"):
         (tmp_path / name).touch()
-    write_figures(tmp_path, Tables(pick("none", seeds="0")))
+    remove_others(tmp_path, write_figures(tmp_path, Tables(pick("none", seeds="0"))))
     names = {file.name for file in tmp_path.iterdir()}
     assert {"mine.png", "cost.txt", "README.md", "cost.png"} <= names
     assert not names & {"reliability.svg", "curves-digits-convnet.svg"}
@@ -305,6 +305,7 @@ def test_at_most_24_reliability_diagrams_are_drawn():
     assert any(words.endswith("24 of 26 arms") for words, _ in texts(figure))
 
 
+@pytest.mark.slow
 def test_many_arms_get_more_room():
     runs = pick("none", seeds="01")
     for i in range(20):

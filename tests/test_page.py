@@ -74,6 +74,7 @@ def test_ids_on_the_page_are_there_once(page):
     assert len(ids) == len(set(ids))
 
 
+@pytest.mark.slow
 def test_500_runs_keep_the_page_under_5_mb(page, tmp_path):
     shutil.copytree(page.parent, tmp_path / "digits")
     rows = tables.read_csv(page.parent / "runs.csv")
