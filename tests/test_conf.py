@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from functools import cache
 
 import pytest
 import yaml
@@ -36,6 +37,11 @@ def smallest_steps(axis, name):
     steps = ("train.gradient_evaluations=4", "train.batch_size=8", "train.device=cpu")
     small = ("dataset.train_images=40", "dataset.test_images=16") if axes["dataset"] == "synthetic" else ()
     return (*(f"{key}={value}" for key, value in axes.items()), *steps, *small)
+
+
+@cache
+def compose_exp(exp):
+    return compose(f"+exp={exp}")
 
 
 @pytest.mark.parametrize("axis", AXES)
@@ -113,7 +119,7 @@ def test_every_optimizer_decays_nothing_of_itself(path):
 
 @pytest.mark.parametrize("exp", EXPERIMENTS)
 def test_every_experiment_composes_into_its_runs(exp):
-    runs = compose(f"+exp={exp}")
+    runs = compose_exp(exp)
     assert len(runs) == RUNS[exp]
     assert [apply_settings(run) for run in runs]
     text = (CONF / "exp" / f"{exp}.yaml").read_text()
@@ -125,7 +131,7 @@ def test_every_experiment_composes_into_its_runs(exp):
 @pytest.mark.parametrize("exp", ["digits", "fashion", "cifar_all", "cifar100_all", "cifar_fast_all"])
 def test_experiments_on_all_hold_every_regularizer(exp):
     regularizers = {path.stem for path in (CONF / "regularizer").glob("*.yaml")}
-    assert regularizers <= {run.regularizer for run in compose(f"+exp={exp}")}
+    assert regularizers <= {run.regularizer for run in compose_exp(exp)}
 
 
 def test_what_is_an_arm_on_the_fast_recipe_is_no_part_of_what_its_arms_share():

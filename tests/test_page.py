@@ -220,6 +220,7 @@ def keep(*kept, **changed):
     return lambda rows: [row | changed for row in rows if {row["regularizer"], row["optimizer"]} <= set(kept)]
 
 
+LONG = ("two models", "one seed")  # with nearly as many figures as the whole
 ODD = {
     "one optimizer": keep("none", "sam", "sgd"),
     "no baseline": keep("sam", "mixup", "sgd", "adam"),
@@ -230,7 +231,7 @@ ODD = {
 }
 
 
-@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("odd", [pytest.param(odd, marks=pytest.mark.slow) if odd in LONG else odd for odd in ODD])
 def test_odd_experiments_have_a_page_too(odd, tmp_path, capsys):
     shutil.copytree(RESULTS / "digits", tmp_path / "digits")
     rows = ODD[odd](tables.read_csv(RESULTS / "digits" / "runs.csv"))

@@ -67,6 +67,7 @@ def test_many_pictures_are_decoded_by_several_processes_to_the_same_pixels(tmp_p
         load(tmp_path / "data")
 
 
+@pytest.mark.slow
 def test_the_decoding_processes_end_with_their_parent_however_it_dies():
     code = """
 import multiprocessing, time

@@ -123,6 +123,7 @@ def assert_survives(survivor, arguments, expected, kills, seed=0):
     return hits, "goes on after" in "".join(p.read_text() for p in survivor.rglob("log.txt"))
 
 
+@pytest.mark.slow
 def test_a_sweep_that_is_killed_three_times_ends_in_the_same_tables(alone, tmp_path):
     hits, resumed = assert_survives(tmp_path, SMALL, alone(*SMALL), kills=3)
     assert hits >= 2
