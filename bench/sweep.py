@@ -63,7 +63,8 @@ def train_missing(command: Command, launch: Launch) -> int:
     terminal.show_comparison(console, lay_out(command.exp, shown, arms), shown)
     if len(shown) < len(rows):
         terminal.tell(console, f"This compares these runs; `regbench report {command.exp}` compares all {len(rows)}.")
-    terminal.tell(console, f"Tables: {command.results / command.exp}")
+    page = f"figures and a page: regbench report {command.exp}"
+    terminal.tell(console, f"Tables: {command.results / command.exp}; {page}")
     missing = [planned for planned in plan if not (planned.result or planned.read_anew(command.results))]
     if missing:
         console.print(f"{len(missing)} of {len(plan)} runs are not recorded; the same command does the rest.")

@@ -59,3 +59,6 @@ def test_list_and_a_smoke_experiment_work_from_another_folder(installed, tmp_pat
     assert ran.returncode == 0, ran.stderr
     with (tmp_path / "results" / "digits_smoke" / "runs.csv").open() as file:
         assert [row["status"] for row in csv.DictReader(file)] == ["done"] * 4
+    reported = regbench(installed, "report", "digits_smoke", cwd=tmp_path)
+    assert reported.returncode == 0, reported.stderr
+    assert (tmp_path / "results" / "digits_smoke" / "report.html").is_file()
