@@ -198,7 +198,9 @@ def _report(options: argparse.Namespace) -> int:
         layouts += (laid_out := lay_out(exp, rows, settings, metrics, options.baseline, options.sort))
         write_evidence(options.results_dir, exp, rows)
         if options.format == "table":
-            terminal.show_comparison(Console(highlight=False), laid_out, rows)
+            console = Console(highlight=False)
+            terminal.show_comparison(console, laid_out, rows)
+            terminal.tell(console, f"Page: {options.results_dir / exp / 'report.html'}")
     if options.format != "table":
         print(FORMATS[options.format](layouts), end="")
     return 0
