@@ -69,7 +69,8 @@ def _no_user_environment(monkeypatch, tmp_path):
     monkeypatch.delenv("REGBENCH_DATA", raising=False)
     monkeypatch.setenv("REGBENCH_RESULTS", str(tmp_path / "results"))
     monkeypatch.setenv("REGBENCH_CACHE", str(tmp_path / "cache"))
-    monkeypatch.delenv("REGBENCH_CONFIG", raising=False)
+    monkeypatch.setenv("REGBENCH_CONFIG", "")  # so that what a test sets is gone after it
+    monkeypatch.delenv("REGBENCH_CONFIG")
     monkeypatch.setattr("sys.path", list(sys.path))  # a user's folder is added to it
 
 
