@@ -138,8 +138,8 @@ def _pair_with_baseline(arms: Mapping[str, Arm], baseline: str) -> Iterable[tupl
         like = [other for other in by_rest[_rest(arm, ("regularizer",))] if _shares_sources(arm, other)]
         if arm in like:
             continue
-        if len(like) > 1 and baseline == "none":  # without one of the user's own classes that the other one has
-            like = [max(like, key=lambda other: sum(key.startswith("source.") for key in other.settings))]
+        most = max(map(_count_sources, like), default=0)  # of the user's own classes, as many as may be are the arm's
+        like = [other for other in like if _count_sources(other) == most]
         if len(like) > 1:
             several = ", ".join(f"{other.arm_id} ({other.words['settings']})" for other in like)
             raise UsageError(f"several arms are called {baseline}: {several}.\nName one by its arm_id: --baseline ID")
@@ -175,6 +175,10 @@ def _rest(arm: Arm, axes: Sequence[str]) -> str:
 def _shares_sources(arm: Arm, baseline: Arm) -> bool:
     """Whether the user's own classes of the baseline are the arm's, too, to the letter."""
     return all(arm.settings.get(k) == value for k, value in baseline.settings.items() if k.startswith("source."))
+
+
+def _count_sources(arm: Arm) -> int:
+    return sum(key.startswith("source.") for key in arm.settings)
 
 
 def _contains(stack: Arm, part: Arm) -> bool:

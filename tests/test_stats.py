@@ -189,6 +189,10 @@ def test_an_arm_whose_other_settings_differ_is_no_baseline():
     assert compare(read_arms(rows, settings)) == []
     settings["sam/sgd"] |= {"source.mine.Net": "a", "source.mine.Sam": "c"}
     assert len(compare(read_arms(rows, settings))) == 1
+    more = [row("none", s, 0.7) | {"arm_id": "none without a class of its own"} for s in range(3)]
+    settings[more[0]["arm_id"]] = {k: v for k, v in settings["none/sgd"].items() if not k.startswith("source.")}
+    (own,) = [r for r in compare(read_arms(rows + more, settings)) if r["arm_id"] == "sam/sgd"]
+    assert own["baseline"] == "none/sgd"
     assert compare(read_arms(rows, {})) == []  # a table that came without its arms.json
 
 

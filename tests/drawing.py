@@ -1,0 +1,91 @@
+"""What the tests of figures draw, and how they look at it."""
+
+import io
+from itertools import combinations
+from pathlib import Path
+from unittest.mock import patch
+
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+
+from bench import AXES
+from bench.comparison import compare, read_arms
+from bench.report.figures import Tables, draw_figures
+from bench.report.style import house_style
+from bench.report.tables import cell, read_csv
+
+DIGITS = Path(__file__).parent.parent / "results" / "digits"
+RUNS, HISTORY = read_csv(DIGITS / "runs.csv"), read_csv(DIGITS / "history.csv")
+METRICS = ["test_accuracy", "test_nll", "test_ece"]
+KNOWN = "none label_smoothing mixup cutmix mixup_cutmix sam look_sam asam weight_decay dropout".split()
+
+
+def pick(*regularizers, seeds="01234"):
+    return [run for run in RUNS if run["regularizer"] in regularizers and run["seed"] in seeds]
+
+
+def clone(runs, **changes):
+    """Runs of another arm."""
+    name = "".join(changes.values())
+    return [{**run, **changes, "run_id": run["run_id"] + name, "arm_id": run["arm_id"] + name} for run in runs]
+
+
+def unfinished(runs, status="diverged"):
+    numbers = [
+        column for column in RUNS[0] if column.startswith(("test_", "val_", "train_")) and column != "train_size"
+    ]
+    return [{**run, "status": status} | dict.fromkeys(numbers, "") for run in runs]
+
+
+def make_comparison(runs):
+    """The rows of comparison.csv, of arms that differ in what stands in `settings` and in nothing else."""
+    settings = {}
+    for run in runs:
+        own = dict(setting.split("=") for setting in run["settings"].split())
+        settings[run["arm_id"]] = {axis: run[axis] for axis in AXES} | own
+    return [{key: cell(value) for key, value in row.items()} for row in compare(read_arms(runs, settings))]
+
+
+def make_reliability(runs):
+    rows = []
+    for arm_id in dict.fromkeys(run["arm_id"] for run in runs):
+        for scaled in "01":
+            for index in range(15):
+                row = {"arm_id": arm_id, "scaled": scaled, "bin": str(index), "count": str(index * index)}
+                accuracy = min(1, (index + 0.5) / 15 + 0.05 * (scaled == "0"))
+                row |= {"confidence": str((index + 0.5) / 15), "accuracy": str(accuracy)}
+                rows.append(row if index else row | {"confidence": "", "accuracy": ""})
+    return rows
+
+
+def tables(runs):
+    return Tables(runs, make_comparison(runs), HISTORY, make_reliability(runs))
+
+
+def draw(runs, name):
+    return dict(draw_figures(tables(runs)))[name]
+
+
+def texts(figure: Figure):
+    """What is written in a figure: words and their boxes in pixels, in which letters leave some room."""
+    with house_style(), patch.object(Text, "draw", autospec=True) as draw_text:
+        figure.savefig(io.BytesIO(), format="raw")  # ticks beyond the ends of an axis have labels, which are not drawn
+        drawn = dict.fromkeys(call.args[0] for call in draw_text.call_args_list)
+        visible = [text for text in drawn if text.get_visible() and text.get_text().strip()]
+        return [(text.get_text(), Text.get_window_extent(text).padded(-0.5)) for text in visible]
+
+
+def labels(figure):
+    return [label.get_text() for label in figure.axes[0].get_yticklabels()]
+
+
+def assert_readable(figure):
+    """No text covers another, and none is cut off."""
+    drawn = texts(figure)
+    for words, box in drawn:
+        assert box.x0 >= 0, words
+        assert box.y0 >= 0, words
+        assert box.x1 <= figure.bbox.x1, words
+        assert box.y1 <= figure.bbox.y1, words
+    for (words, box), (other, its) in combinations(drawn, 2):
+        assert not box.overlaps(its), (words, other)

@@ -1,0 +1,158 @@
+"""The tables of recorded sweeps, and what is printed of them."""
+
+import csv
+import json
+import runpy
+import shutil
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from bench.report import tables, terminal
+from bench.report.layout import lay_out
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def records(tmp_path):
+    """A copy of the recorded sweep, without its tables."""
+    shutil.copytree(GOLDEN, tmp_path / "results")
+    for path in (tmp_path / "results").glob("*/*.csv"):
+        path.unlink()
+    return tmp_path / "results"
+
+
+def assert_golden(name, results):
+    """Byte for byte, but for the bounds of intervals: SciPy's releases differ in the 11th digit of a t quantile."""
+    made, golden = (folder / "digits_smoke" / name for folder in (results, GOLDEN))
+    if name not in ("summary.csv", "comparison.csv"):
+        assert made.read_text() == golden.read_text()
+        return
+    for mine, theirs in zip(tables.read_csv(made), tables.read_csv(golden), strict=True):
+        assert list(mine) == list(theirs)
+        for column, cell in theirs.items():
+            if cell and (column.endswith(("_low", "_high")) or column in ("difference", "low", "high", "p", "p_holm")):
+                assert float(mine[column]) == pytest.approx(float(cell), rel=1e-9)
+            else:
+                assert mine[column] == cell, column
+
+
+@pytest.mark.parametrize("name", ["runs.csv", "summary.csv", "history.csv", "comparison.csv"])
+def test_the_tables_of_a_recorded_sweep_are_these(name, records):
+    """`python scripts/remake_golden.py` makes them anew after a change that is meant to move them."""
+    tables.write_tables(records, "digits_smoke")
+    assert_golden(name, records)
+
+
+def show(records, out, rows=None, width=80):
+    """What the terminal prints of the recorded sweep, or of some of its rows."""
+    all_rows = tables.write_tables(records, "digits_smoke")
+    rows = all_rows if rows is None else rows
+    layouts = lay_out("digits_smoke", rows, tables.read_settings(records, "digits_smoke"))
+    with out.open("w") as file:
+        terminal.show_comparison(Console(file=file, width=width, highlight=False), layouts, rows)
+    return out.read_text()
+
+
+@pytest.mark.parametrize("width", [80, 160])
+def test_the_printed_comparison_is_this_to_the_byte(width, records, tmp_path):
+    printed = show(records, tmp_path / "out.txt", width=width)
+    assert printed == (GOLDEN / f"comparison_{width}.txt").read_text()
+    assert "\x1b" not in printed
+    assert max(map(len, printed.splitlines())) <= width
+
+
+def test_rows_whose_run_folder_is_gone_stay_as_they_stand(records):
+    tables.write_tables(records, "digits_smoke")
+    shutil.rmtree(records / "runs")
+    (records / "digits_smoke" / "asked.txt").unlink()
+    tables.write_tables(records, "digits_smoke")
+    for name in ("runs.csv", "summary.csv", "history.csv"):
+        assert_golden(name, records)
+
+
+def test_the_tables_begin_with_the_contracts_columns():
+    def header(name):
+        with (GOLDEN / "digits_smoke" / name).open() as file:
+            return next(csv.reader(file))
+
+    assert (
+        header("runs.csv")[:24]
+        == (
+            "run_id exp dataset model regularizer optimizer seed status epochs train_size batch_size precision device "
+            "test_accuracy test_nll test_ece val_accuracy val_nll val_ece train_accuracy train_nll train_ece "
+            "gradient_evaluations train_seconds images_per_second".split()[:24]
+        )
+    )
+    further = {"arm_id", "settings", "protocol_version", "workers", "threads", "hardware", "images_per_second"}
+    assert further <= set(header("runs.csv"))
+    assert header("summary.csv")[:13] == (
+        "dataset model regularizer optimizer settings arm_id runs failed diverged test_accuracy_mean "
+        "test_accuracy_std test_accuracy_low test_accuracy_high".split()
+    )
+    assert header("comparison.csv") == (
+        "dataset model regularizer optimizer settings arm_id baseline metric seeds difference low high p p_holm "
+        "improved note".split()
+    )
+    assert header("history.csv") == "run_id epoch train_loss val_accuracy val_nll val_ece lr seconds".split()
+
+
+def test_settings_tell_apart_a_new_arm_from_a_committed_one_whose_records_are_gone(records):
+    tables.write_tables(records, "digits_smoke")
+    kept = {row["arm_id"]: row for row in tables.read_csv(records / "digits_smoke" / "runs.csv")}
+    for row in kept.values():
+        if row["regularizer"] == "none":  # both arms of `none`, of which one loses its record
+            shutil.rmtree(records / "runs" / row["run_id"])
+            break
+    rows = [row for row in tables.write_tables(records, "digits_smoke") if row["regularizer"] == "none"]
+    assert {row["settings"] for row in rows} == {"optimizer.sgd.lr=0.1", "optimizer.sgd.lr=1e+30"}
+
+
+def test_a_message_is_printed_as_it_is_and_only_its_first_line(records, tmp_path):
+    path = next(iter((records / "runs").iterdir())) / "result.json"
+    record = json.loads(path.read_text()) | {
+        "status": "failed",
+        "message": "RuntimeError: [enforce fail] [/tmp/x]\nmore",
+    }
+    path.write_text(json.dumps(record))
+    assert "Error: [enforce fail] [/tmp/x]\n" in show(records, tmp_path / "out.txt")
+
+
+def test_a_damaged_record_counts_as_none_and_its_row_stays(records):
+    tables.write_tables(records, "digits_smoke")
+    next(iter((records / "runs").iterdir())).joinpath("result.json").write_text("{")
+    tables.write_tables(records, "digits_smoke")
+    assert_golden("runs.csv", records)
+
+
+def test_the_comparison_prints_settings_that_differ_among_what_it_shows(records, tmp_path):
+    rows = [row for row in tables.write_tables(records, "digits_smoke") if row["status"] == "done"]
+    assert "lr=" not in show(records, tmp_path / "out.txt", rows)
+
+
+def test_runs_without_a_number_have_an_empty_cell_and_do_not_count_in_the_means():
+    rows = tables.read_csv(GOLDEN / "digits_smoke" / "runs.csv")
+    (diverged,) = [row for row in rows if row["status"] == "diverged"]
+    assert diverged["test_accuracy"] == diverged["test_nll"] == ""
+    (arm,) = [arm for arm in tables.summarise(rows) if arm["arm_id"] == diverged["arm_id"]]
+    assert (arm["runs"], arm["diverged"]) == (0, 1)
+    assert "test_accuracy_mean" not in arm
+
+
+def test_settings_tell_apart_arms_that_share_the_four_words():
+    rows = tables.read_csv(GOLDEN / "digits_smoke" / "runs.csv")
+    settings = {row["settings"] for row in rows if row["regularizer"] == "none"}
+    assert settings == {"optimizer.sgd.lr=0.1", "optimizer.sgd.lr=1e+30"}
+    assert {row["settings"] for row in rows if row["regularizer"] != "none"} == {""}
+
+
+def test_the_golden_script_makes_these_files(records):
+    """Run on a copy, so that a failing test leaves the golden files as they are."""
+    script = runpy.run_path(str(GOLDEN.parents[1] / "scripts" / "remake_golden.py"))
+    script["remake"](records)
+    for name in ("runs.csv", "summary.csv", "history.csv"):
+        assert_golden(name, records)
+    for name in ("comparison_80.txt", "comparison.markdown", "comparison.latex", "comparison.html"):
+        assert (records / name).read_text() == (GOLDEN / name).read_text()
