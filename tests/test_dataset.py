@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sklearn.datasets
 import torch
 from conftest import train
 from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
@@ -49,6 +50,13 @@ def test_every_stretch_is_stratified_to_within_an_example():
     for stretch in (ordered[:100], ordered[100:300], ordered[:777]):
         shares = np.bincount(stretch, minlength=3) - len(stretch) * np.array([0.6, 0.3, 0.1])
         assert np.abs(shares).max() <= 1.5
+
+
+def test_digits_are_those_that_scikit_learn_loads():
+    ours, original = load_digits(), sklearn.datasets.load_digits()
+    pairs = zip((*ours.train_images, *ours.test_images), (*ours.train_labels, *ours.test_labels), strict=True)
+    originals = zip(original.images.astype(np.uint8), original.target, strict=True)
+    assert sorted((p.tobytes(), int(k)) for p, k in pairs) == sorted((p.tobytes(), int(k)) for p, k in originals)
 
 
 def test_digits_has_1000_stratified_test_images_apart_from_the_797():
