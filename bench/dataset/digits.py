@@ -17,7 +17,8 @@ def load_digits() -> Source:
     scikit-learn's file is read without importing it, which takes a second of each process.
     """
     package = find_spec("sklearn")
-    assert package is not None and package.origin is not None
+    assert package is not None
+    assert package.origin is not None
     table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", np.uint8, delimiter=",")
     images = table[:, :-1].reshape(-1, 8, 8, 1)  # grey values 0 to 16
     labels = table[:, -1].astype(np.int64)
