@@ -1,8 +1,7 @@
 """Handwritten digits (Alpaydin & Kaynak 1998), 8x8 grey: they come with scikit-learn, so nothing is downloaded."""
 
 import hashlib
-from importlib.util import find_spec
-from pathlib import Path
+from importlib.metadata import distribution
 
 import numpy as np
 
@@ -16,10 +15,8 @@ def load_digits() -> Source:
 
     scikit-learn's file is read without importing it, which takes a second of each process.
     """
-    package = find_spec("sklearn")
-    assert package is not None
-    assert package.origin is not None
-    table = np.loadtxt(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz", np.uint8, delimiter=",")
+    file = distribution("scikit-learn").locate_file("sklearn/datasets/data/digits.csv.gz")
+    table = np.loadtxt(str(file), np.uint8, delimiter=",")  # a row per image: its pixels, then its class
     images = table[:, :-1].reshape(-1, 8, 8, 1)  # grey values 0 to 16
     labels = table[:, -1].astype(np.int64)
     test, train = np.split(stratified_order(labels), [_TEST_IMAGES])
