@@ -19,7 +19,7 @@ import torch
 from bench import interrupt
 from bench.launcher import Launcher
 from bench.lock import Lock, LockLost, Owner, take
-from bench.memory import release, releasing_quickly
+from bench.memory import releasing_quickly
 from bench.plan import Planned
 from bench.record import run_folder
 from bench.report import terminal
@@ -76,7 +76,7 @@ class Worker:
     def _train_all(self, mine: Sequence[Planned]) -> dict[str, str]:
         names = terminal.name_runs([planned.run for planned in self.todo], [planned.run for planned in mine])
         problems: dict[str, str] = {}
-        with releasing_quickly():
+        with releasing_quickly() as release:
             for planned, name in zip(mine, names, strict=True):
                 if self.fail_fast and any_failed(self.todo, self.results):
                     break
