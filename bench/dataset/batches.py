@@ -1,4 +1,4 @@
-"""An epoch's training batches, gathered and augmented on the device for the whole batch at once.
+"""An epoch's training batches, gathered and augmented on the device for whole batches at once.
 
 Order, crops and flips of an epoch are drawn on the CPU and moved once, so every device and every arm sees the same. The
 images are padded once, and a crop is part of the gather. Images lie as (N, H, W, C), so batches come out channels-last.
@@ -9,6 +9,7 @@ so that two epochs show both sides of each.
 """
 
 from collections.abc import Iterator
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,7 @@ from bench.dataset import Data
 from bench.rng import stream
 
 PADDING = {"none": 0, "standard": 4, "alternating": 2}  # pixels; a crop may lie anywhere in the padded image
+_VALUES_TOGETHER = 2**18  # a MiB of float32: batches of small images are gathered several at once
 
 
 class Draws(NamedTuple):
@@ -53,10 +55,13 @@ class Batches:
         (N, K)."""
         draws = self.draw(epoch)
         height, width = self.data.shape[-2:]
-        for start in range(skip * self.batch_size, self.per_epoch * self.batch_size, self.batch_size):
-            batch = Draws._make(drawn[start : start + self.batch_size] for drawn in draws)
-            images = gather(self.images, batch, height, width) if self.padding else self.images[batch.which]
-            yield normalise(images, self.data), self.targets[batch.which]
+        together = self.batch_size * max(_VALUES_TOGETHER // (self.batch_size * prod(self.data.shape[1:])), 1)
+        end = self.per_epoch * self.batch_size
+        for start in range(skip * self.batch_size, end, together):
+            some = Draws._make(drawn[start : min(start + together, end)] for drawn in draws)
+            images = gather(self.images, some, height, width) if self.padding else self.images[some.which]
+            images, targets = normalise(images, self.data), self.targets[some.which]
+            yield from zip(torch.split(images, self.batch_size), torch.split(targets, self.batch_size), strict=True)
 
     def draw(self, epoch: int) -> Draws:
         """The epoch's order, crops and flips, drawn on the CPU and moved to the device in one go."""
