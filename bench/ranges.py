@@ -163,8 +163,6 @@ RANGES: dict[str, Range | OneOf | Path | Word | Mapping | Pair] = {
     "optimizer.weight_decay": _NOT_NEGATIVE,
     "optimizer.betas": Pair(_FRACTION),
     "optimizer.eps": _POSITIVE,
-    "optimizer.interval": _COUNT,
-    "optimizer.pull": Range(low=0, high=1, low_open=True),
     "train.epochs": _COUNT,
     "train.gradient_evaluations": Range(integer=True, low=1, optional=True),
     "train.batch_size": _COUNT,

@@ -126,7 +126,7 @@ class Trainer:
             last = min(first + per_epoch, steps) - 1
             left = range(first + len(self.losses), last + 1)
             for step, (images, targets) in zip(left, batches.epoch(self.epoch, len(self.losses))):  # noqa: B905
-                self._set(lr=self.base_lr * lr_factor(train.schedule, step, steps, warmup), progress=step / steps)
+                self._set_lr(self.base_lr * lr_factor(train.schedule, step, steps, warmup))
                 self.losses.append(self.step(images, targets, step))
                 self.steps = step + 1
                 if pauses and pauses.due():
@@ -140,9 +140,9 @@ class Trainer:
             done, self.epoch, self.losses, self.seconds = len(self.losses), self.epoch + 1, [], 0.0
             yield Epoch(self.epoch, epochs, done, train_loss, lr, seconds)
 
-    def _set(self, **values: float) -> None:
+    def _set_lr(self, lr: float) -> None:
         for group in self.optimizer.param_groups:
-            group |= {key: value for key, value in values.items() if key in group}
+            group["lr"] = lr
 
     def state_dict(self) -> dict[str, Any]:
         """All that a trainer of the same run needs to go on from here, as tensors and plain values."""

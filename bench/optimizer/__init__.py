@@ -1,4 +1,4 @@
-"""Optimizers are torch's own, and Lookahead: conf/optimizer/<name>.yaml names the class and its values."""
+"""Optimizers are torch's own: conf/optimizer/<name>.yaml names the class and its values."""
 
 from collections.abc import Iterable
 from inspect import signature
@@ -17,7 +17,7 @@ def make_optimizer(choice: Choice, parameters: Iterable[nn.Parameter]) -> Optimi
     gives the same weights to the last bit. Their fused forms do not: Adam's differs in the last digits.
     """
     target, values = resolve(choice.values["_target_"]), choice.values
-    takes = target.__module__.startswith(("torch.optim.", "bench.")) and "foreach" in signature(target).parameters
+    takes = target.__module__.startswith("torch.optim.") and "foreach" in signature(target).parameters
     if takes and not {"foreach", "fused"} & values.keys():
         values = {**values, "foreach": True}
     optimizer: Optimizer = make(values, parameters)
