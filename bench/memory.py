@@ -1,8 +1,7 @@
 """What a run takes of the memory, and that the next run in the process finds it free."""
 
 import gc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -41,27 +40,20 @@ def _read_status(key: str) -> float | None:
     return None
 
 
-@contextmanager
-def releasing_quickly() -> Iterator[Callable[[], None]]:
-    """Gives a `release` that looks only at what was made since the last: to look at all that was imported, some of it
-    by the first run, takes 0.1 s."""
-
-    def release_new() -> None:
-        release()
-        gc.freeze()
-
-    release_new()
-    try:
-        yield release_new
-    finally:
-        gc.unfreeze()
-
-
 def release() -> None:
     """Gives back what nothing refers to any more."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
+
+
+def release_and_settle() -> None:
+    """Releases, and takes what is left for what stays: the next time, and the process's end, look at it no more.
+
+    To look at all that was imported, some of it by the first run, takes 0.1 s.
+    """
+    release()
+    gc.freeze()
 
 
 def ran_out(error: BaseException) -> bool:

@@ -19,7 +19,7 @@ import torch
 from bench import interrupt
 from bench.launcher import Launcher
 from bench.lock import Lock, LockLost, Owner, take
-from bench.memory import releasing_quickly
+from bench.memory import release_and_settle
 from bench.plan import Planned
 from bench.record import run_folder
 from bench.report import terminal
@@ -76,16 +76,16 @@ class Worker:
     def _train_all(self, mine: Sequence[Planned]) -> dict[str, str]:
         names = terminal.name_runs([planned.run for planned in self.todo], [planned.run for planned in mine])
         problems: dict[str, str] = {}
-        with releasing_quickly() as release:
-            for planned, name in zip(mine, names, strict=True):
-                if self.fail_fast and any_failed(self.todo, self.results):
-                    break
-                try:
-                    self._train(planned, name)
-                except OSError as error:
-                    problems[planned.run_id] = f"could not be recorded: {error}"
-                release()
-                interrupt.stop_if_asked()
+        release_and_settle()
+        for planned, name in zip(mine, names, strict=True):
+            if self.fail_fast and any_failed(self.todo, self.results):
+                break
+            try:
+                self._train(planned, name)
+            except OSError as error:
+                problems[planned.run_id] = f"could not be recorded: {error}"
+            release_and_settle()
+            interrupt.stop_if_asked()
         return problems
 
     def _train(self, planned: Planned, name: str) -> None:
