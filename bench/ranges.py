@@ -140,6 +140,7 @@ RANGES: dict[str, Range | OneOf | Path | Word | Mapping | Pair] = {
     "model.args": Mapping(),
     "model.depth": Range(integer=True, low=1),
     "model.width": _COUNT,
+    "model.logit_scale": _POSITIVE,
     "regularizer.label_smoothing.smoothing": _FRACTION,
     "regularizer.mixup.alpha": _POSITIVE,
     "regularizer.cutmix.alpha": _POSITIVE,

@@ -2,8 +2,9 @@
 
 Ideas from Page 2018-2019 ("How to train your ResNet": patches whitened by the data, fixed BatchNorm scales, fast
 biases, a damped classifier) and Jordan 2024 ("94% on CIFAR-10 in 3.29 seconds on a single GPU": frozen whitening with
-both signs, convolutions that begin as the identity). Ours: widths w, 4w and 8w instead of the latter's w, 4w and 4w,
-and SiLU instead of GELU, which CPUs compute faster. The recipe that goes with it is conf/exp/cifar_fast.yaml.
+both signs, convolutions that begin as the identity). Ours: no bias to learn before the first activation, which spares
+a backward pass through it (8 % of the rate on a CPU); widths w, 4w and 8w instead of the latter's w, 4w and 4w, and
+SiLU instead of GELU, which CPUs compute faster. The recipe that goes with it is conf/exp/cifar_fast.yaml.
 """
 
 import torch
@@ -18,10 +19,10 @@ _LEAST_VARIANCE = 5e-4  # added to that of each direction of the patches
 class FastNet(nn.Sequential):
     """Three stages of two 3x3 convolutions, each at half the last one's resolution; 1.1 million weights at w = 32."""
 
-    def __init__(self, channels: int, classes: int, width: int, dropout: float) -> None:
+    def __init__(self, channels: int, classes: int, width: int, dropout: float, logit_scale: float) -> None:
         directions = channels * _PATCH**2
         super().__init__(
-            nn.Conv2d(channels, 2 * directions, _PATCH),
+            nn.Conv2d(channels, 2 * directions, _PATCH, bias=False),
             nn.SiLU(),
             *_stage(2 * directions, width),
             *_stage(width, 4 * width),
@@ -30,7 +31,7 @@ class FastNet(nn.Sequential):
             nn.Flatten(),
             nn.Dropout(dropout),
             nn.Linear(8 * width, classes),
-            _Scale(1 / 9),
+            _Scale(logit_scale),
         )
         self[0].weight.requires_grad_(False)
 
@@ -44,9 +45,8 @@ class FastNet(nn.Sequential):
             moments, n = moments + patches.T @ patches, n + len(patches)
         variances, directions = torch.linalg.eigh(moments / n)
         whitening = (directions / (variances + _LEAST_VARIANCE).sqrt()).T
-        weight, bias = self[0].parameters()
+        (weight,) = self[0].parameters()
         weight.copy_(torch.cat([whitening, -whitening]).view_as(weight))
-        bias.zero_()
 
 
 def _stage(channels: int, width: int) -> tuple[nn.Module, ...]:
