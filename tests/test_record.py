@@ -29,6 +29,7 @@ MOVES = {
     "dataset.noise": "0.1",
     "model.dropout": "0.1",
     "model.width": "8",
+    "model.logit_scale": "1 model=fastnet",
     "model.arch": "mobilenet_v3_large model=torchvision model.arch=mobilenet_v3_small",
     "model.args": "{{drop_path_rate:0.1}} model=timm model.arch=resnet10t",
     "model.depth": "16 model=wide_resnet model.depth=10 model.width=1",
