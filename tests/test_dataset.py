@@ -116,6 +116,24 @@ def test_an_epoch_visits_images_once_and_drops_the_last_incomplete_batch(data):
     assert torch.equal(labels, data.train.labels[order[:80]])
 
 
+@pytest.mark.parametrize("augment", ["none", "standard"])
+@pytest.mark.parametrize("skip", [0, 1])
+def test_batches_that_are_gathered_together_are_those_gathered_one_by_one(augment, skip, data, monkeypatch):
+    batches = Batches(data, 6, augment, seed=0)
+    assert batches.per_epoch > 3
+    size = 6 * data.train.images[0].numel()
+    epochs = []
+    for together in (1, 2 * size, 100 * size):
+        monkeypatch.setattr("bench.dataset.batches._VALUES_TOGETHER", together)
+        epochs.append(list(batches.epoch(1, skip)))
+        assert len(epochs[-1]) == batches.per_epoch - skip
+    for other in epochs[1:]:
+        for (images, targets), (alone, its) in zip(other, epochs[0], strict=True):
+            assert torch.equal(images, alone)
+            assert torch.equal(targets, its)
+            assert images.stride() == alone.stride()
+
+
 @pytest.mark.parametrize(("augment", "mode"), [("standard", "constant"), ("alternating", "reflect")])
 def test_crops_and_flips_equal_torchvisions(augment, mode):
     images = torch.randint(0, 256, (6, 10, 14, 3), dtype=torch.uint8)

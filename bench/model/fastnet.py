@@ -17,7 +17,11 @@ _LEAST_VARIANCE = 5e-4  # added to that of each direction of the patches
 
 
 class FastNet(nn.Sequential):
-    """Three stages of two 3x3 convolutions, each at half the last one's resolution; 1.1 million weights at w = 32."""
+    """Three stages of two 3x3 convolutions, each at half the last one's resolution; 1.1 million weights at w = 32.
+
+    Takes images (N, channels, H, W) and gives logits (N, classes). `width` is w; `dropout`, in [0, 1), acts before the
+    classifier; `logit_scale`, above 0, multiplies its outputs (Page and Jordan: 1/8 and 1/9).
+    """
 
     def __init__(self, channels: int, classes: int, width: int, dropout: float, logit_scale: float) -> None:
         directions = channels * _PATCH**2
