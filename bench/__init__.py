@@ -10,7 +10,8 @@ The map, from the command to the table:
     settings.py a run's settings, checked       memory.py    what a run takes of it
     sweep.py    trains what is missing          worker.py    what a process that trains does
     launcher.py where runs are trained          watch.py     tells of records while a sweep goes on
-    lock.py     one process at a time           checkpoint.py, interrupt.py  stopping and going on
+    lock.py     one process at a time           cores.py    how many there are to use
+    checkpoint.py, interrupt.py  stopping and going on
     forecast.py what a command would do         merge.py, inventory.py  bringing in and removing records
     doctor.py   what this machine offers        completion.py what the shell offers on TAB
     speed.py    times the training loop         contestants.py what it is compared with

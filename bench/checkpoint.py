@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from bench import interrupt
+from bench.memory import ran_out
 from bench.record import CHECKPOINT, open_atomically
 from bench.train import Trainer, count_evaluations
 
@@ -94,11 +95,14 @@ def go_on(trainer: Trainer, checkpoint: dict[str, Any], folder: Path) -> None:
     """Puts the trainer where the checkpoint was written.
 
     Raises:
-        RuntimeError: it is another model's or version's; it is set aside, so that the next try starts over.
+        RuntimeError: it is another model's or version's, and is set aside, so that the next try starts over; or there
+            is too little memory for it, and it stays.
     """
     try:
         trainer.load_state_dict(checkpoint["trainer"])
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        if ran_out(error):  # that says nothing about the checkpoint
+            raise
         _set_aside(folder)
         raise RuntimeError("the checkpoint does not fit and is set aside; retry_failed=true starts over") from error
 

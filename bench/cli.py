@@ -1,6 +1,7 @@
 """`regbench <command>`: reads the command and hands over. Only commands that train or time import torch."""
 
 import argparse
+import atexit
 import functools
 import gc
 import os
@@ -8,6 +9,7 @@ import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from bench import AXES, UsageError, __version__, completion, plugins
@@ -35,10 +37,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         import argcomplete
 
         argcomplete.autocomplete(_make_parser())
+    atexit.register(gc.freeze)  # else the interpreter's end looks at all that torch imported: 0.7 s
     try:
-        code = _dispatch(_use_config_dir(arguments))
-        gc.freeze()  # else the interpreter's end looks at all that torch imported: 0.7 s
-        sys.exit(code)
+        sys.exit(_dispatch(_use_config_dir(arguments)))
     except BrokenPipeError:  # `regbench list | head`: whoever read is satisfied
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -241,7 +242,9 @@ def _results(options: argparse.Namespace) -> int:
 def _agrees(question: str) -> bool:
     if not sys.stdin.isatty():
         raise UsageError(f"{question}\nNobody is there to answer: add --yes.")
-    return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    with suppress(EOFError):  # Ctrl-D
+        return input(f"{question} [y/N] ").strip().lower() in ("y", "yes")
+    return False
 
 
 def _check_results_dir(folder: Path) -> None:

@@ -16,10 +16,10 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
+from bench.cores import count_cores
 from bench.dataset import Data
 from bench.dataset.batches import PADDING, Batches, normalise
 from bench.evaluate import BATCH_SIZE, compute_logits
-from bench.launcher import count_cores
 from bench.run import make_trainer
 from bench.settings import Run
 from bench.train import DTYPES

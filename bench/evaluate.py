@@ -30,7 +30,13 @@ def compute_logits(model: nn.Module, split: Split, data: Data) -> NDArray[np.flo
 
 
 def score(name: str, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
-    """Every metric of a split, named as in the tables: `<split>_<metric>`; nothing for an empty split."""
+    """Every metric of a split, named as in the tables: `<split>_<metric>`; nothing for an empty split.
+
+    Args:
+        name: the split's.
+        logits: (N, K), finite.
+        labels: (N,), in [0, K).
+    """
     if len(labels) == 0:
         return {}
     return {f"{name}_{key}": function(logits, labels) for key, function in METRICS.items()}

@@ -1,6 +1,5 @@
 """Where a sweep's runs are trained: what Hydra's launchers mean for devices, processes and threads."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 
 from bench import UsageError
+from bench.cores import count_cores
 from bench.settings import Run
 
 _PLUGINS = {
@@ -66,11 +66,6 @@ class Launcher:
 
 
 THIS_PROCESS = Launcher()
-
-
-def count_cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_launcher(name: str, settings: Mapping[str, Any]) -> Launcher:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from bench import UsageError
 from bench.lock import take, wait_for
-from bench.record import HISTORY_COLUMNS, RESULT, read_result, run_folder, to_csv, write_atomically
+from bench.record import HISTORY_COLUMNS, RESULT, WEIGHTS, read_result, run_folder, to_csv, write_atomically
 from bench.report import tables
 from bench.report.tables import Row
 from bench.scores import LOGITS, MADE_LATER
@@ -139,7 +139,8 @@ def _copy_run(ours: Path, theirs: Path, identifier: str) -> None:
             temporary = folder / f".{file.name}.merge.part"
             shutil.copyfile(file, temporary)
             temporary.replace(folder / file.name)
-        for name in {LOGITS, MADE_LATER} - {file.name for file in files}:  # those that are there must be the record's
+        # Those that are there must be the record's.
+        for name in {LOGITS, MADE_LATER, WEIGHTS} - {file.name for file in files}:
             (folder / name).unlink(missing_ok=True)
         shutil.rmtree(folder / CURVES, ignore_errors=True)
 

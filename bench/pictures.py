@@ -30,6 +30,7 @@ from rich.console import Console
 from rich.progress import track
 
 from bench import UsageError
+from bench.cores import count_cores
 from bench.record import open_atomically
 
 _DECODER = 1  # raised when the same file would give other pixels
@@ -173,13 +174,13 @@ def _resize(picture: Image.Image, size: int) -> Image.Image:
 
 def _on_all_cores(function: Callable[[str], R], files: Sequence[str], doing: str) -> Iterator[R]:
     """The function of every file, in order."""
-    size = max(1, min(_CHUNK, len(files) // (4 * _cores())))
+    size = max(1, min(_CHUNK, len(files) // (4 * count_cores())))
     chunks = [files[start : start + size] for start in range(0, len(files), size)]
     console = Console(stderr=True)
     with ExitStack() as stack:
         spread: Callable[..., Iterator[list[R]]] = map
         if len(files) > _FEW:
-            pool = ProcessPoolExecutor(_cores(), get_context("spawn"), _follow_parent)
+            pool = ProcessPoolExecutor(count_cores(), get_context("spawn"), _follow_parent)
             stack.callback(pool.shutdown, cancel_futures=True)
             spread = pool.map
         done: Iterable[list[R]] = spread(partial(_in_turn, function), chunks)
@@ -204,7 +205,3 @@ def _follow_parent() -> None:
         os._exit(1)
 
     Thread(target=end, daemon=True).start()
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

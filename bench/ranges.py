@@ -6,7 +6,8 @@ own code checks them.
 
 import re
 from dataclasses import dataclass
-from math import inf, isfinite
+from math import inf
+from sys import float_info
 from typing import Any
 
 from bench import UsageError
@@ -31,7 +32,7 @@ class Range:
             return False
         above = value > self.low if self.low_open else value >= self.low
         below = value < self.high if self.high_open else value <= self.high
-        return isfinite(value) and above and below
+        return above and below and abs(value) <= float_info.max  # which is asked of integers of any length, too
 
     def __str__(self) -> str:
         kind = "an integer" if self.integer else "a number"
@@ -52,8 +53,8 @@ class OneOf:
 
     def __contains__(self, value: Any) -> bool:
         known = any(value is v if isinstance(v, bool) else value == v for v in self.values)
-        numbered = isinstance(value, str) and self.prefix != "" and value.removeprefix(self.prefix).isdecimal()
-        return known or numbered
+        numbered = isinstance(value, str) and self.prefix != "" and re.fullmatch(self.prefix + "[0-9]+", value)
+        return known or bool(numbered)
 
     def __str__(self) -> str:
         return " or ".join(filter(None, ["one of " + ", ".join(str(v).lower() for v in self.values), self.also]))
@@ -130,6 +131,7 @@ RANGES: dict[str, Range | OneOf | Path | Word | Mapping | Pair] = {
     "dataset.test_fraction": Range(low=0, high=1, low_open=True, high_open=True),
     "dataset.image_size": Range(integer=True, low=8, optional=True),
     "dataset.channels": _COUNT,
+    "dataset.flips": _SWITCH,
     "dataset.classes": Range(integer=True, low=2),
     "dataset.train_images": _COUNT,
     "dataset.test_images": _COUNT,

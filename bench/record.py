@@ -31,7 +31,7 @@ NOT_IDENTITY = {
 }
 
 # Keys that are younger than records which must keep their identity: left out where they hold their neutral value.
-ADDED_LATER = {"regularizer.sam.interval": 1, "regularizer.asam.interval": 1}
+ADDED_LATER = {"regularizer.sam.interval": 1, "regularizer.asam.interval": 1, "dataset.flips": True}
 
 # In a run's folder: its record, the weights that may be kept, and what it goes on from when it was interrupted.
 RESULT, WEIGHTS, CHECKPOINT = "result.json", "weights.pt", "checkpoint.pt"

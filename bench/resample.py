@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from bench import metric
 from bench.metric import Floats
+from bench.stats import LEVEL
 
 RESAMPLES = 1000
 METRICS = ("test_accuracy", "test_nll", "test_ece", "test_brier")
@@ -23,7 +24,7 @@ def resample(arrays: Mapping[str, Any]) -> dict[str, Floats]:
     """A run's test metrics on each of 1,000 resampled test sets, (1000,) each, by their column.
 
     Args:
-        arrays: those of logits.npz.
+        arrays: those of logits.npz: finite test_logits (N, K) and test_labels (N,), integers in [0, K).
     """
     parts = metric.per_example(arrays["test_logits"], arrays["test_labels"])
     n = len(parts)
@@ -35,9 +36,9 @@ def resample(arrays: Mapping[str, Any]) -> dict[str, Floats]:
     }
 
 
-def interval(values: Floats, level: float = 0.95) -> tuple[float, float]:
-    """The percentile interval (low, high) of a resampled quantity."""
-    low, high = np.quantile(values, [(1 - level) / 2, (1 + level) / 2])
+def interval(values: Floats) -> tuple[float, float]:
+    """The 95 % percentile interval (low, high) of a resampled quantity (n,)."""
+    low, high = np.quantile(values, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     return float(low), float(high)
 
 

@@ -16,6 +16,7 @@ from torch import nn
 
 from bench import __version__
 from bench.checkpoint import Checkpoints, go_on, read_checkpoint
+from bench.cores import count_cores
 from bench.dataset import Data, Split, load_source, make_splits
 from bench.dataset.batches import Batches, normalise
 from bench.evaluate import compute_logits, score
@@ -76,8 +77,8 @@ def train_run(
                     run, folder, outcome, checkpoint, log.write, on_epoch, may_write
                 )
             if keep_weights:
-                with open_atomically(folder / WEIGHTS) as file:
-                    torch.save({key: value.cpu() for key, value in model.state_dict().items()}, file)
+                may_write()
+                _write_weights(model, folder)
             outcome.result["status"] = "done"
         except LockLost:
             raise
@@ -116,17 +117,29 @@ def _tidy(folder: Path) -> None:
         checkpoint.unlink()
 
 
-def _train_with_what_memory_there_is(run: Run, folder: Path, outcome: Outcome, *arguments: Any) -> nn.Module:
-    """The trained model; a run that runs out of memory gets a second try, with a cleaned cache."""
+def _write_weights(model: nn.Module, folder: Path) -> None:
+    weights = {key: value.cpu() for key, value in model.state_dict().items()}
+    try:
+        with open_atomically(folder / WEIGHTS) as file:
+            torch.save(weights, file)
+    except RuntimeError as error:  # torch makes one of a full disk
+        raise OSError(errno.ENOSPC, f"the weights could not be written: {error}") from error
+
+
+def _train_with_what_memory_there_is(
+    run: Run, folder: Path, outcome: Outcome, checkpoint: dict[str, Any] | None, *arguments: Any
+) -> nn.Module:
+    """The trained model; a run that runs out of memory gets a second try, with a cleaned cache, from the last
+    checkpoint: the first may have written a newer one, and its optimizer has changed the tensors of the old."""
     before = dict(outcome.result)
     try:
-        return _train(run, folder, outcome, *arguments)
+        return _train(run, folder, outcome, checkpoint, *arguments)
     except Exception as error:
         if not ran_out(error):
             raise
     release()
     outcome.result, outcome.history, outcome.arrays = before, [], {}
-    return _train(run, folder, outcome, *arguments)
+    return _train(run, folder, outcome, read_checkpoint(folder), *arguments)
 
 
 def _train(
@@ -271,14 +284,14 @@ def _describe(run: Run) -> dict[str, Any]:
 
 def describe_hardware(device: str) -> str:
     """A short description of what trains, without the host's name."""
-    if device.startswith("cuda") and torch.cuda.is_available():
+    if device.startswith("cuda") and (torch.device(device).index or 0) < torch.cuda.device_count():
         return torch.cuda.get_device_name(device)
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()
-    return f"{name}, {len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()} cores"
+    return f"{name}, {count_cores()} cores"
 
 
 def configure_torch(run: Run) -> None:

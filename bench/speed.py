@@ -146,10 +146,8 @@ def _take_turns(ceiling: Contestant, contestants: Sequence[Contestant], device: 
             rate, after = _time_turn(timing, device), _time_turn(top, device)
             cost = timing.contestant.evaluations
             timing.ratios.append(rate * cost * (1 / before + 1 / after) / 2)
-            if (
-                timing.contestant.what == "script"
-            ):  # its workers make the next batches ready on the cores of the next turn
-                sleep(_SECONDS_TO_SETTLE)
+            if timing.contestant.what == "script":
+                sleep(_SECONDS_TO_SETTLE)  # its workers make the next batches ready on the cores of the next turn
                 after = _time_turn(top, device)
             before = after
     return [top, *timings]

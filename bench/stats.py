@@ -15,34 +15,38 @@ from scipy.special import stdtr, stdtrit
 Floats = NDArray[np.float64]
 
 FEWEST_SEEDS = 3  # for a test
+LEVEL = 0.95  # of every interval
 _EQUAL = 1e-12  # what differences vary by, relative to the values, where only rounding makes them differ
 
 
-def t_interval(values: Sequence[float], level: float = 0.95) -> tuple[float, float]:
-    """Two-sided Student t interval (low, high) of the mean of at least two values, with n - 1 degrees of freedom.
+def t_interval(values: Sequence[float]) -> tuple[float, float]:
+    """Two-sided 95 % Student t interval (low, high) of the mean of at least two values, with n - 1 degrees of freedom.
 
     Raises:
         ValueError: fewer than two values; one seed says nothing about the spread.
     """
-    low, high = describe(values, level)[2:]
+    low, high = describe(values)[2:]
     if low is None or high is None:
         raise ValueError(f"an interval needs at least 2 values, got {len(values)}")
     return low, high
 
 
-def describe(values: Sequence[float], level: float = 0.95) -> tuple[float, float | None, float | None, float | None]:
-    """Mean, standard deviation (ddof=1), and low and high of the t interval; None for all but the mean of one value."""
+def describe(values: Sequence[float]) -> tuple[float, float | None, float | None, float | None]:
+    """Mean, standard deviation (ddof=1), and low and high of the 95 % t interval, of at least one value.
+
+    All but the mean of one value are None.
+    """
     n = len(values)
     mean = math.fsum(values) / n
     if n < 2:
         return mean, None, None, None
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = _t_quantile((1 + level) / 2, n - 1) * deviation / math.sqrt(n)
+    half = _t_quantile((1 + LEVEL) / 2, n - 1) * deviation / math.sqrt(n)
     return mean, deviation, mean - half, mean + half
 
 
 class PairedTest(NamedTuple):
-    """Mean difference, its t interval, and p of the paired t test; NaN stands for what there is not."""
+    """Mean difference, its 95 % t interval, and p of the paired t test; NaN stands for what there is not."""
 
     difference: float
     low: float
@@ -50,7 +54,7 @@ class PairedTest(NamedTuple):
     p: float
 
 
-def paired_t(differences: Sequence[float] | Floats, scale: float, level: float = 0.95) -> PairedTest:
+def paired_t(differences: Sequence[float] | Floats, scale: float) -> PairedTest:
     """The paired t test of differences, one per common seed, at least one.
 
     There is no interval with one seed, and no p with two, or where the differences do not vary.
@@ -58,21 +62,20 @@ def paired_t(differences: Sequence[float] | Floats, scale: float, level: float =
     Args:
         differences: arm minus baseline.
         scale: the largest absolute value that was subtracted: less than its rounding is no variation.
-        level: of the interval.
     """
     differences = np.asarray(differences, dtype=np.float64)
     n, mean = len(differences), float(np.mean(differences))
     if n < 2:
         return PairedTest(mean, math.nan, math.nan, math.nan)
     error = float(np.std(differences, ddof=1)) / math.sqrt(n)
-    half = _t_quantile((1 + level) / 2, n - 1) * error
+    half = _t_quantile((1 + LEVEL) / 2, n - 1) * error
     varies = float(np.ptp(differences)) > _EQUAL * scale
     p = 2 * float(stdtr(n - 1, -abs(mean / error))) if varies and n >= FEWEST_SEEDS else math.nan
     return PairedTest(mean, mean - half, mean + half, p)
 
 
 def holm(p: Sequence[float]) -> list[float]:
-    """Holm's step-down correction of the p values of a family, in their order; NaN is no member and stays.
+    """Holm's step-down correction of the p values, in [0, 1], of a family, in their order; NaN is no member and stays.
 
     Source: Holm 1979, "A Simple Sequentially Rejective Multiple Test Procedure".
     """
@@ -86,7 +89,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def share_improved(gains: Floats) -> float:
-    """The share of gains above 0, those of exactly 0 counted half; NaN where gains are."""
+    """The share of gains (n,), n of at least 1, above 0, those of exactly 0 counted half; NaN where one is NaN."""
     return math.nan if np.isnan(gains).any() else float(((gains > 0) + 0.5 * (gains == 0)).mean())
 
 

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+import yaml
 from PIL import Image
 
 from bench import CONF, app
@@ -14,7 +15,7 @@ from bench.dataset import load_source, make_splits
 from bench.dataset.batches import Batches
 from bench.dataset.image_folder import load_image_folder
 from bench.plan import make_plan, resolve_device
-from bench.settings import apply_settings
+from bench.settings import apply_settings, make
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 
@@ -45,6 +46,11 @@ def pytest_runtest_setup(item):
 def compose(*overrides):
     """The runs of a command line, checked but for what needs the data."""
     return app.compose(overrides).runs
+
+
+def make_model(name, channels, classes, **values):
+    """The model of conf/model/<name>.yaml with fresh weights; `values` override the file's."""
+    return make({**yaml.safe_load((CONF / "model" / f"{name}.yaml").read_text()), **values}, channels, classes)
 
 
 @pytest.fixture
@@ -108,8 +114,8 @@ def draw_picture(path, size=(12, 10), mode="RGB"):
     return path
 
 
-def load_folder(root, image_size=None, channels=3, test_fraction=0.25):
-    return load_image_folder("image_folder/x", str(root), image_size, channels, test_fraction)
+def load_folder(root, image_size=None, channels=3, flips=True, test_fraction=0.25):
+    return load_image_folder("image_folder/x", str(root), image_size, channels, flips, test_fraction)
 
 
 @pytest.fixture

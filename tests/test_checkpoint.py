@@ -19,6 +19,7 @@ from bench.lock import LockLost
 from bench.memory import release_and_settle
 from bench.record import CHECKPOINT
 from bench.run import train_run
+from bench.train import Trainer
 
 TIMES = {"train_seconds", "evaluation_seconds", "wall_seconds", "images_per_second", "peak_memory_mib"}
 NET = ("model=convnet", "model.width=8", "model.dropout=0", "dataset.val_fraction=0.2")
@@ -179,13 +180,23 @@ def test_a_full_disk_is_no_failure_of_the_run(tiny, tmp_path, monkeypatch):
     assert not (tmp_path / "result.json").exists()
 
 
+def test_neither_is_one_that_the_weights_do_not_fit_on(tiny, tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
+
+    monkeypatch.setattr(torch, "save", fail)
+    with pytest.raises(OSError, match="the weights could not be written"):
+        train_run(tiny("train.checkpoint_minutes=null"), tmp_path, keep_weights=True)
+    assert {path.name for path in tmp_path.iterdir()} == {"log.txt"}
+
+
 def test_who_lost_the_lock_records_nothing(tiny, tmp_path):
     def lost():
         raise LockLost
 
     for minutes in ("null", "0"):  # found out at the end, or at the first checkpoint
         with pytest.raises(LockLost):
-            train_run(tiny(f"train.checkpoint_minutes={minutes}"), tmp_path, may_write=lost)
+            train_run(tiny(f"train.checkpoint_minutes={minutes}"), tmp_path, keep_weights=True, may_write=lost)
         assert {path.name for path in tmp_path.iterdir()} == {"log.txt"}
 
 
@@ -208,6 +219,46 @@ def test_out_of_memory_is_tried_twice_and_told_with_the_batch_size(error, times,
     assert result["status"] == "failed"
     assert result["message"].startswith("out of memory on cpu with train.batch_size=16")
     assert "Traceback" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_second_try_goes_on_from_the_last_checkpoint_as_it_was_written(optimizer, tiny, tmp_path):
+    """The first goes on from one, too, and has its optimizer change the tensors that were read."""
+    run, left = tiny(*NET, f"optimizer={optimizer}", "train.epochs=3"), [torch.OutOfMemoryError("CUDA out of memory")]
+
+    def on_epoch(*_):
+        if left:
+            raise left.pop()
+
+    train_run(run, tmp_path / "whole")
+    interrupt_after(2, run, tmp_path / "tried")
+    train_run(run, tmp_path / "tried", on_epoch)
+    assert (tmp_path / "tried" / "log.txt").read_text().count("goes on after") == 2
+    assert content_of(tmp_path / "tried") == content_of(tmp_path / "whole")
+
+
+def test_a_second_try_goes_on_from_what_the_first_has_written(tiny, tmp_path):
+    run, left = tiny(*NET, "train.checkpoint_minutes=0"), [torch.OutOfMemoryError("CUDA out of memory")]
+
+    def on_epoch(*_):
+        if left:
+            raise left.pop()
+
+    train_run(run, tmp_path / "whole")
+    train_run(run, tmp_path / "tried", on_epoch)
+    assert "goes on after" in (tmp_path / "tried" / "log.txt").read_text()
+    assert content_of(tmp_path / "tried") == content_of(tmp_path / "whole")
+
+
+def test_running_out_of_memory_while_going_on_leaves_the_checkpoint(tiny, tmp_path, monkeypatch):
+    interrupt_after(2, tiny(), tmp_path)
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Trainer, "load_state_dict", fail)
+    assert train_run(tiny(), tmp_path)["message"].startswith("out of memory on cpu")
+    assert (tmp_path / CHECKPOINT).is_file()
 
 
 def test_memory_is_released_between_runs(tiny, tmp_path, monkeypatch):

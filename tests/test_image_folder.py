@@ -43,6 +43,11 @@ def test_one_folder_of_classes_is_split_stratified_and_always_alike(flat):
     assert len(images) == 24
 
 
+def test_pictures_whose_class_a_mirror_changes_are_not_flipped(split):
+    assert load(split).flips
+    assert not load(split, flips=False).flips
+
+
 def test_hidden_files_and_what_is_no_picture_are_left_out(split, capsys):
     fingerprint = load(split).fingerprint
     capsys.readouterr()

@@ -1,5 +1,6 @@
 """Several machines' results in one folder, and removing what is in it."""
 
+import io
 import json
 import shutil
 from pathlib import Path
@@ -93,6 +94,8 @@ def test_a_row_of_ours_gets_its_record(ours, theirs):
 def test_numbers_of_another_machine_may_differ(machine, keep, ours, theirs, capsys):
     identifier = change(theirs, test_nll=9.25, **machine)
     before = rows(ours)[identifier]["test_nll"]
+    weights = run_folder(ours, identifier) / "weights.pt"
+    weights.write_text("of our numbers")
     with pytest.raises(SystemExit) as stop:
         cli.main(["merge", str(theirs), "--results-dir", str(ours), "--keep", keep])
     assert stop.value.code == 0
@@ -100,6 +103,7 @@ def test_numbers_of_another_machine_may_differ(machine, keep, ours, theirs, caps
     assert "0 new runs, 6 equal, 1 with other numbers" in told
     assert f"{identifier}: {keep} is kept ({next(iter(machine))}:" in told
     assert rows(ours)[identifier]["test_nll"] == (before if keep == "ours" else "9.25")
+    assert weights.exists() == (keep == "ours")
 
 
 def test_unlike_numbers_of_one_machine_are_an_error_and_nothing_is_merged(ours, theirs):
@@ -165,6 +169,11 @@ def test_results_removes_only_what_is_agreed_to(ours, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     for answer in ("", "n"):
         monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)
+        assert results("--status", "diverged", "--delete") == 0
+        assert len(rows(ours)) == 7
+    with monkeypatch.context() as patch:
+        patch.setattr("sys.stdin", io.StringIO())  # Ctrl-D
+        patch.setattr("sys.stdin.isatty", lambda: True, raising=False)
         assert results("--status", "diverged", "--delete") == 0
         assert len(rows(ours)) == 7
     monkeypatch.setattr("builtins.input", lambda _: "y")

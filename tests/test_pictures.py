@@ -57,7 +57,7 @@ def test_many_pictures_are_decoded_by_several_processes_to_the_same_pixels(tmp_p
         draw(tmp_path / "data" / "ab"[i % 2] / f"{i}.png")
     alone = load(tmp_path / "data")
     monkeypatch.setattr(pictures, "_FEW", 10)
-    monkeypatch.setattr(pictures, "_cores", lambda: 2)
+    monkeypatch.setattr(pictures, "count_cores", lambda: 2)
     monkeypatch.setenv("REGBENCH_CACHE", str(tmp_path / "other"))
     together = load(tmp_path / "data")
     assert (together.train_images == alone.train_images).all()

@@ -15,7 +15,6 @@ from conftest import TINY, compose
 from bench import CONF, UsageError, plugins
 from bench.launcher import Launcher
 from bench.lock import this_process
-from bench.model import make_model
 from bench.plan import Command, make_plan
 from bench.run import train_run
 from bench.worker import Worker
@@ -186,11 +185,6 @@ def test_a_users_own_work_in_other_processes(mine, tmp_path):
     process.start()
     process.join(120)
     assert make_plan(command)[0].status == "done"
-
-
-def test_make_model_makes_a_users_own_too(mine):
-    plugins.use_folder(mine)
-    assert sum(p.numel() for p in make_model("patch_net", 3, 7, width=8).parameters()) == 3 * 16 * 8 + 8 + 72 + 63
 
 
 def test_values_of_a_users_own_are_theirs_and_those_that_regbench_reads_are_checked(tmp_path, plan):

@@ -24,6 +24,7 @@ MOVES = {
     "dataset.test_images": "41",
     "dataset.image_size": "16 dataset=image_folder dataset.root={folder} train.batch_size=4",
     "dataset.channels": "1 dataset=image_folder dataset.root={folder} train.batch_size=4",
+    "dataset.flips": "false dataset=image_folder dataset.root={folder} train.batch_size=4",
     "dataset.test_fraction": "0.5 dataset=image_folder dataset.root={folder} train.batch_size=4",
     "dataset.name": "other dataset=image_folder dataset.root={folder} train.batch_size=4",
     "dataset.noise": "0.1",

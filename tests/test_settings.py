@@ -57,6 +57,8 @@ BAD = {
     "train.gradient_evaluations=1 regularizer=sam": ["gradient_evaluations=1", "no step"],
     "train.device=gpu": ["train.device=gpu", "cuda:N"],
     "train.device=cuda:99": ["cuda:99", "cpu"],
+    'train.device="3"': ["train.device=3", "cuda:N"],
+    f"seed={'1' * 400}": ["seed=1", "integer"],
     "train.batch_size=1000": ["1000", "at most 64"],
     "dataset.train_size=1000": ["1000", "at most 64"],
     "dataset.val_fraction=1": ["val_fraction=1", "[0, 1)"],
@@ -137,6 +139,12 @@ FILES = {
     "report of a newer protocol": (["report", "digits_smoke", "--results-dir", "newer"], ["newer", "99"]),
     "list of a newer protocol": (["results", "--results-dir", "newer"], ["newer", "99"]),
     "merge of a newer protocol": (["merge", "newer"], ["newer", "99"]),
+    "report of a table in conflict": (["report", "conflict", "--results-dir", "."], ["conflict/runs.csv is damaged"]),
+    "merge of another tool's table": (["merge", "others"], ["others/digits/runs.csv is damaged"]),
+    "report of settings in conflict": (
+        ["report", "digits_smoke", "--results-dir", "settings"],
+        ["settings/digits_smoke/arms.json is damaged", "Restore it"],
+    ),
     "merge of nothing": (["merge", "nothing"], ["no folder nothing", "--results-dir"]),
     "merge of no results": (["merge", "empty"], ["empty holds no results"]),
     "report of nothing": (["report", "digits"], ["no results of digits", "regbench run"]),
@@ -166,6 +174,13 @@ FILES = {
 def test_bad_files_and_folders_say_what_was_wrong(case, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     newer(tmp_path / "newer")
+    (tmp_path / "conflict").mkdir()
+    table = (GOLDEN / "digits_smoke" / "runs.csv").read_text().splitlines()
+    (tmp_path / "conflict" / "runs.csv").write_text("\n".join([table[0], "<<<<<<< HEAD", *table[1:], ">>>>>>> theirs"]))
+    (tmp_path / "others" / "digits").mkdir(parents=True)
+    (tmp_path / "others" / "digits" / "runs.csv").write_text("name,accuracy\nsam,0.9\n")
+    shutil.copytree(GOLDEN, tmp_path / "settings")
+    (tmp_path / "settings" / "digits_smoke" / "arms.json").write_text("<<<<<<< HEAD\n{}\n")
     (tmp_path / "empty").mkdir()
     (tmp_path / "file").write_text("text")
     for folder, name, text in (

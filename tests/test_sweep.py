@@ -209,6 +209,15 @@ def test_a_run_on_a_device_that_the_worker_lacks_is_recorded_as_failed(tmp_path)
     assert result["status"] == "failed"
 
 
+def test_a_gpu_that_is_not_there_has_no_name_to_ask_for(monkeypatch):
+    def refuse(device):
+        raise AssertionError("Invalid device id")
+
+    for name, value in (("is_available", lambda: True), ("device_count", lambda: 1), ("get_device_name", refuse)):
+        monkeypatch.setattr(torch.cuda, name, value)
+    assert "cores" in run_module.describe_hardware("cuda:1")
+
+
 def test_control_characters_are_shown_not_sent():
     assert escape("a\x1b[2Jb\nc\té") == "a\\x1b[2Jb\nc\\té"
 

@@ -271,3 +271,11 @@ def test_cuda_trains_every_stack_and_repeats_itself_when_deterministic(stack, pr
     results = [train_run(resolve_device(run), tmp_path / name, lambda *_: None) for name in "ab"]
     assert results[0]["status"] == "done", results[0]["message"]
     assert results[0]["test_nll"] == results[1]["test_nll"]
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("model", ["fastnet", "resnet8", "preact_resnet18", "wide_resnet"])
+def test_cuda_trains_our_models_deterministically(model, tmp_path):
+    more = ("~model.width", f"model={model}", "train.device=cuda", "train.deterministic=true")
+    result = train_run(resolve_device(compose(*TINY, *more)[0]), tmp_path)
+    assert result["status"] == "done", result["message"]

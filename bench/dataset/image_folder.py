@@ -18,7 +18,9 @@ from bench.dataset import Source, stratified_order
 from bench.pictures import load_pixels, make_fingerprint
 
 
-def load_image_folder(name: str, root: str, image_size: int | None, channels: int, test_fraction: float) -> Source:
+def load_image_folder(
+    name: str, root: str, image_size: int | None, channels: int, flips: bool, test_fraction: float
+) -> Source:
     """The pictures of a folder as they were split there, or as they are split here.
 
     Args:
@@ -26,6 +28,7 @@ def load_image_folder(name: str, root: str, image_size: int | None, channels: in
         root: the folder that holds train/ and test/, or one folder per class.
         image_size: pixels; the shorter side is resized to it and the middle square is cut out. None: as they are.
         channels: 1 (grey) or 3 (colour); pictures are converted.
+        flips: whether augmentation mirrors them; not where that changes the class, as of digits, letters and signs.
         test_fraction: in (0, 1), stratified; only where the folder has no test/.
 
     Raises:
@@ -45,7 +48,7 @@ def load_image_folder(name: str, root: str, image_size: int | None, channels: in
         pixels[other],
         labels[other],
         classes=len(classes),
-        flips=True,
+        flips=flips,
         fingerprint=fingerprint,
     )
 

@@ -5,36 +5,15 @@ shown normalised training images, once, before it is trained: the same ones in e
 """
 
 import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
-import yaml
 from torch import Tensor, nn
 
 from bench.model.weights import load_weights
-from bench.plugins import config_files, resolve
+from bench.plugins import resolve
 from bench.settings import Choice, make
-
-
-def make_model(name: str, channels: int, classes: int, **values: Any) -> nn.Module:
-    """The model that conf/model/<name>.yaml describes, with fresh weights from torch's global generator.
-
-    The mlp's first layer learns the images' size, and draws its weights, from the first batch that it sees.
-
-    Args:
-        name: a file in conf/model, or in the user's own folder.
-        channels: of the images, at least 1.
-        classes: K, at least 2.
-        values: override the file's, such as `dropout=0.2`.
-
-    Raises:
-        ValueError: no such model.
-    """
-    files = {path.stem: path for path in config_files("model")}
-    if name not in files:
-        raise ValueError(f"unknown model {name!r}: choose one of {', '.join(files)}")
-    return _construct({**yaml.safe_load(files[name].read_text()), **values}, channels, classes)
 
 
 def make_chosen(
@@ -56,7 +35,7 @@ def make_chosen(
     weights = values.pop("weights", None)
     if "image_size" in inspect.signature(resolve(values["_target_"])).parameters:
         values = {"image_size": (height, width), **values}
-    model = _construct(values, channels, classes)
+    model: nn.Module = make(values, channels, classes)
     with torch.no_grad():  # draws the weights of layers that learn their input's size, such as the mlp's first
         model.eval()(torch.zeros(1, channels, height, width))
     look_at: Any = getattr(model, "look_at", None)
@@ -64,9 +43,4 @@ def make_chosen(
         look_at(load_images())
     if weights is not None:
         load_weights(model, weights, classes)
-    return model
-
-
-def _construct(values: Mapping[str, Any], channels: int, classes: int) -> nn.Module:
-    model: nn.Module = make(values, channels, classes)
     return model

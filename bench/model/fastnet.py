@@ -31,7 +31,7 @@ class FastNet(nn.Sequential):
             *_stage(2 * directions, width),
             *_stage(width, 4 * width),
             *_stage(4 * width, 8 * width),
-            nn.AdaptiveMaxPool2d(1),
+            _Largest(),
             nn.Flatten(),
             nn.Dropout(dropout),
             nn.Linear(8 * width, classes),
@@ -79,6 +79,13 @@ class _Halve(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return max_pool2d(x, [min(side, 2) for side in x.shape[-2:]])
+
+
+class _Largest(nn.Module):
+    """The largest pixel of each channel. nn.AdaptiveMaxPool2d has no deterministic backward pass on CUDA."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return max_pool2d(x, x.shape[-2:])
 
 
 class _Scale(nn.Module):

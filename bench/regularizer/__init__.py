@@ -31,7 +31,14 @@ class GradientRule(Protocol):
         """Forward and backward passes over a batch that one call costs, on average; the first calls cost the most."""
 
     def __call__(self, model: nn.Module, loss_closure: Callable[[], Tensor], *, step: int = 0) -> Tensor:
-        """Detached loss of the first pass; discards gradients that it finds, and fills `.grad`."""
+        """Detached loss, a scalar, of the first pass; discards gradients that it finds, and fills `.grad`.
+
+        Args:
+            model: in training mode, its weights in float32; they are as before when the call returns.
+            loss_closure: the batch's loss anew, a float32 scalar with its graph; may be called as often as it takes,
+                and draws the same dropout each time.
+            step: how many steps the run has taken, from 0.
+        """
 
 
 @dataclass(frozen=True)

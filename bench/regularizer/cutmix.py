@@ -35,7 +35,10 @@ def cutmix(images: Tensor, targets: Tensor, box: Box, perm: Tensor) -> tuple[Ten
 
 
 def draw_box(random: np.random.Generator, height: int, width: int, alpha: float) -> Box:
-    """A box of about the share 1 - lam of the image, lam ~ Beta(alpha, alpha), clipped at the border."""
+    """A box, in pixels, of about the share 1 - lam of the image, lam ~ Beta(alpha, alpha), alpha above 0.
+
+    It is clipped at the border, and may be empty.
+    """
     ratio = math.sqrt(1 - random.beta(alpha, alpha))
     half_height, half_width = int(height * ratio) // 2, int(width * ratio) // 2
     row, column = int(random.integers(height)), int(random.integers(width))
@@ -55,7 +58,7 @@ class CutMix:
     prob: float
 
     def __call__(self, images: Tensor, targets: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Mixed (images, targets), or both as they are; coin, box and partners are drawn from `random`."""
+        """Mixed images (N, C, H, W) and targets (N, K), or both as they are; `random` draws coin, box and partners."""
         if random.random() >= self.prob:
             return images, targets
         height, width = images.shape[-2:]

@@ -32,7 +32,7 @@ class Mixup:
     alpha: float
 
     def __call__(self, images: Tensor, targets: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Mixed (images, targets); lam, then the partners, are drawn from `random`."""
+        """Mixed images (N, C, H, W) and targets (N, K); lam, then the partners, are drawn from `random`."""
         lam = random.beta(self.alpha, self.alpha)
         return mixup(images, targets, lam, draw_perm(random, images))
 

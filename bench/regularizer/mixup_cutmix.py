@@ -22,7 +22,7 @@ class MixupCutMix:
     cutmix_prob: float
 
     def __call__(self, images: Tensor, targets: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
-        """Mixed (images, targets); the coin comes first from `random`."""
+        """Mixed images (N, C, H, W) and targets (N, K); the coin comes first from `random`."""
         if random.random() < self.cutmix_prob:
             return CutMix(self.cutmix_alpha, prob=1.0)(images, targets, random)
         return Mixup(self.mixup_alpha)(images, targets, random)

@@ -12,10 +12,11 @@ import re
 import shlex
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench import AXES
+from bench import AXES, UsageError
 from bench.comparison import COMPARISON_COLUMNS, compare, read_arms
 from bench.lock import wait_for
 from bench.quantities import COSTS, QUALITIES
@@ -141,13 +142,14 @@ def read_rows(results: Path, exp: str) -> dict[str, Row]:
     """The experiment's rows of runs.csv, by run_id.
 
     Raises:
-        UsageError: they were written by a newer regbench.
+        UsageError: they were written by a newer regbench, or are damaged.
     """
     path = results / exp / "runs.csv"
     blank = dict.fromkeys(RUN_COLUMNS, "")  # an older regbench had fewer columns
-    rows = {row["run_id"]: blank | row for row in read_csv(path)}
-    for row in rows.values():
-        check_protocol(row["protocol_version"], path)
+    with _telling_damage(path):
+        rows = {row["run_id"]: blank | row for row in read_csv(path)}
+        for row in rows.values():
+            check_protocol(row["protocol_version"], path)
     return rows
 
 
@@ -202,10 +204,26 @@ def shorten_settings(arms: Sequence[Mapping[str, Any]]) -> list[list[str]]:
 
 
 def read_settings(results: Path, exp: str) -> dict[str, dict[str, Any]]:
-    """Every setting of each arm, by arm_id, as kept beside the rows."""
+    """Every setting of each arm, by arm_id, as kept beside the rows.
+
+    Raises:
+        UsageError: they are damaged.
+    """
     path = results / exp / "arms.json"
-    arms: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+    with _telling_damage(path):
+        arms: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
     return arms
+
+
+@contextmanager
+def _telling_damage(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UsageError(
+            f"{path} is damaged, or is no table of regbench ({type(error).__name__}).\n"
+            "Restore it, or take it away: what is in the folder runs is put into a new one."
+        ) from error
 
 
 def _tell_apart(rows: Iterable[Row], arms: dict[str, dict[str, Any]]) -> None:
