@@ -166,14 +166,12 @@ def test_results_lists_and_filters(ours, capsys, monkeypatch):
 def test_results_removes_only_what_is_agreed_to(ours, capsys, monkeypatch):
     monkeypatch.setenv("REGBENCH_RESULTS", str(ours))
     assert results("--status", "diverged", "--delete") == 2  # nobody to ask
+    monkeypatch.setattr("sys.stdin", io.StringIO())  # Ctrl-D
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    assert results("--status", "diverged", "--delete") == 0
+    assert len(rows(ours)) == 7
     for answer in ("", "n"):
         monkeypatch.setattr("builtins.input", lambda _, answer=answer: answer)
-        assert results("--status", "diverged", "--delete") == 0
-        assert len(rows(ours)) == 7
-    with monkeypatch.context() as patch:
-        patch.setattr("sys.stdin", io.StringIO())  # Ctrl-D
-        patch.setattr("sys.stdin.isatty", lambda: True, raising=False)
         assert results("--status", "diverged", "--delete") == 0
         assert len(rows(ours)) == 7
     monkeypatch.setattr("builtins.input", lambda _: "y")
