@@ -234,7 +234,7 @@ def _compose_arm(
     Composing takes Hydra longer than a small epoch, so arms of the same choices share it, and seeds share an arm.
     """
     for override in overrides:
-        parts = re.findall(r"\w+", override.partition("=")[2]) if re.match(r"\w+=\[", override) else []
+        parts = re.findall(r"[^\[\],\s]+", override.partition("=")[2]) if re.match(r"\w+=\[", override) else []
         if len(parts) > len(set(parts)):
             raise UsageError(f"{override} names one choice twice.\nName each part of a stack once.")
     takes_out = any(override.startswith("~") for override in overrides)  # maybe what another one sets

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import NoReturn
 
 from bench import AXES, UsageError, __version__, completion, plugins
 from bench.escape import escape
@@ -39,7 +40,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
         argcomplete.autocomplete(_make_parser())
     atexit.register(gc.freeze)  # else the interpreter's end looks at all that torch imported: 0.7 s
     try:
-        sys.exit(_dispatch(_use_config_dir(arguments)))
+        try:
+            code = _dispatch(_use_config_dir(arguments))
+        finally:  # of --help, too; else a reader that has gone is found out at the interpreter's end
+            sys.stdout.flush()
+        sys.exit(code)
     except BrokenPipeError:  # `regbench list | head`: whoever read is satisfied
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
@@ -106,16 +111,21 @@ def _dispatch(arguments: Sequence[str]) -> int:
     return int(options.function(options))
 
 
-def _make_shared_parser() -> argparse.ArgumentParser:
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message}.\nSee {self.prog} --help.")
+
+
+def _make_shared_parser() -> _Parser:
     """What every command takes."""
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = _Parser(add_help=False)
     help_ = "a folder of your own datasets, models, regularizers, optimizers and experiments"
     parser.add_argument("--config-dir", type=Path, metavar="DIR", help=help_)
     return parser
 
 
 def _make_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         "regbench",
         description="Fair comparisons of regularizers for image classifiers.",
         epilog=_EPILOG,
@@ -184,8 +194,6 @@ def _complete_by(argument: argparse.Action, completer: Callable[..., list[str]])
 
 
 def _report(options: argparse.Namespace) -> int:
-    from rich.console import Console
-
     from bench.comparison import MAIN_METRICS
     from bench.report import tables, terminal
     from bench.report.evidence import write_evidence
@@ -202,7 +210,7 @@ def _report(options: argparse.Namespace) -> int:
         layouts += (laid_out := lay_out(exp, rows, settings, metrics, options.baseline, options.sort))
         write_evidence(options.results_dir, exp, rows)
         if options.format == "table":
-            console = Console(highlight=False)
+            console = terminal.Terminal()
             terminal.show_comparison(console, laid_out, rows)
             terminal.tell(console, f"Page: {options.results_dir / exp / 'report.html'}")
     if options.format != "table":
@@ -211,8 +219,10 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _check_has_results(results: Path, exp: str) -> None:
-    if not any((results / exp / file).is_file() for file in ("runs.csv", "asked.txt")):
-        known = sorted(p.parent.name for p in results.glob("*/runs.csv"))
+    from bench.report.tables import experiments
+
+    known = experiments(results)
+    if exp not in known:
         raise UsageError(
             f"there are no results of {exp} in {results}.\n"
             f"There are those of: {', '.join(known) or 'nothing yet'}. Train them: regbench run +exp={exp}"

@@ -6,8 +6,6 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from rich.console import Console
-
 from bench.checkpoint import read_checkpoint
 from bench.lock import holder
 from bench.plan import Command, Planned, make_plan
@@ -24,7 +22,7 @@ def show_forecast(command: Command) -> int:
     Raises:
         UsageError: something is wrong with one of the runs.
     """
-    console = Console(highlight=False)
+    console = terminal.Terminal()
     plan = make_plan(command)
     todo = [planned for planned in plan if command.wants(planned)]
     runs = [planned.run for planned in plan]

@@ -9,7 +9,8 @@ import hashlib
 import io
 import json
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -75,6 +76,19 @@ def run_id(run: Run) -> str:
 def arm_id(run: Run) -> str:
     """Twelve hex digits for the identity less its seed: runs with unlike settings are never averaged."""
     return _digest({key: value for key, value in identity(run).items() if key != "seed"})
+
+
+def shorten(settings: Sequence[str], regularizer: str) -> list[str]:
+    """An arm's settings (`regularizer.sam.rho=0.1`) with the last part of each key, or the last two where it would not
+    tell: where another ends alike, or the regularizer is a stack and the key is one of its parts'."""
+    pairs = [setting.partition("=") for setting in settings]
+    last = Counter(key.rpartition(".")[2] for key, _, _ in pairs)
+
+    def shorten_key(key: str) -> str:
+        of_stack = "+" in regularizer and key.startswith("regularizer.")
+        return ".".join(key.split(".")[-2 if of_stack or last[key.rpartition(".")[2]] > 1 else -1 :])
+
+    return [f"{shorten_key(key)}{sign}{value}" for key, sign, value in pairs]
 
 
 def _plain(value: Any) -> Any:
@@ -182,8 +196,10 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(path)
-    except BaseException:
+    except BaseException as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, OSError):  # a full disk does not say which file
+            error.filename = error.filename or str(path)
         raise
 
 

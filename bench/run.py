@@ -24,9 +24,9 @@ from bench.interrupt import deferring
 from bench.lock import LockLost
 from bench.memory import ran_out, read_peak, release, reset_peak
 from bench.model import make_chosen
-from bench.model.weights import weights_fingerprint
+from bench.model.weights import save_weights, weights_fingerprint
 from bench.optimizer import make_optimizer
-from bench.record import CHECKPOINT, RESULT, WEIGHTS, open_atomically, read_result, remove_parts, write_run
+from bench.record import CHECKPOINT, RESULT, WEIGHTS, read_result, remove_parts, write_run
 from bench.regularizer import make_slots
 from bench.rng import global_stream
 from bench.scores import score_run
@@ -78,7 +78,7 @@ def train_run(
                 )
             if keep_weights:
                 may_write()
-                _write_weights(model, folder)
+                save_weights(model, folder / WEIGHTS)
             outcome.result["status"] = "done"
         except LockLost:
             raise
@@ -115,15 +115,6 @@ def _tidy(folder: Path) -> None:
     over = result is not None and result["status"] != "failed" and checkpoint.is_file()
     if over and checkpoint.stat().st_mtime_ns <= record.stat().st_mtime_ns:
         checkpoint.unlink()
-
-
-def _write_weights(model: nn.Module, folder: Path) -> None:
-    weights = {key: value.cpu() for key, value in model.state_dict().items()}
-    try:
-        with open_atomically(folder / WEIGHTS) as file:
-            torch.save(weights, file)
-    except RuntimeError as error:  # torch makes one of a full disk
-        raise OSError(errno.ENOSPC, f"the weights could not be written: {error}") from error
 
 
 def _train_with_what_memory_there_is(

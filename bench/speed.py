@@ -14,7 +14,6 @@ from time import perf_counter, sleep
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -25,7 +24,7 @@ from bench.dataset import Data, load_source, make_splits, split_indices
 from bench.memory import read_peak, read_used, release, reset_peak
 from bench.plan import Command, make_plan
 from bench.record import arm_id, to_csv, write_atomically
-from bench.report.terminal import name_runs, tell
+from bench.report.terminal import Terminal, name_runs, tell
 from bench.run import configure_torch, describe_hardware
 from bench.settings import Run, apply_settings
 
@@ -65,7 +64,7 @@ def speed(arguments: Sequence[str]) -> int:
 
 def _measure(command: Command) -> int:
     """Times each of the command's models on its data with all of its regularizers, writes and prints it; returns 0."""
-    console = Console(highlight=False)
+    console = Terminal()
     groups: dict[str, list[Run]] = defaultdict(list)
     for planned in make_plan(command._replace(force=True)):
         run = planned.run
@@ -101,6 +100,9 @@ def _measure_group(runs: Sequence[Run]) -> list[dict[str, Any]]:
         name.rpartition("seed ")[0].strip() or run.regularizer for name, run in zip(name_runs(runs), runs, strict=True)
     ]
     training = [make_training(apply_settings(each), data, steps, name) for each, name in zip(runs, names, strict=True)]
+    if run.train.compile:
+        as_it_is = replace(run, train=replace(run.train, compile=False))
+        training.append(make_training(as_it_is, data, steps, "none, not compiled"))
     scripts = [make_script(run, data, steps, default=default) for default in (False, True)]
     timings = _take_turns(make_ceiling(run, data, steps), [*training, *scripts], device)
     forward, evaluation = make_evaluations(run, data, steps)

@@ -13,8 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 
-from rich.console import Console
-
 from bench import UsageError, interrupt
 from bench.lock import holder, is_abandoned, this_process
 from bench.plan import Command, Planned, make_plan
@@ -39,7 +37,7 @@ def train_missing(command: Command, launch: Launch) -> int:
         UsageError: something is wrong with one of the runs; nothing was trained.
         Interrupted: a signal asked to stop; what was in training has a checkpoint.
     """
-    console = Console(highlight=False)
+    console = terminal.Terminal()
     plan = make_plan(command)
     todo = [planned for planned in plan if command.wants(planned)]
     asked = [planned.run_id for planned in plan]
@@ -65,10 +63,11 @@ def train_missing(command: Command, launch: Launch) -> int:
         terminal.tell(console, f"This compares these runs; `regbench report {command.exp}` compares all {len(rows)}.")
     page = f"figures and a page: regbench report {command.exp}"
     terminal.tell(console, f"Tables: {command.results / command.exp}; {page}")
-    missing = [planned for planned in plan if not (planned.result or planned.read_anew(command.results))]
+    missing = [planned for planned in todo if not planned.read_anew(command.results)]
     if missing:
         console.print(f"{len(missing)} of {len(plan)} runs are not recorded; the same command does the rest.")
-    return 0 if len(shown) == len(plan) and all(row["status"] == "done" for row in shown) else 1
+    finished = len(shown) == len(plan) and all(row["status"] == "done" for row in shown)
+    return 0 if finished and not missing else 1
 
 
 class _Sweep:

@@ -7,6 +7,7 @@ from contextlib import contextmanager, suppress
 
 from rich.console import Console
 
+from bench import UsageError
 from bench.plan import Command, Planned
 from bench.report import tables, terminal
 
@@ -32,7 +33,8 @@ class Watch:
         pause, written, cost = _SECONDS_BETWEEN_LOOKS, time.monotonic(), 0.0
         while not over.wait(pause):
             started = time.monotonic()
-            with suppress(OSError):  # a full disk, or a network that is away, may be back the next time
+            # A full disk, or a network that is away, may be back the next time; damaged tables may be mended.
+            with suppress(OSError, UsageError):
                 self.look()
                 pause = max(_SECONDS_BETWEEN_LOOKS, _SHARE * (time.monotonic() - started))
                 if time.monotonic() - written > max(_SECONDS_BETWEEN_TABLES, _SHARE * cost):
@@ -83,5 +85,5 @@ def watching(watch: Watch) -> Iterator[None]:
         try:
             watch.look()
             tables.write_tables(watch.command.results, watch.command.exp)
-        except OSError as error:
+        except (OSError, UsageError) as error:
             watch.tell(f"the tables could not be written: {error}. `regbench report` makes them.")

@@ -101,10 +101,12 @@ class Worker:
 
     def _train_locked(self, planned: Planned, name: str, lock: Lock) -> None:
         self.show(name)
-        started = time.monotonic()
+        started, first = time.monotonic(), 0
 
         def on_epoch(epoch: Epoch, row: dict[str, Any], images_per_second: float) -> None:
-            left = (time.monotonic() - started) * (epoch.epochs / epoch.number - 1)
+            nonlocal first
+            first = first or epoch.number  # above 1 where the run goes on from a checkpoint
+            left = (time.monotonic() - started) / (epoch.number - first + 1) * (epoch.epochs - epoch.number)
             told = terminal.describe_epoch(row, images_per_second, left)
             self.show(f"{name}: epoch {epoch.number}/{epoch.epochs}, {told}")
 

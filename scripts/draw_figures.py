@@ -4,6 +4,7 @@ A starting point for figures and statistics of your own: `bench.results` gives t
 """
 
 import argparse
+import os
 from pathlib import Path
 
 import bench
@@ -26,6 +27,9 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("exp", help="experiment, as in results/<exp>")
     parser.add_argument("folder", nargs="?", type=Path, default=Path("figures"), help="now %(default)s")
-    parser.add_argument("--results-dir", type=Path, default=Path("results"), help="now %(default)s")
+    parser.add_argument("--results-dir", type=Path, default=os.environ.get("REGBENCH_RESULTS") or "results")
     options = parser.parse_args()
-    print(*draw(options.exp, options.folder, options.results_dir), sep="\n")
+    try:
+        print(*draw(options.exp, options.folder, options.results_dir), sep="\n")
+    except bench.UsageError as error:
+        parser.error(str(error))

@@ -3,11 +3,13 @@
 import csv
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from conftest import TINY
 
 from bench import AXES, CONF, __version__, app, cli
 
@@ -145,9 +147,20 @@ def test_bad_input_exits_with_2_in_at_most_three_lines_and_trains_nothing(argume
     assert not list(tmp_path.iterdir())
 
 
-def test_a_reader_that_stops_early_is_no_error(tmp_path):
-    done = subprocess.run(f"{REGBENCH} list | true", shell=True, cwd=tmp_path, capture_output=True, text=True)
-    assert done.stderr == ""
+@pytest.mark.parametrize("typed", ["list", "--help", "report digits"])
+def test_a_reader_that_stops_early_is_no_error(typed, tmp_path):
+    shutil.copytree(CONF.parent / "results" / "digits", tmp_path / "results" / "digits")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    command = ["bash", "-c", f"set -o pipefail; {REGBENCH} {typed} | true"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_sweep_goes_on_where_its_reader_stops_early(tmp_path):
+    command = f"set -o pipefail; {REGBENCH} run {' '.join(TINY)} seed=0,1 | head -1"
+    done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert len(list(tmp_path.glob("results/runs/*/result.json"))) == 2
 
 
 def test_hydras_own_flags_work(tmp_path):

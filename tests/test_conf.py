@@ -6,9 +6,8 @@ from functools import cache
 
 import pytest
 import yaml
-from conftest import TINY, compose
+from conftest import compose
 
-import bench
 from bench import AXES, CONF
 from bench.ranges import RANGES, as_markdown
 from bench.report.tables import RUN_COLUMNS
@@ -157,11 +156,3 @@ def test_cifar_sam_is_what_it_says():
 
 def test_any_number_of_epochs_works_with_digits():
     assert {run.train.epochs for run in compose("+exp=digits", "train.epochs=1")} == {1}
-
-
-def test_tiny_is_composed_from_keys_that_exist():
-    assert compose(*TINY)
-
-
-def test_the_package_finds_its_conf():
-    assert (bench.CONF / "config.yaml").is_file()

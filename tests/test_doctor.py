@@ -3,7 +3,7 @@
 import pytest
 
 from bench import doctor
-from bench.dataset.cifar10 import load_cifar10, tell_cifar10
+from bench.dataset.cifar10 import tell_cifar10
 from bench.plugins import use_folder
 
 
@@ -58,4 +58,9 @@ def test_files_that_are_there_are_found(tmp_path):
     assert tell_cifar10(str(tmp_path)).startswith("missing: put cifar-10-python.tar.gz")
     (tmp_path / "cifar-10-python.tar.gz").touch()
     assert tell_cifar10(str(tmp_path)) == f"found in {tmp_path}"
-    assert load_cifar10  # its tell_ is named after it
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])
+def test_each_dataset_of_files_is_told_of(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("REGBENCH_DATA", str(tmp_path))
+    assert doctor._dataset(name)[1].startswith(("missing: put ", "found in "))

@@ -5,6 +5,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -89,11 +90,14 @@ def test_a_lock_that_is_just_being_written_is_held(tmp_path):
 
 def test_the_heartbeat_goes_on_and_ends(tmp_path, monkeypatch):
     monkeypatch.setattr(lock, "HEARTBEAT_SECONDS", 0.05)
+    before = set(threading.enumerate())
     with take(tmp_path) as held:
+        (beat,) = set(threading.enumerate()) - before
         os.utime(held.path, (0, 0))
         time.sleep(0.5)
         assert held.path.stat().st_mtime > 0
-    time.sleep(0.2)
+    beat.join(5)
+    assert not beat.is_alive()
     assert not list(tmp_path.iterdir())
 
 

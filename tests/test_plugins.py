@@ -187,6 +187,15 @@ def test_a_users_own_work_in_other_processes(mine, tmp_path):
     assert make_plan(command)[0].status == "done"
 
 
+def test_names_with_a_hyphen_stack(mine, plan):
+    for name, folder in (("cutout", mine), ("sam", CONF)):
+        text = (folder / "regularizer" / f"{name}.yaml").read_text()
+        text = text.replace(f"@package regularizer.{name}", f"@package regularizer.my-{name}")
+        (mine / "regularizer" / f"my-{name}.yaml").write_text(text)
+    plugins.use_folder(mine)
+    assert plan("regularizer=[my-cutout,my-sam]")[0].run.regularizer == "my-cutout+my-sam"
+
+
 def test_values_of_a_users_own_are_theirs_and_those_that_regbench_reads_are_checked(tmp_path, plan):
     own = write(
         tmp_path / "own",

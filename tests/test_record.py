@@ -10,7 +10,7 @@ from bench import CONF, app
 from bench.dataset import load_source
 from bench.plan import Command, make_plan, resolve_device
 from bench.ranges import RANGES
-from bench.record import read_result, run_id, write_atomically
+from bench.record import read_result, run_id, shorten, write_atomically
 
 # For each key of the table of allowed values: what it is set to, and what must be chosen for that to count. Each moves
 # the id, because it can change the numbers.
@@ -132,6 +132,16 @@ def test_the_order_of_a_stack_keeps_the_id_and_a_budget_replaces_the_epochs(plan
     assert plan("regularizer=[sam,mixup]")[0].run_id == plan("regularizer=[mixup,sam]")[0].run_id
     budget = "train.gradient_evaluations=8"
     assert plan(budget, "train.epochs=2")[0].run_id == plan(budget, "train.epochs=9")[0].run_id
+
+
+def test_a_shortened_setting_still_tells_whose_it_is():
+    keys = ["regularizer.dropout.value=0.1", "train.epochs=3"]
+    assert shorten(keys, "dropout") == ["value=0.1", "epochs=3"]
+    assert shorten(keys, "dropout+weight_decay") == ["dropout.value=0.1", "epochs=3"]
+    assert shorten(["optimizer.sgd.weight_decay=1", "x.weight_decay=2.5"], "none") == [
+        "sgd.weight_decay=1",
+        "x.weight_decay=2.5",
+    ]
 
 
 def test_a_file_is_written_whole_or_not_at_all(tmp_path):

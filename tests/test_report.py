@@ -11,7 +11,7 @@ from bench.cli import main
 from bench.quantities import COSTS, QUALITIES, Quantity
 from bench.report import tables
 from bench.report.formats import FORMATS
-from bench.report.layout import describe_p, lay_out, make_mark, print_with_half
+from bench.report.layout import describe_p, describe_protocol, lay_out, make_mark, print_with_half
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -123,6 +123,24 @@ def test_csv_has_every_number_in_full(report):
     assert len(rows) == 20
     assert all(row["test_nll_mean"] == summary[row["arm_id"]]["test_nll_mean"] for row in rows)
     assert "test_accuracy_mean" not in rows[0]
+    assert {row["exp"] for row in rows} == {"digits"}
+    by_id = {row["arm_id"]: row for row in rows}
+    for row in rows:
+        baseline = by_id.get(row["baseline"])
+        if row["regularizer"] == "none":
+            assert baseline is None
+        else:
+            assert (baseline["regularizer"], baseline["optimizer"]) == ("none", row["optimizer"])
+
+
+def test_a_budget_is_told_of_those_arms_alone_that_have_one(report):
+    rows = tables.read_csv(RESULTS / "digits" / "runs.csv")
+    settings = {row["arm_id"]: {"train.gradient_evaluations": None} for row in rows}
+    assert "5 seeds, 40 epochs, 100" in describe_protocol(rows, settings)
+    settings[rows[0]["arm_id"]]["train.gradient_evaluations"] = 1000
+    assert "5 seeds, 1,000 gradient evaluations or 40 epochs, 100" in describe_protocol(rows, settings)
+    every = {arm_id: {"train.gradient_evaluations": 1000} for arm_id in settings}
+    assert "5 seeds, 1,000 gradient evaluations, 100" in describe_protocol(rows, every)
 
 
 def test_markdown_is_a_table(report):

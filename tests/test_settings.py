@@ -2,6 +2,7 @@
 
 import errno
 import json
+import shlex
 import shutil
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from bench.cli import main
 from bench.dataset import load_source
 from bench.plan import Command, make_plan
 from bench.record import to_csv
-from bench.report.tables import read_csv
+from bench.report.tables import ask, read_csv
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -166,6 +167,15 @@ FILES = {
     "YAML that does not parse": (["run", "--config-dir", "mine"], ["broken.yaml", "line 2"]),
     "YAML without a class": (["run", "--config-dir", "lacking"], ["lacking.yaml", "_target_"]),
     "an experiment that does not parse": (["run", "--config-dir", "exps", "+exp=broken"], ["broken.yaml"]),
+    "run on damaged settings": (
+        ["run", "+exp=digits_smoke", "train.device=cpu", "results_dir=settings"],
+        ["settings/digits_smoke/arms.json is damaged"],
+    ),
+    "report of a path": (["report", "digits_smoke/", "--results-dir", "settings"], ["no results of digits_smoke/"]),
+    "report of no experiment": (["report"], ["exp", "regbench report --help"]),
+    "an unknown flag": (["results", "--statu", "done", "--foo"], ["--foo", "--help"]),
+    "an unknown status": (["results", "--status", "foo"], ["foo", "diverged"]),
+    "an unknown command": (["reprot"], ["reprot", "report"]),
     "a flag without a value": (["run", "--config-dir"], ["--config-dir names no folder"]),
 }
 
@@ -202,6 +212,17 @@ def test_bad_files_and_folders_say_what_was_wrong(case, tmp_path, capsys, monkey
     assert sorted(str(path) for path in tmp_path.rglob("*")) == before
 
 
+def test_a_full_disk_is_told_with_the_file(tmp_path, capsys, monkeypatch):
+    shutil.copytree(GOLDEN, tmp_path / "results")
+
+    def fail(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("os.fsync", fail)
+    arguments = ["report", "digits_smoke", "--results-dir", str(tmp_path / "results")]
+    assert_refused(arguments, ["digits_smoke/arms.json", "No space left"], capsys)
+
+
 def test_a_launcher_that_is_not_installed_says_how_to_install_it(capsys, monkeypatch):
     monkeypatch.setattr(launcher, "find_spec", lambda name: None)
     for name in ("joblib", "submitit_local", "submitit_slurm", "ray"):
@@ -233,6 +254,17 @@ def test_a_stack_is_named_in_its_fixed_order(tiny):
 @pytest.mark.parametrize("plus", ["", "+", "++"])
 def test_a_plus_before_a_plain_key_changes_nothing(plus):
     assert {run.seed for run in compose("+exp=digits_smoke", f"{plus}seed=7")} == {7}
+
+
+def test_where_and_how_a_command_trains_is_not_told_to_others(plan, tmp_path):
+    told = ["seed=3", "~model", "hydra.sweeper.params=x"]
+    ask(
+        tmp_path,
+        "x",
+        [],
+        [*told, "++results_dir=/home", "+force=true", "+hydra/launcher=joblib", "-m", "dataset.root=/"],
+    )
+    assert (tmp_path / "x" / "commands.txt").read_text() == f"regbench run {shlex.join(told)}\n"
 
 
 def test_one_dataset_is_loaded_once_whatever_is_taken_of_it(plan):

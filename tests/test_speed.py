@@ -52,6 +52,16 @@ def test_arms_of_one_regularizer_have_rows_of_their_own(quick, tmp_path):
     assert "interval=2" in names[1]
 
 
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
+def test_compiled_training_is_timed_beside_training_as_it_is(quick, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "compile", lambda model: model.forward)
+    overrides = ("train.compile=true", "regularizer=sam", "train.precision=fp32", f"results_dir={tmp_path}")
+    assert speed.speed([*SMALL, *overrides]) == 0
+    with (tmp_path / "speed" / "synthetic_mlp_sgd_cpu_fp32_compiled.csv").open() as lines:
+        compiled = {row["name"]: row["compile"] for row in csv.DictReader(lines) if row["what"] == "training"}
+    assert compiled == {"sam": "True", "none, not compiled": "False"}
+
+
 def test_arms_that_would_share_a_table_are_an_error(quick, tmp_path):
     with pytest.raises(UsageError, match="one by one"):
         speed.speed([*SMALL, "train.batch_size=8,16", f"results_dir={tmp_path}"])

@@ -96,6 +96,11 @@ def test_a_full_disk_loses_nothing(regbench, tmp_path, monkeypatch):
     assert len(re.findall("^not recorded: .* could not be recorded: .*No space left", out, re.M)) == 2
     assert statuses(tmp_path) == []
     assert regbench()[0] == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(record, "write_atomically", full)
+        code, out = regbench("force=true")
+    assert code == 1  # what was asked for is not there, though an earlier record is
+    assert "2 of 2 runs are not recorded" in out
 
 
 def test_what_others_hold_is_waited_for_and_taken_over_when_they_die(regbench, tmp_path, two, monkeypatch):

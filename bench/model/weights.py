@@ -1,5 +1,6 @@
-"""Weights to start from: a state dict in a file, as `keep_weights=true` keeps it and torch.save writes it."""
+"""Weights to start from and to keep: a state dict in a file, as torch.save writes it."""
 
+import errno
 from hashlib import file_digest
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bench import UsageError
+from bench.record import open_atomically
 
 
 def weights_fingerprint(path: str) -> str:
@@ -75,3 +77,17 @@ def _read(path: str) -> dict[str, Tensor]:
             held += f" with the keys {', '.join(map(str, list(weights)[:4]))}"
         raise UsageError(f"model.weights={path} is not a state dict: it holds {held}.\nSave model.state_dict() alone.")
     return weights
+
+
+def save_weights(model: nn.Module, path: Path) -> None:
+    """Writes the model's state dict, its tensors on the CPU.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    weights = {key: value.cpu() for key, value in model.state_dict().items()}
+    try:
+        with open_atomically(path) as file:
+            torch.save(weights, file)
+    except RuntimeError as error:  # torch makes one of a full disk
+        raise OSError(errno.ENOSPC, f"the weights could not be written: {error}") from error

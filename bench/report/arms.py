@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from statistics import fmean, median, quantiles
 
 from bench.escape import escape
+from bench.record import shorten
 from bench.report.style import wrap
 from bench.report.tables import Row
 from bench.stats import t_interval
@@ -78,9 +79,14 @@ class Arm:
         count = Counter(run["status"] for run in self.runs)
         return ", ".join(f"{count[status]} {status}" for status in ("failed", "diverged") if count[status])
 
+    @property
+    def short_settings(self) -> str:
+        """The settings that tell it apart, on a line."""
+        return " ".join(shorten(escape(self.settings).split(), self.regularizer))
+
     def label(self, width: int = 38) -> str:
         """Its words, the settings that tell it apart and what went wrong, in lines of at most `width` characters."""
-        parts = [f"{self.regularizer} · {self.optimizer}", shorten(self.settings)]
+        parts = [f"{self.regularizer} · {self.optimizer}", self.short_settings]
         broken = self.broken()
         lines = [", ".join(part for part in parts if part)]
         if len(lines[0]) > width:
@@ -143,14 +149,6 @@ def group_by(rows: Iterable[Row], key: Callable[[Row], Hashable]) -> dict[Hashab
 def shown(word: str) -> str:
     """A word of an axis on one line, without control characters."""
     return escape(" ".join(word.split()))
-
-
-def shorten(settings: str) -> str:
-    """Settings with the last part of each key (`rho=0.1`), or the last two where the last would not tell."""
-    pairs = [setting.partition("=") for setting in escape(settings).split()]
-    last = Counter(key.rpartition(".")[2] for key, _, _ in pairs)
-    short = (key.split(".")[-1:] if last[key.rpartition(".")[2]] == 1 else key.split(".")[-2:] for key, _, _ in pairs)
-    return " ".join(f"{'.'.join(key)}{sign}{value}" for key, (_, sign, value) in zip(short, pairs, strict=True))
 
 
 def _first(word: str, of: str) -> tuple[bool, str]:

@@ -11,7 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 
-from bench.report.arms import Arm, gather_optimizers, group_by, number, shorten
+from bench.report.arms import Arm, gather_optimizers, group_by, number
 from bench.report.style import legend_height, look_of, make_figure, make_legend, show_grid, wrap
 from bench.report.tables import Row
 
@@ -92,8 +92,7 @@ def _gather(arm: Arm, by_run: Mapping[Hashable, Sequence[Row]], column: str, fac
 
 def _label(arm: Arm) -> str:
     """An arm's words in the legend; the panels tell its optimizer."""
-    settings = shorten(arm.settings)
-    return "\n".join(wrap(f"{arm.regularizer}, {settings}" if settings else arm.regularizer, 34, 4))
+    return "\n".join(wrap(", ".join(filter(None, [arm.regularizer, arm.short_settings])), 34, 4))
 
 
 def _make_styles(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:

@@ -56,8 +56,8 @@ def to_plain_csv(layouts: Sequence[Layout]) -> str:
     parts: dict[str, tuple[str, ...]] = dict.fromkeys(shown, ("mean", "std", "low", "high", "difference", "p_holm"))
     parts |= dict.fromkeys(COSTS, ("mean", "std", "low", "high"))
     columns = [f"{column}_{part}" for column, each in parts.items() for part in each]
-    words = [*AXES, "settings", "arm_id", "runs", "failed", "diverged"]
-    rows = [line.arm | {"protocol": layout.protocol} for layout in layouts for line in layout.lines]
+    words = ["exp", *AXES, "settings", "arm_id", "baseline", "runs", "failed", "diverged"]
+    rows = [line.arm | {"exp": layout.exp, "protocol": layout.protocol} for layout in layouts for line in layout.lines]
     return to_csv([*words, *columns, "protocol"], rows)
 
 

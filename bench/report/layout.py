@@ -44,13 +44,14 @@ class Line:
     settings: list[str]
     seeds: str
     cells: list[Cell]
-    arm: dict[str, Any]  # its row of summary.csv, with each metric's difference to the baseline and its p
+    arm: dict[str, Any]  # its row of summary.csv, with its baseline, and each metric's difference to that and its p
 
 
 @dataclass(frozen=True)
 class Layout:
     """A table of one dataset and model, whose arms compare."""
 
+    exp: str
     title: str
     protocol: str
     quantities: list[Quantity]
@@ -109,14 +110,14 @@ def lay_out(
         if key:
             lines.sort(key=lambda line: _rank(line, key))
         title, protocol = f"{exp}: {model} on {dataset}", describe_protocol(here, settings)
-        layouts.append(Layout(title, protocol, quantities, lines, _make_notes(lines, baseline)))
+        layouts.append(Layout(exp, title, protocol, quantities, lines, _make_notes(lines, baseline)))
     return layouts
 
 
 def describe_protocol(rows: Sequence[Row], settings: Mapping[str, Any]) -> str:
     """How the numbers came about, on a line."""
 
-    def span(column: str, noun: str) -> str:
+    def span(column: str, noun: str, rows: Sequence[Row] = rows) -> str:
         values = sorted({int(float(row[column])) for row in rows if row.get(column)})
         if not values:
             return ""
@@ -126,7 +127,8 @@ def describe_protocol(rows: Sequence[Row], settings: Mapping[str, Any]) -> str:
     arms = {row["arm_id"]: settings.get(row["arm_id"], {}) for row in rows}
     budgets = sorted({arm.get("train.gradient_evaluations") for arm in arms.values()} - {None})
     by_budget = " or ".join(f"{each:,}" for each in budgets) + " gradient evaluations" * bool(budgets)
-    budget = by_budget or span("epochs", "epoch")
+    by_epochs = [row for row in rows if arms[row["arm_id"]].get("train.gradient_evaluations") is None]
+    budget = " or ".join(filter(None, [by_budget, span("epochs", "epoch", by_epochs)]))
     seeds = len({row["seed"] for row in rows})
     told = [f"{seeds} seed{'s' * (seeds != 1)}", budget, span("train_size", "training image"), span("batch_size", "")]
     told[-1] = f"batches of {told[-1].strip(' s')}" if told[-1] else ""
@@ -161,8 +163,8 @@ def _make_lines(
     columns = dict.fromkeys([*(quantity.column for quantity in quantities), *MAIN_METRICS])
     found = compare(arms, baseline, list(columns)) if here else []
     compared = {(row["arm_id"], row["metric"]): row for row in found if not is_against_sgd(arms, row)}
-    against = {row["baseline"]: row["baseline"] for row in compared.values()}
-    against |= {row["arm_id"]: row["baseline"] for row in compared.values()}
+    baselines = {row["arm_id"]: row["baseline"] for row in compared.values()}
+    against = {baseline: baseline for baseline in baselines.values()} | baselines
     runs: dict[str, list[Row]] = {}
     for row in rows:
         runs.setdefault(row["arm_id"], []).append(row)
@@ -177,6 +179,7 @@ def _make_lines(
         seeds = f"{arm['runs']}" + f" ({', '.join(unfinished)})" * bool(unfinished)
         rows_of_arm = ((column, compared.get((identifier, column), {})) for column in columns)
         told = {f"{column}_{key}": each.get(key) for column, each in rows_of_arm for key in _COMPARED}
+        told["baseline"] = baselines.get(identifier)
         lines.append(Line(arm["regularizer"], arm["optimizer"], short, seeds, cells, arm | told))
     return lines
 

@@ -27,6 +27,7 @@ from bench.record import (
     read_result,
     remove_parts,
     run_folder,
+    shorten,
     to_csv,
     write_atomically,
 )
@@ -36,7 +37,7 @@ from bench.stats import describe
 Row = dict[str, str]
 ASKED, COMMANDS = "asked.txt", "commands.txt"
 _NOT_TOLD = re.compile(
-    r"results_dir=|\+*hydra(?!\.sweeper)[/.]|(force|keep_weights|retry_failed|fail_fast)=|--?m|dataset\.root="
+    r"\+*(results_dir=|hydra(?!\.sweeper)[/.]|(force|keep_weights|retry_failed|fail_fast)=|dataset\.root=)|--?m"
 )
 
 METRIC_COLUMNS = [
@@ -67,11 +68,12 @@ def ask(results: Path, exp: str, run_ids: Iterable[str], arguments: Sequence[str
     The command that asks is noted in commands.txt, less what says where and how runs are trained, not which.
 
     Raises:
-        UsageError: the experiment's table was written by a newer regbench.
+        UsageError: the experiment's tables were written by a newer regbench, or are damaged.
         OSError: the results cannot be written to.
     """
     with wait_for(results / exp):
         read_rows(results, exp)
+        read_settings(results, exp)
         asked = read_asked(results, exp)
         new = [identifier for identifier in run_ids if identifier not in asked]
         if new:
@@ -100,7 +102,7 @@ def write_tables(results: Path, exp: str) -> list[Row]:
     Several processes may do so at once: they take turns, so that none takes away a row that another has added.
 
     Raises:
-        UsageError: they were written by a newer regbench.
+        UsageError: they were written by a newer regbench, or are damaged.
         OSError: the results cannot be written to.
     """
     with wait_for(results / exp):
@@ -200,7 +202,7 @@ def shorten_settings(arms: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         [each for each in arm["settings"].split() if each not in shared[tuple(arm[axis] for axis in AXES)]]
         for arm in arms
     ]
-    return [[re.sub(r"^[\w.]+\.(?=\w+=)", "", each) for each in settings] for settings in telling]
+    return [shorten(settings, arm["regularizer"]) for settings, arm in zip(telling, arms, strict=True)]
 
 
 def read_settings(results: Path, exp: str) -> dict[str, dict[str, Any]]:

@@ -4,6 +4,8 @@ Piped into a file it holds no control codes and a line per run; on a terminal on
 training.
 """
 
+import os
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,10 +18,22 @@ from rich.text import Text
 
 from bench import AXES
 from bench.escape import escape
-from bench.record import arm_id, identity
+from bench.record import arm_id, identity, shorten
 from bench.report.layout import Layout
 from bench.report.tables import Row
 from bench.settings import Run
+
+
+class Terminal(Console):
+    """Standard output; where its reader has gone, as in `| head`, the command does the rest without a word."""
+
+    def __init__(self) -> None:
+        super().__init__(highlight=False)
+
+    def on_broken_pipe(self) -> None:
+        """Not to be called by us; rich's own ends the process."""
+        self.quiet = True
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_counts(console: Console, exp: str, runs: Sequence[Run], done: int) -> None:
@@ -42,8 +56,9 @@ def name_runs(among: Sequence[Run], runs: Sequence[Run] | None = None, whole: bo
     telling = {words: _differing(settings) - {"seed"} for words, settings in like.items()}
 
     def name(run: Run) -> str:
-        settings = [f"{k.rpartition('.')[2]}={v}" for k, v in identity(run).items() if k in telling[str(run.words)]]
-        return " ".join([*(run.words[axis] for axis in axes), *settings, f"seed {run.seed}"])
+        settings = [f"{key}={value}" for key, value in identity(run).items() if key in telling[str(run.words)]]
+        short = shorten(settings, run.words["regularizer"])
+        return " ".join([*(run.words[axis] for axis in axes), *short, f"seed {run.seed}"])
 
     return [name(run) for run in (among if runs is None else runs)]
 

@@ -1,0 +1,112 @@
+"""A run that runs out of memory, and what it leaves of it to the next."""
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+import torch
+from test_checkpoint import NET, content_of, interrupt_after
+
+from bench import run as run_module
+from bench.memory import release_and_settle
+from bench.record import CHECKPOINT
+from bench.run import train_run
+from bench.train import Trainer
+
+
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
+@pytest.mark.parametrize("times", [1, 2])
+def test_out_of_memory_is_tried_twice_and_told_with_the_batch_size(error, times, tiny, tmp_path, monkeypatch):
+    left = [error] * times
+    make_chosen = run_module.make_chosen
+
+    def make(*arguments):
+        if left:
+            raise left.pop()
+        return make_chosen(*arguments)
+
+    monkeypatch.setattr(run_module, "make_chosen", make)
+    result = train_run(tiny(), tmp_path)
+    if times == 1:
+        assert result["status"] == "done"
+        return
+    assert result["status"] == "failed"
+    assert result["message"].startswith("out of memory on cpu with train.batch_size=16")
+    assert "Traceback" in (tmp_path / "log.txt").read_text()
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_a_second_try_goes_on_from_the_last_checkpoint_as_it_was_written(optimizer, tiny, tmp_path):
+    """The first goes on from one, too, and has its optimizer change the tensors that were read."""
+    run, left = tiny(*NET, f"optimizer={optimizer}", "train.epochs=3"), [torch.OutOfMemoryError("CUDA out of memory")]
+
+    def on_epoch(*_):
+        if left:
+            raise left.pop()
+
+    train_run(run, tmp_path / "whole")
+    interrupt_after(2, run, tmp_path / "tried")
+    train_run(run, tmp_path / "tried", on_epoch)
+    assert (tmp_path / "tried" / "log.txt").read_text().count("goes on after") == 2
+    assert content_of(tmp_path / "tried") == content_of(tmp_path / "whole")
+
+
+def test_a_second_try_goes_on_from_what_the_first_has_written(tiny, tmp_path):
+    run, left = tiny(*NET, "train.checkpoint_minutes=0"), [torch.OutOfMemoryError("CUDA out of memory")]
+
+    def on_epoch(*_):
+        if left:
+            raise left.pop()
+
+    train_run(run, tmp_path / "whole")
+    train_run(run, tmp_path / "tried", on_epoch)
+    assert "goes on after" in (tmp_path / "tried" / "log.txt").read_text()
+    assert content_of(tmp_path / "tried") == content_of(tmp_path / "whole")
+
+
+def test_running_out_of_memory_while_going_on_leaves_the_checkpoint(tiny, tmp_path, monkeypatch):
+    interrupt_after(2, tiny(), tmp_path)
+
+    def fail(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(Trainer, "load_state_dict", fail)
+    assert train_run(tiny(), tmp_path)["message"].startswith("out of memory on cpu")
+    assert (tmp_path / CHECKPOINT).is_file()
+
+
+def test_memory_is_released_between_runs(tiny, tmp_path, monkeypatch):
+    models = []
+    make_chosen = run_module.make_chosen
+
+    def make(*arguments):
+        model = make_chosen(*arguments)
+        models.append(weakref.ref(model))
+        return model
+
+    monkeypatch.setattr(run_module, "make_chosen", make)
+    train_run(tiny(), tmp_path / "done")
+    train_run(tiny("optimizer.sgd.lr=1e30"), tmp_path / "diverged")
+    gc.collect()
+    assert [model() for model in models] == [None, None]
+
+
+def test_releasing_looks_at_nothing_twice():
+    release_and_settle()
+    kept = [[] for _ in range(100_000)]  # as modules that a run imports
+    release_and_settle()
+    assert len(gc.get_objects()) < len(kept)
+    garbage = type("Garbage", (), {})()
+    garbage.itself, seen = garbage, weakref.ref(garbage)
+    del garbage
+    release_and_settle()
+    assert seen() is None
+
+
+def test_peak_memory_is_of_the_run(tiny, tmp_path):
+    held = np.ones(600 * 2**20 // 8)
+    large = train_run(tiny(), tmp_path / "large")["peak_memory_mib"]
+    del held
+    small = train_run(tiny(), tmp_path / "small")["peak_memory_mib"]
+    assert large - small > 500
