@@ -17,10 +17,12 @@ from bench import app, interrupt, plan, record, sweep
 from bench import run as run_module
 from bench.escape import escape
 from bench.launcher import Launcher
-from bench.lock import take
+from bench.lock import take, this_process
 from bench.plan import Command, make_plan, resolve_device
 from bench.record import CHECKPOINT, run_folder
 from bench.report import tables
+from bench.train import Epoch
+from bench.worker import Worker
 
 TWO = (*TINY, "regularizer=none,sam")
 
@@ -212,6 +214,24 @@ def test_a_run_on_a_device_that_the_worker_lacks_is_recorded_as_failed(tmp_path)
     (run,) = compose(*TINY, "train.device=cuda")
     result = run_module.train_run(resolve_device(run, Launcher("ray")), tmp_path)
     assert result["status"] == "failed"
+
+
+def test_the_time_left_is_reckoned_from_the_epochs_of_this_process(plan, tmp_path, monkeypatch):
+    """A run goes on at epoch 151 of 200; an epoch takes 10 s."""
+    clock, shown = [0.0], []
+
+    def train(run, folder, on_epoch, *_):
+        for number in (151, 152):
+            clock[0] += 10
+            on_epoch(Epoch(number, 200, 4, 1.0, 0.1, 10.0), {"train_loss": 1.0}, 100.0)
+
+    monkeypatch.setattr("bench.worker.train_run", train)
+    monkeypatch.setattr("bench.worker.time.monotonic", lambda: clock[0])
+    Worker(plan(), tmp_path, Launcher(), this_process(), show=shown.append)(0)
+    assert [line.partition(": ")[2].partition(" left")[0] for line in shown[1:]] == [
+        "epoch 151/200, 8:10",
+        "epoch 152/200, 8:00",
+    ]
 
 
 def test_a_gpu_that_is_not_there_has_no_name_to_ask_for(monkeypatch):
