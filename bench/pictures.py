@@ -1,92 +1,141 @@
 """Pictures in files to uint8 pixels, decoded once on all cores into a cache.
 
-Pictures stand upright (EXIF), lose transparency, and are resized as torchvision's Resize and CenterCrop do. A cached
-array is named after the hash of the files' names and contents; that hash is kept under the files' sizes and times, so
-a later start reads no picture. The cache lies in REGBENCH_CACHE, else in ~/.cache/regbench, and may be deleted.
+How one is decoded is in decode.py. A cached array is named after the hash of the files' names and contents; that hash
+is kept under the files' sizes and times, so a later start reads no picture. The cache lies in REGBENCH_CACHE, else in
+~/.cache/regbench, and may be deleted.
 
 It is no part of bench.dataset because the decoding processes need not wait for torch to load. Threads would not do: on
 small pictures two of them took twice as long as one, in each other's way at the interpreter's lock.
 """
 
 import hashlib
+import json
 import math
 import os
 import signal
 import time
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, suppress
+from dataclasses import dataclass
 from functools import partial
 from multiprocessing import get_context, parent_process
 from pathlib import Path
 from threading import Thread
-from typing import IO, TypeVar
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
 from rich.console import Console
 from rich.progress import track
 
 from bench import UsageError
 from bench.cores import count_cores
+from bench.decode import Decoder, Picture
 from bench.record import open_atomically
 
-_DECODER = 1  # raised when the same file would give other pixels
+_DECODER = 2  # raised when the same file would give other pixels
 _CHUNK = 256  # pictures that a process takes at a time, at most
 _FEW = 64  # pictures that are done sooner than another process would start
+_NAMED = 3  # of many files that cannot be read
+_DARK = 2**14  # of a folder with values of 16 bits, which a brightest one below this does not use
 
 R = TypeVar("R")
 
 
+@dataclass(frozen=True)
+class _Unread:
+    """A file that cannot be read, and why."""
+
+    reason: str
+
+
 def make_fingerprint(root: Path, files: Sequence[str]) -> str:
-    """A hash of names and contents; from the cache if no file's name, size or time has changed since it was made."""
-    stats = [(root / file).stat() for file in files]
-    seen = [(f, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for f, s in zip(files, stats, strict=True)]
+    """A hash of names and contents; from the cache if no file's name, size or time has changed since it was made.
+
+    Raises:
+        UsageError: files that cannot be read.
+    """
+    seen = list(_all_read(files, _in_turn(partial(_stat, root), files)))
     known = _cached(f"{_hash(str((str(root.resolve()), seen)))}.fingerprint")
     with suppress(OSError):
         if len(fingerprint := known.read_text()) == 64:
             return fingerprint
-    hashes = _on_all_cores(partial(_hash_file, root), files, "reading")
-    fingerprint = _hash("\n".join(f"{file} {content}" for file, content in zip(files, hashes, strict=True)))
+    hashes = list(_all_read(files, _on_all_cores(partial(_hash_file, root), files, "reading")))
+    fingerprint = _hash("\n".join(f"{file} {content}" for file, content in hashes))
     _keep(known, lambda file: file.write(fingerprint.encode()))
     return fingerprint
 
 
 def load_pixels(
-    name: str, root: Path, files: Sequence[str], fingerprint: str, image_size: int | None, channels: int
-) -> NDArray[np.uint8]:
-    """All pictures as uint8 (N, H, W, C), mapped from the cache or decoded into it.
+    name: str, root: Path, files: Sequence[str], fingerprint: str, decoder: Decoder
+) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    """All pictures as uint8 (N, H, W, C), mapped from the cache or decoded into it, and what they used of the decoder.
 
     Raises:
-        UsageError: a damaged picture, sizes that differ while image_size is None, too little memory.
+        UsageError: damaged pictures, sizes that differ while image_size is None, no telling what is white, too little
+            memory.
     """
-    cache = _cached(f"{fingerprint}-{image_size}-{channels}-{_DECODER}.npy")
+    how = (decoder.image_size, decoder.channels, decoder.background.lstrip("#"), decoder.white, _DECODER)
+    cache = _cached("-".join(map(str, (fingerprint, *how))) + ".npy")
     with suppress(OSError, ValueError, EOFError):  # not there yet, or damaged
         cached: NDArray[np.uint8] = np.load(cache, mmap_mode="r")
+        used: dict[str, Any] = json.loads(cache.with_suffix(".json").read_bytes())
         if len(cached) == len(files):
             _check_memory(name, cached.shape)
-            return cached
-    decode = partial(_decode, root, image_size, channels)
-    first = decode(files[0])
-    _check_memory(name, (len(files), *first.shape))
+            return cached, used
     started = time.monotonic()
-    pixels = np.empty((len(files), *first.shape), dtype=np.uint8)
-    for index, picture in enumerate(_on_all_cores(decode, files, "decoding")):
-        if picture.shape != first.shape:
-            one, other = ("x".join(map(str, shape[1::-1])) for shape in (first.shape, picture.shape))
-            raise UsageError(
-                f"the pictures differ in size: {files[0]} is {one}, {files[index]} {other}.\n"
-                "Give the size to bring them to: dataset.image_size=64"
-            )
-        pixels[index] = picture
+    pixels, used = _decode_all(name, root, files, decoder)
     if make_fingerprint(root, files) != fingerprint:
         raise UsageError(f"{root} has changed while it was read.\nStart again when nothing writes to it.")
     _keep(cache, lambda file: np.save(file, pixels))
+    _keep(cache.with_suffix(".json"), lambda file: file.write(json.dumps(used).encode()))
     seconds = time.monotonic() - started
     Console(stderr=True, highlight=False).print(f"{name}: {len(files):,} pictures decoded in {seconds:.0f} s")
-    return pixels
+    return pixels, used
+
+
+def _decode_all(
+    name: str, root: Path, files: Sequence[str], decoder: Decoder
+) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+    pixels = np.empty((0, 0, 0, 0), dtype=np.uint8)
+    used: dict[str, Any] = {}
+    shapes: dict[tuple[int, ...], str] = {}
+    brightest = -1
+    decoded = _on_all_cores(partial(_decode, root, decoder), files, "decoding")
+    for index, (file, picture) in enumerate(_all_read(files, decoded)):
+        if index == 0:
+            _check_memory(name, (len(files), *picture.pixels.shape))
+            pixels = np.empty((len(files), *picture.pixels.shape), dtype=np.uint8)
+        shapes.setdefault(picture.pixels.shape, file)
+        if len(shapes) == 1:
+            pixels[index] = picture.pixels
+        used |= picture.used
+        brightest = max(brightest, -1 if picture.brightest is None else picture.brightest)
+    _check_alike(shapes, brightest)
+    return pixels, used
+
+
+def _check_alike(shapes: Mapping[tuple[int, ...], str], brightest: int) -> None:
+    """Raises UsageError where the pictures are no set of one size and one white.
+
+    Args:
+        shapes: those that came up, each with a file that has it.
+        brightest: of all values of 16 bits whose white is taken to be 65535; -1 where there are none.
+    """
+    if len(shapes) > 1:
+        (one, first), (other, second) = list(shapes.items())[:2]
+        raise UsageError(
+            f"the pictures differ in size: {first} is {one[1]}x{one[0]}, {second} {other[1]}x{other[0]}.\n"
+            "Give the size to bring them to: dataset.image_size=64"
+        )
+    if 0 <= brightest < _DARK:
+        bits = next(bits for bits in (8, 10, 12, 14) if brightest < 2**bits)
+        raise UsageError(
+            f"the pictures of 16 bits leave most of their range unused: their brightest value is {brightest}, white "
+            f"would be 65535.\nThey seem to hold {bits} bits. Say which value is white: dataset.white={2**bits - 1}\n"
+            "(colours: convert them to 8 bits), or dataset.white=65535 to take them as they are."
+        )
 
 
 def _cached(name: str) -> Path:
@@ -130,68 +179,64 @@ def _hash(text: str) -> str:
     return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()  # file names may be no UTF-8
 
 
+def _stat(root: Path, file: str) -> tuple[int, int, int]:
+    status = (root / file).stat()
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns
+
+
 def _hash_file(root: Path, file: str) -> str:
     return hashlib.sha256((root / file).read_bytes()).hexdigest()
 
 
-def _decode(root: Path, image_size: int | None, channels: int, file: str) -> NDArray[np.uint8]:
-    """A picture as uint8 (H, W, C).
+def _decode(root: Path, decoder: Decoder, file: str) -> Picture:
+    return decoder.decode(root / file)
+
+
+def _all_read(files: Sequence[str], results: Iterable[R | _Unread]) -> Iterator[tuple[str, R]]:
+    """The files that can be read, and their results.
 
     Raises:
-        UsageError: the file is damaged, or its pixels have no fixed white.
+        UsageError: at the end, where there are others; it names the first.
     """
-    try:
-        with warnings.catch_warnings(action="ignore"), Image.open(root / file) as picture:
-            upright = _to_8_bits(ImageOps.exif_transpose(picture)).convert("L" if channels == 1 else "RGB")
-    except Exception as error:  # Pillow's decoders raise nearly every kind
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UsageError(f"{root / file} cannot be read: {reason}.\nReplace or remove it.") from error
-    if image_size is not None:
-        upright = _resize(upright, image_size)
-    return np.asarray(upright).reshape(upright.height, upright.width, channels)
+    unread: list[str] = []
+    for file, result in zip(files, results, strict=True):
+        if isinstance(result, _Unread):
+            unread.append(f"{file} cannot be read: {result.reason}")
+        else:
+            yield file, result
+    if unread:
+        count = f"{len(unread):,} of {len(files):,} pictures cannot be read.\n" if len(unread) > 1 else ""
+        raise UsageError(f"{count}{'; '.join(unread[:_NAMED])}.\nMend, replace or remove what cannot be read.")
 
 
-def _to_8_bits(picture: Image.Image) -> Image.Image:
-    """Pillow cuts 16 bits off at 255 where it converts them; some formats' it reads into 32."""
-    deep = picture.mode == "I" and int(np.asarray(picture).max()) <= 0xFFFF
-    if deep or picture.mode.startswith("I;16"):
-        return Image.fromarray((np.asarray(picture) >> 8).astype(np.uint8))
-    if picture.mode in ("I", "F"):
-        raise ValueError("pixels of 32 bits have no fixed white, convert them to 8 or 16 bits")
-    return picture
-
-
-def _resize(picture: Image.Image, size: int) -> Image.Image:
-    """The middle square after the shorter side was brought to `size`, as torchvision's Resize and CenterCrop do."""
-    width, height = picture.size
-    shorter = min(width, height)
-    if shorter != size:
-        width, height = int(size * width / shorter), int(size * height / shorter)
-        picture = picture.resize((width, height), Image.Resampling.BILINEAR)
-    left, top = round((width - size) / 2), round((height - size) / 2)
-    return picture.crop((left, top, left + size, top + size))
-
-
-def _on_all_cores(function: Callable[[str], R], files: Sequence[str], doing: str) -> Iterator[R]:
-    """The function of every file, in order."""
+def _on_all_cores(function: Callable[[str], R], files: Sequence[str], doing: str) -> Iterator[R | _Unread]:
+    """The function of every file, in order, or why the file cannot be read."""
     size = max(1, min(_CHUNK, len(files) // (4 * count_cores())))
     chunks = [files[start : start + size] for start in range(0, len(files), size)]
     console = Console(stderr=True)
     with ExitStack() as stack:
-        spread: Callable[..., Iterator[list[R]]] = map
+        spread: Callable[..., Iterator[list[R | _Unread]]] = map
         if len(files) > _FEW:
             pool = ProcessPoolExecutor(count_cores(), get_context("spawn"), _follow_parent)
             stack.callback(pool.shutdown, cancel_futures=True)
             spread = pool.map
-        done: Iterable[list[R]] = spread(partial(_in_turn, function), chunks)
+        done: Iterable[list[R | _Unread]] = spread(partial(_in_turn, function), chunks)
         if console.is_terminal:
             done = track(done, doing, len(chunks), console=console, transient=True)
         for results in done:
             yield from results
 
 
-def _in_turn(function: Callable[[str], R], files: Sequence[str]) -> list[R]:
-    return [function(file) for file in files]
+def _in_turn(function: Callable[[str], R], files: Sequence[str]) -> list[R | _Unread]:
+    return [_try(function, file) for file in files]
+
+
+def _try(function: Callable[[str], R], file: str) -> R | _Unread:
+    try:
+        return function(file)
+    except Exception as error:  # Pillow's decoders raise nearly every kind
+        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+        return _Unread(reason.splitlines()[0][:150])
 
 
 def _follow_parent() -> None:

@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from rich.console import Console
 from torch import nn
 
 from bench import UsageError
-from bench.dataset import Source, load_source, split_indices
+from bench.dataset import Source, find_gaps, load_source, split_source
 from bench.launcher import THIS_PROCESS, Launcher
 from bench.model import make_chosen
 from bench.model.weights import weights_fingerprint
@@ -95,7 +96,7 @@ def make_plan(command: Command) -> list[Planned]:
             source = load_source(run.dataset)
         run = replace(resolve_device(run, command.launcher), fingerprint=source.fingerprint)
         with _telling("a class of your own"):
-            run = replace(run, contents=_hash_contents(run, hash_weights))
+            run = replace(run, contents=_hash_contents(run, hash_weights) | _settings_of_data(source))
         identifier = run_id(run)
         if identifier in planned:
             continue
@@ -174,6 +175,12 @@ def _hash_contents(run: Run, hash_weights: Callable[[str], str]) -> dict[str, st
     return contents
 
 
+def _settings_of_data(source: Source) -> dict[str, Any]:
+    """What stands in a run's identity for settings that count with some data only; None where they do not."""
+    split = {} if source.val_labels is None else {"val_fraction": None}
+    return {f"dataset.{key}": value for key, value in {**source.settings, **split}.items()}
+
+
 @contextmanager
 def _telling(what: str) -> Iterator[None]:
     """Tells whatever goes wrong in the making of `what` as bad input: the class may be the user's own."""
@@ -200,14 +207,17 @@ def _check_fit(run: Run, source: Source, tried: set[str]) -> int:
     Args:
         run: with its settings applied.
         source: its data.
-        tried: the models that have been, on which data, which take a while: added to.
+        tried: the models that have been, on which data, which take a while, and what has been said: added to.
 
     Raises:
         UsageError: model, optimizer or budget cannot work with the data.
     """
-    train, _ = split_indices(run.dataset, source.train_labels)
+    train, _ = split_source(run.dataset, source)
     if len(train) == 0:
         raise UsageError("validation leaves no image to train on.\nLower dataset.val_fraction.")
+    for line in set(find_gaps(run.dataset, source)) - tried:
+        Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
+        tried.add(line)
     if run.train.batch_size > len(train):
         raise UsageError(
             f"train.batch_size={run.train.batch_size} is more than the {len(train)} images to train on.\n"

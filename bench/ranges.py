@@ -5,6 +5,7 @@ own code checks them.
 """
 
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from sys import float_info
@@ -86,6 +87,21 @@ class Word:
 
 
 @dataclass(frozen=True)
+class Colour:
+    """A colour that hides what is under it."""
+
+    def __contains__(self, value: Any) -> bool:
+        from PIL import ImageColor  # here because commands that only read need no Pillow
+
+        with suppress(ValueError):
+            return isinstance(value, str) and len(ImageColor.getrgb(value)) == 3
+        return False
+
+    def __str__(self) -> str:
+        return "the name of a colour, or '#rrggbb' in quotes"
+
+
+@dataclass(frozen=True)
 class Mapping:
     """Names and values."""
 
@@ -116,7 +132,7 @@ _FRACTION = Range(low=0, high=1, high_open=True)
 _NOT_NEGATIVE = Range(low=0)
 _POSITIVE = Range(low=0, low_open=True)
 
-RANGES: dict[str, Range | OneOf | Path | Word | Mapping | Pair] = {
+RANGES: dict[str, Range | OneOf | Path | Word | Colour | Mapping | Pair] = {
     "seed": Range(integer=True, low=0),
     "results_dir": Path(),
     "force": _SWITCH,
@@ -132,6 +148,9 @@ RANGES: dict[str, Range | OneOf | Path | Word | Mapping | Pair] = {
     "dataset.image_size": Range(integer=True, low=8, optional=True),
     "dataset.channels": _COUNT,
     "dataset.flips": _SWITCH,
+    "dataset.background": Colour(),
+    "dataset.white": Range(low=0, low_open=True, optional=True),
+    "dataset.max_pixels": Range(integer=True, low=1, optional=True),
     "dataset.classes": Range(integer=True, low=2),
     "dataset.train_images": _COUNT,
     "dataset.test_images": _COUNT,

@@ -65,7 +65,8 @@ def identity(run: Run) -> dict[str, Any]:
         settings |= values(f"regularizer.{choice.name}", choice)
     in_words = {f"dataset.{run.dataset.values.get('word')}", f"model.{run.model.values.get('word')}"}
     told = {k: value for k, value in settings.items() if k not in NOT_IDENTITY | in_words}
-    return {k: value for k, value in told.items() if ADDED_LATER.get(k, ...) != value} | dict(run.contents)
+    kept = {k: value for k, value in told.items() if ADDED_LATER.get(k, ...) != value} | dict(run.contents)
+    return {k: value for k, value in kept.items() if run.contents.get(k, ...) is not None}
 
 
 def run_id(run: Run) -> str:

@@ -56,7 +56,8 @@ class Run:
     train: Train
     seed: int
     fingerprint: str = ""  # of the data, once they are found
-    contents: Mapping[str, str] = field(default_factory=dict)  # of the weights' file and the user's modules, hashed
+    # Of the weights' file and the user's modules, hashed; and settings that count with some data only, None if unused.
+    contents: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def regularizer(self) -> str:

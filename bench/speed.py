@@ -20,7 +20,7 @@ from rich.text import Text
 from bench import UsageError
 from bench.app import with_command
 from bench.contestants import Contestant, make_ceiling, make_evaluations, make_script, make_training
-from bench.dataset import Data, load_source, make_splits, split_indices
+from bench.dataset import Data, load_source, make_splits, split_source
 from bench.memory import read_peak, read_used, release, reset_peak
 from bench.plan import Command, make_plan
 from bench.record import arm_id, to_csv, write_atomically
@@ -121,7 +121,7 @@ def _measure_group(runs: Sequence[Run]) -> list[dict[str, Any]]:
 def _load(run: Run, steps: int) -> Data:
     """The run's data, of which an epoch has so many steps, or fewer where there are not so many images."""
     source = load_source(run.dataset)
-    train, _ = split_indices(run.dataset, source.train_labels)
+    train, _ = split_source(run.dataset, source)
     values = {**run.dataset.values, "train_size": min(steps * run.train.batch_size, len(train))}
     return make_splits(replace(run.dataset, values=values), source, torch.device(run.train.device))
 

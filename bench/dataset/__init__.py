@@ -5,7 +5,8 @@ by a fixed seed, so every run of every arm sees the same examples, and a smaller
 """
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from typing import Any
@@ -20,6 +21,7 @@ from bench.rng import stream
 from bench.settings import Choice, make
 
 _SPLIT_SEED = 0
+_NAMED = 5  # of many classes that a split lacks
 _PROTOCOL = ("train_size", "val_fraction", "augment")  # keys of every dataset, used here and not by its loader
 
 
@@ -28,7 +30,9 @@ class Source:
     """A dataset as it was published.
 
     images are uint8 (N, H, W, C), labels integers (N,) in [0, classes). `flips` says whether a horizontal flip keeps
-    the class; `fingerprint` identifies the content wherever it lies, and is a hash of it where it is left out.
+    the class; `fingerprint` identifies the content wherever it lies, and is a hash of it where it is left out. A
+    validation split that was published, too, is taken as it is, and else carved from training. `settings` holds what
+    stands in a run's identity for settings that count with some data only: None, which stays out, where they do not.
 
     Raises:
         ValueError: arrays of another kind or shape, or labels out of their range.
@@ -41,8 +45,13 @@ class Source:
     classes: int
     flips: bool
     fingerprint: str = ""
+    val_images: NDArray[np.uint8] | None = None
+    val_labels: NDArray[np.int64] | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if (self.val_images is None) != (self.val_labels is None):
+            raise ValueError("a validation split has both val_images and val_labels, got one of them")
         for split, images, labels in self._splits():
             if images.dtype != np.uint8 or images.ndim != 4:
                 raise ValueError(f"{split} images must be uint8 (N, H, W, C), got {images.dtype} {images.shape}")
@@ -53,11 +62,11 @@ class Source:
                 )
             if labels.min() < 0 or labels.max() >= self.classes:
                 raise ValueError(f"{split} labels must be in [0, {self.classes}), got {labels.min()} to {labels.max()}")
-        if self.train_images.shape[1:] != self.test_images.shape[1:]:
-            raise ValueError(
-                f"images of both splits must have one shape, got {self.train_images.shape[1:]} for training and "
-                f"{self.test_images.shape[1:]} for test"
-            )
+            if images.shape[1:] != self.train_images.shape[1:]:
+                raise ValueError(
+                    f"images of all splits must have one shape, got {self.train_images.shape[1:]} for training and "
+                    f"{images.shape[1:]} for {split}"
+                )
 
     def hash_content(self) -> str:
         """Of images and labels."""
@@ -68,7 +77,10 @@ class Source:
         return content.hexdigest()
 
     def _splits(self) -> list[tuple[str, NDArray[np.uint8], NDArray[np.int64]]]:
-        return [("train", self.train_images, self.train_labels), ("test", self.test_images, self.test_labels)]
+        splits = [("train", self.train_images, self.train_labels), ("test", self.test_images, self.test_labels)]
+        if self.val_images is not None and self.val_labels is not None:
+            splits.append(("val", self.val_images, self.val_labels))
+        return splits
 
 
 @dataclass(frozen=True)
@@ -130,7 +142,10 @@ _kept: dict[tuple[Any, ...], Data] = {}
 
 
 def _make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
-    train, val = split_indices(choice, source.train_labels)
+    train, val = split_source(choice, source)
+    val_images, val_labels = source.val_images, source.val_labels
+    if val_images is None or val_labels is None:
+        val_images, val_labels = source.train_images[val], source.train_labels[val]
 
     def move(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Split:
         images = np.require(images, requirements="W")  # a copy where the source is a file mapped read-only
@@ -140,7 +155,7 @@ def _make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
     mean, std = _moments(train_images)
     return Data(
         train=move(train_images, source.train_labels[train]),
-        val=move(source.train_images[val], source.train_labels[val]),
+        val=move(val_images, val_labels),
         test=move(source.test_images, source.test_labels),
         classes=source.classes,
         flips=source.flips,
@@ -157,6 +172,31 @@ def _moments(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np
     values, total = np.arange(256), counts.sum(axis=1)
     mean = counts @ values / total
     return mean, np.sqrt((counts * (values - mean[:, None]) ** 2).sum(axis=1) / total)
+
+
+def split_source(choice: Choice, source: Source) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """As split_indices; where the source has a validation split of its own, training gives none to it."""
+    if source.val_labels is not None:
+        choice = replace(choice, values={**choice.values, "val_fraction": 0})
+    return split_indices(choice, source.train_labels)
+
+
+def find_gaps(choice: Choice, source: Source) -> list[str]:
+    """A line for each split that has no image of some class, in words for the user."""
+    train, val = split_source(choice, source)
+    labels = {
+        "train": source.train_labels[train],
+        "val": source.train_labels[val] if source.val_labels is None else source.val_labels,
+        "test": source.test_labels,
+    }
+    gaps = {split: np.setdiff1d(range(source.classes), there) for split, there in labels.items() if len(there)}
+    return [
+        f"{choice.name}: the {split} split has no image of {len(missing)} of the {source.classes} classes: "
+        + ", ".join(map(str, missing[:_NAMED]))
+        + (", ..." if len(missing) > _NAMED else "")
+        for split, missing in gaps.items()
+        if len(missing)
+    ]
 
 
 def split_indices(choice: Choice, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

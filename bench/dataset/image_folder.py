@@ -1,109 +1,75 @@
 """A user's own images, a folder per class.
 
-Two layouts: root/train/<class>/* and root/test/<class>/*, or root/<class>/*, which is split here, stratified and by a
-fixed seed. How the files become pixels, and where these are kept, is in pictures.py.
+As they were split (train/, val/, test/), or split here, stratified and by a fixed seed. Which folders serve is in
+class_folders.py; how the files become pixels, and where these are kept, in bench/decode.py and bench/pictures.py.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
-from rich.console import Console
+from PIL import ImageColor
 
 from bench import UsageError
 from bench.dataset import Source, stratified_order
+from bench.dataset.class_folders import find_pictures
+from bench.decode import Decoder
 from bench.pictures import load_pixels, make_fingerprint
 
 
 def load_image_folder(
-    name: str, root: str, image_size: int | None, channels: int, flips: bool, test_fraction: float
+    name: str,
+    root: str,
+    image_size: int | None,
+    channels: int,
+    flips: bool,
+    test_fraction: float,
+    background: str = "white",  # the last three have values here for files of users that were written without them
+    white: float | None = None,
+    max_pixels: int | None = None,
 ) -> Source:
     """The pictures of a folder as they were split there, or as they are split here.
 
     Args:
         name: the dataset's, for messages.
-        root: the folder that holds train/ and test/, or one folder per class.
+        root: the folder that holds train/ and test/, and perhaps val/, or one folder per class.
         image_size: pixels; the shorter side is resized to it and the middle square is cut out. None: as they are.
         channels: 1 (grey) or 3 (colour); pictures are converted.
         flips: whether augmentation mirrors them; not where that changes the class, as of digits, letters and signs.
         test_fraction: in (0, 1), stratified; only where the folder has no test/.
+        background: the colour under transparent pixels, by a name of CSS or as #rrggbb.
+        white: the value that is white in grey pictures of more than 8 bits. None: as their format says.
+        max_pixels: larger pictures are refused. None: none are.
 
     Raises:
-        UsageError: a folder or class that cannot serve, a damaged picture, sizes that differ, too little memory.
+        UsageError: a folder or class that cannot serve, damaged pictures, sizes that differ, too little memory.
     """
     if channels not in (1, 3):
         raise UsageError(f"dataset.channels={channels} is not allowed.\nIt must be 1 (grey) or 3 (colour).")
-    train, test, classes = _find_pictures(Path(root))
-    files = [file for file, _ in train + test]
+    found = find_pictures(Path(root))
+    pictures = found.train + found.test + found.val
+    files = [file for file, _ in pictures]
     fingerprint = make_fingerprint(Path(root), files)
-    pixels = load_pixels(name, Path(root), files, fingerprint, image_size, channels)
-    labels = np.array([label for _, label in train + test], dtype=np.int64)
-    one, other = (slice(len(train)), slice(len(train), None)) if test else _split(labels, classes, test_fraction)
+    colour = "#{:02x}{:02x}{:02x}".format(*ImageColor.getrgb(background))
+    decoder = Decoder(image_size, channels, colour, white, max_pixels)
+    pixels, used = load_pixels(name, Path(root), files, fingerprint, decoder)
+    labels = np.array([label for _, label in pictures], dtype=np.int64)
+    trained, tested = len(found.train), len(found.train) + len(found.test)
+    train, test, val = slice(trained), slice(trained, tested), slice(tested, None)
+    one, other = (train, test) if found.test else _split(labels[train], found.classes, test_fraction)
     return Source(
         pixels[one],
         labels[one],
         pixels[other],
         labels[other],
-        classes=len(classes),
+        classes=len(found.classes),
         flips=flips,
         fingerprint=fingerprint,
+        val_images=pixels[val] if found.val else None,
+        val_labels=labels[val] if found.val else None,
+        settings={"background": None, "white": None, "max_pixels": None, **used},
     )
-
-
-def _find_pictures(root: Path) -> tuple[list[tuple[str, int]], list[tuple[str, int]], list[str]]:
-    """Files and labels of training and of test pictures (none where the folder is not split), and the classes' names.
-
-    Files are below the root; all is sorted by name.
-    """
-    if not root.is_dir():
-        raise UsageError(f"dataset.root={root} is not a folder.\nName the folder that holds a folder per class.")
-    missing = [split for split in ("train", "test") if not (root / split).is_dir()]
-    if len(missing) == 1:
-        raise UsageError(f"{root} has no folder {missing[0]}.\nIt takes train and test, or folders of classes alone.")
-    if missing:
-        classes = _class_names(root)
-        return _list_pictures(root, "", classes, classes), [], classes
-    classes, tested = _class_names(root / "train"), _class_names(root / "test")
-    unknown = [name for name in tested if name not in classes]
-    if unknown:
-        raise UsageError(
-            f"{root / 'test'} has a class that train lacks: {', '.join(unknown[:5])}.\n"
-            "Give it pictures in train too, or take it out of test."
-        )
-    return _list_pictures(root, "train", classes, classes), _list_pictures(root, "test", tested, classes), classes
-
-
-def _class_names(folder: Path) -> list[str]:
-    names = sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
-    if len(names) < 2:
-        there = f"one class only: {names[0]}" if names else "no folder of a class"
-        raise UsageError(f"{folder} has {there}.\nIt must hold a folder of pictures per class, two at least.")
-    return names
-
-
-def _list_pictures(root: Path, split: str, names: Sequence[str], classes: Sequence[str]) -> list[tuple[str, int]]:
-    """The pictures of the classes `names`; hidden files are left out, and so is, with a note, what is no picture."""
-    endings = {ending for ending, kind in Image.registered_extensions().items() if kind in Image.OPEN}
-    pictures: list[tuple[str, int]] = []
-    others: Counter[str] = Counter()
-    for name in names:
-        there = sorted(entry.name for entry in (root / split / name).iterdir() if not entry.name.startswith("."))
-        files = [file for file in there if Path(file).suffix.lower() in endings]
-        others.update(Path(file).suffix or file for file in there if Path(file).suffix.lower() not in endings)
-        if not files:
-            raise UsageError(
-                f"class {name} is empty: {root / split / name} holds no picture that Pillow reads.\n"
-                "Put pictures (JPEG, PNG, ...) right there, or remove the folder."
-            )
-        label, below = classes.index(name), f"{split}/{name}" if split else name
-        pictures += [(f"{below}/{file}", label) for file in files]
-    if others:
-        left_out = "left out, as no pictures: " + ", ".join(f"{n} {what}" for what, n in others.most_common(5))
-        Console(stderr=True, highlight=False).print(f"{root / split}: {left_out}", markup=False, soft_wrap=True)
-    return pictures
 
 
 def _split(
