@@ -12,8 +12,6 @@ import pytest
 from conftest import compose
 from conftest import draw_picture as draw
 from conftest import load_folder as load
-from PIL import Image
-from torchvision.transforms import v2
 
 from bench import UsageError, pictures
 from bench.dataset import _load
@@ -26,30 +24,10 @@ RANDOM = np.random.default_rng(0)
 # --- pixels ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("size", [(12, 10), (10, 12), (9, 31), (40, 17), (16, 16), (100, 37)])
-@pytest.mark.parametrize("image_size", [8, 16, 21])
-def test_resizing_is_torchvisions(size, image_size, tmp_path):
-    path = draw(tmp_path / "x.png", size)
-    ours = pictures._decode(tmp_path, image_size, 3, "x.png")
-    steps = v2.Compose([v2.Resize(image_size, v2.InterpolationMode.BILINEAR), v2.CenterCrop(image_size)])
-    assert (ours == np.asarray(steps(Image.open(path)))).all()
-
-
 def test_grey_becomes_colour_and_colour_grey_as_channels_says(flat):
     colour, grey = load(flat), load(flat, channels=1)
     assert colour.train_images.shape[1:] == (10, 12, 3)
     assert grey.train_images.shape[1:] == (10, 12, 1)
-
-
-def test_pictures_stand_upright_and_16_bits_keep_their_scale(tmp_path):
-    pixels = RANDOM.integers(0, 256, (6, 10), dtype=np.uint8)
-    exif = Image.Exif()
-    exif[0x0112] = 6  # to be turned by 90 degrees clockwise
-    Image.fromarray(pixels).save(tmp_path / "turned.png", exif=exif)
-    assert (pictures._decode(tmp_path, None, 1, "turned.png")[..., 0] == np.rot90(pixels, -1)).all()
-    for deep in ("deep.png", "deep.pgm"):
-        Image.fromarray(pixels.astype(np.uint16) * 256 + 17).save(tmp_path / deep)
-        assert (pictures._decode(tmp_path, None, 1, deep)[..., 0] == pixels).all()
 
 
 def test_many_pictures_are_decoded_by_several_processes_to_the_same_pixels(tmp_path, monkeypatch):
