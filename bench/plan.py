@@ -215,7 +215,7 @@ def _check_fit(run: Run, source: Source, tried: set[str]) -> int:
     train, _ = split_source(run.dataset, source)
     if len(train) == 0:
         raise UsageError("validation leaves no image to train on.\nLower dataset.val_fraction.")
-    for line in set(find_gaps(run.dataset, source)) - tried:
+    for line in [line for line in find_gaps(run.dataset, source) if line not in tried]:
         Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
         tried.add(line)
     if run.train.batch_size > len(train):

@@ -114,8 +114,8 @@ def draw_picture(path, size=(12, 10), mode="RGB"):
     return path
 
 
-def load_folder(root, image_size=None, channels=3, flips=True, test_fraction=0.25):
-    return load_image_folder("image_folder/x", str(root), image_size, channels, flips, test_fraction)
+def load_folder(root, image_size=None, channels=3, flips=True, test_fraction=0.25, **values):
+    return load_image_folder("image_folder/x", str(root), image_size, channels, flips, test_fraction, **values)
 
 
 @pytest.fixture

@@ -14,7 +14,17 @@ from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 from torchvision.transforms.v2 import functional
 
 from bench import UsageError
-from bench.dataset import Choice, Data, Split, load_source, make_splits, split_indices, stratified_order
+from bench.dataset import (
+    Choice,
+    Data,
+    Source,
+    Split,
+    find_gaps,
+    load_source,
+    make_splits,
+    split_indices,
+    stratified_order,
+)
 from bench.dataset.batches import PADDING, Batches, Draws, gather
 from bench.dataset.cifar10 import load_cifar
 from bench.dataset.digits import load_digits
@@ -95,6 +105,42 @@ def test_splits_are_made_once_for_a_processs_runs_and_training_leaves_them_alone
     assert all(torch.equal(a, b.images) for a, b in zip(before, (data.train, data.val, data.test), strict=True))
     other = tiny("dataset.val_fraction=0.5")
     assert len(make_splits(other.dataset, load_source(other.dataset), CPU).val) == 40
+
+
+def make_source(**values):
+    images, labels = np.zeros((6, 4, 4, 1), np.uint8), np.array([0, 1, 0, 1, 0, 1])
+    return Source(images, labels, images, labels, classes=2, flips=True, **values)
+
+
+def test_a_validation_split_of_the_source_is_taken_as_it_is_and_none_is_carved():
+    source = make_source(val_images=np.full((3, 4, 4, 1), 7, np.uint8), val_labels=np.array([1, 1, 0]))
+    data = make_splits(choice(train_size=4), source, CPU)
+    assert (len(data.train), data.val.labels.tolist()) == (4, [1, 1, 0])
+    assert (data.val.images == 7).all()
+    assert len(make_splits(choice(val_fraction=0.9), source, CPU).train) == 6
+    assert source.hash_content() != make_source().hash_content()
+
+
+def test_a_validation_split_is_checked_as_the_others_are():
+    images, labels = np.zeros((3, 4, 4, 1), np.uint8), np.array([0, 1, 1])
+    for values, message in (
+        ({"val_images": images}, "both val_images and val_labels"),
+        ({"val_images": images, "val_labels": labels[:2]}, "val labels must be integers, one for each of 3"),
+        ({"val_images": images, "val_labels": labels + 1}, r"val labels must be in \[0, 2\)"),
+        ({"val_images": images[:, 1:], "val_labels": labels}, r"\(3, 4, 1\) for val"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            make_source(**values)
+
+
+def test_splits_that_lack_a_class_are_found():
+    assert find_gaps(choice(), make_source()) == ["digits: the val split has no image of 1 of the 2 classes: 0"]
+    val = {"val_images": np.zeros((3, 4, 4, 1), np.uint8), "val_labels": np.array([1, 1, 1])}
+    (line,) = find_gaps(choice(), make_source(**val))
+    assert "the val split has no image of 1 of the 2 classes: 0" in line
+    assert find_gaps(choice(val_fraction=0), make_source()) == []
+    (line,) = find_gaps(choice(val_fraction=0, train_size=1), make_source())
+    assert "the train split" in line
 
 
 # --- batches ---------------------------------------------------------------------------------------------------------

@@ -70,6 +70,13 @@ def save_rgba(path, mode="RGBA", **values):
     (picture if mode == "RGBA" else picture.convert(mode)).save(path, **values)
 
 
+def save_premultiplied(path, mode):
+    save_rgba(path, mode)
+    plain, premultiplied = (struct.pack("<HHIH", 338, 3, 1, value) for value in (2, 1))
+    assert plain in path.read_bytes()
+    path.write_bytes(path.read_bytes().replace(plain, premultiplied))
+
+
 def save_palette(path, transparency, **values):
     picture = Image.fromarray(np.array([[0, 1]], dtype=np.uint8)).convert("P")
     picture.putpalette([0, 0, 0, 10, 0, 0])
@@ -83,8 +90,8 @@ TRANSPARENT = {
     "RGBA.webp": lambda path: save_rgba(path, lossless=True),
     "LA.png": lambda path: save_rgba(path, "LA"),
     "LA.tif": lambda path: save_rgba(path, "LA"),
-    "La.tif": lambda path: save_rgba(path, "LA", tiffinfo={338: 1}),  # premultiplied
-    "RGBa.tif": lambda path: save_rgba(path, tiffinfo={338: 1}),
+    "La.tif": lambda path: save_premultiplied(path, "LA"),
+    "RGBa.tif": lambda path: save_premultiplied(path, "RGBA"),
     "palette.png": lambda path: save_palette(path, bytes([255, 0])),
     "index.png": lambda path: save_palette(path, 1),
     "palette.gif": lambda path: save_palette(path, 1),

@@ -1,6 +1,8 @@
 """A user's own folder of images: both layouts, and every error."""
 
 import os
+import shutil
+from unicodedata import normalize
 
 import numpy as np
 import pytest
@@ -11,7 +13,9 @@ from conftest import load_folder as load
 from PIL import Image
 
 from bench import UsageError, pictures
+from bench.dataset import _load, load_source, make_splits
 from bench.plan import Command, make_plan
+from bench.record import identity
 from bench.run import train_run
 
 RANDOM = np.random.default_rng(0)
@@ -41,6 +45,120 @@ def test_one_folder_of_classes_is_split_stratified_and_always_alike(flat):
     assert (source.test_images == again.test_images).all()
     images = {image.tobytes() for image in (*source.train_images, *source.test_images)}
     assert len(images) == 24
+
+
+@pytest.mark.parametrize("name", ["val", "Valid", "validation", "VALIDATE", "dev", "val_set"])
+def test_a_validation_folder_is_the_validation_split(name, split, tmp_path):
+    before = load(split)
+    for folder, n in (("cat", 1), ("dog", 2)):
+        for i in range(n):
+            draw(split / name / folder / f"{i}.png")
+    source = load(split)
+    assert source.val_labels.tolist() == [0, 1, 1]
+    assert (source.val_images[-1] == np.asarray(Image.open(split / name / "dog" / "1.png"))).all()
+    assert (source.train_images == before.train_images).all()
+    assert (source.test_images == before.test_images).all()
+    assert source.fingerprint != before.fingerprint
+    (run,) = compose("dataset=image_folder", f"dataset.root={split}", "train.device=cpu", "train.batch_size=7")
+    data = make_splits(run.dataset, load_source(run.dataset), torch.device("cpu"))
+    assert (len(data.train), len(data.val), len(data.test)) == (7, 3, 3)
+    assert (data.val.images.numpy() == source.val_images).all()
+
+
+def test_val_fraction_is_no_part_of_the_identity_where_there_is_a_validation_folder(split, tmp_path):
+    words = ("dataset=image_folder", f"dataset.root={split}", "train.device=cpu", "train.batch_size=2")
+    runs = compose(*words, "dataset.val_fraction=0.1,0.3")
+    assert len(make_plan(Command("adhoc", runs, tmp_path / "results"))) == 2
+    (split / "test").rename(split / "valid")
+    _load.cache_clear()
+    runs = compose(*words, "dataset.val_fraction=0.1,0.3")
+    (planned,) = make_plan(Command("adhoc", runs, tmp_path / "results"))
+    assert "dataset.val_fraction" not in identity(planned.run)
+    result = train_run(planned.run, tmp_path / "run", lambda *_: None)
+    assert result["status"] == "done", result["message"]
+    assert len(np.load(tmp_path / "run" / "logits.npz")["val_labels"]) == 3
+
+
+def test_without_a_test_folder_training_pictures_are_split_off_and_that_is_said(split, capsys):
+    (split / "test").rename(split / "val")
+    source = load(split, test_fraction=0.3)
+    assert (len(source.train_labels), len(source.val_labels), len(source.test_labels)) == (5, 3, 2)
+    images = {image.tobytes() for image in (*source.train_images, *source.test_images)}
+    assert images == {np.asarray(Image.open(file)).tobytes() for file in (split / "train").rglob("*.png")}
+    assert "no folder test" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("train", "test"), [("Train", "Test"), ("TRAINING", "testing"), ("training_set", "test_set")])
+def test_train_and_test_may_be_called_as_people_call_them(train, test, split):
+    before = load(split)
+    (split / "train").rename(split / train)
+    (split / "test").rename(split / test)
+    assert (load(split).train_images == before.train_images).all()
+    assert (load(split).test_images == before.test_images).all()
+
+
+def test_what_lies_beside_the_folders_that_serve_is_said(split, capsys):
+    fingerprint = load(split).fingerprint
+    draw(split / "extra" / "cat" / "0.png")
+    (split / "annotations").mkdir()
+    (split / ".git").mkdir()
+    draw(split / "train" / "cover.png")
+    capsys.readouterr()
+    assert load(split).fingerprint == fingerprint
+    said = capsys.readouterr().err
+    assert "left out, beside test, train: annotations, extra\n" in said
+    assert "beside the folders of classes: 1 pictures" in said
+
+
+def images_of(source, label):
+    splits = ((source.train_images, source.train_labels), (source.test_images, source.test_labels))
+    return {image.tobytes() for images, labels in splits for image in images[labels == label]}
+
+
+@pytest.mark.parametrize("name", ["train", "test", "val", "Training"])
+def test_a_class_may_be_called_as_a_split_is(name, flat):
+    before = load(flat)
+    (flat / "c").rename(flat / name)
+    source = load(flat)
+    label = sorted(["a", "b", name]).index(name)
+    assert np.bincount(source.train_labels).tolist() == [6, 6, 6]
+    assert images_of(source, label) == images_of(before, 2)
+
+
+@pytest.mark.parametrize("forms", ["NFC NFD", "NFD NFC", "NFD NFD", "NFC NFC"])
+def test_names_that_differ_in_their_unicode_form_are_one_class(forms, split):
+    train, test = forms.split()
+    before = load(split)
+    for part, form in (("train", train), ("test", test)):
+        (split / part / "cat").rename(split / part / normalize(form, "pingüin"))
+    source = load(split)
+    assert source.classes == 2
+    assert sorted(source.test_labels) == [0, 1, 1]
+    assert {x.tobytes() for x in source.test_images[source.test_labels == 1]} == {
+        x.tobytes() for x in before.test_images[before.test_labels == 0]
+    }
+
+
+def test_two_folders_whose_names_differ_in_their_unicode_form_hold_one_class(split):
+    for form in ("NFC", "NFD"):
+        draw(split / "train" / normalize(form, "é") / f"{form}.png")
+    assert np.bincount(load(split).train_labels).tolist() == [4, 3, 2]
+
+
+def test_classes_that_a_split_lacks_are_said_before_training(flat, tmp_path, capsys):
+    for i in range(2):
+        draw(flat / "rare" / f"{i}.png")
+    draw(flat / "single" / "0.png")
+    words = ("dataset=image_folder", f"dataset.root={flat}", "dataset.image_size=8", "train.device=cpu")
+    make_plan(
+        Command(
+            "adhoc", compose(*words, "dataset.val_fraction=0.3", "train.batch_size=4", "seed=0,1"), tmp_path / "results"
+        )
+    )
+    said = capsys.readouterr().err
+    assert said.count("the test split has no image of 2 of the 5 classes: 3, 4\n") == 1
+    assert said.count("the val split has no image of 1 of the 5 classes: 4\n") == 1
+    assert "train split" not in said
 
 
 def test_pictures_whose_class_a_mirror_changes_are_not_flipped(split):
@@ -82,8 +200,19 @@ def test_what_cannot_serve_is_told_by_its_name(split, flat, tmp_path, monkeypatc
     (split / "test" / "emu" / "0.png").unlink()
     (split / "test" / "emu").rmdir()
     (split / "test").rename(split / "val")
-    refuses(split, "no folder test")
+    draw(split / "val" / "emu" / "0.png")
+    refuses(split, "val has a class that train lacks: emu")
+    shutil.rmtree(split / "val" / "emu")
+    (split / "train").rename(split / "pictures")
+    refuses(split, "no folder train")
+    (split / "pictures").rename(split / "train")
     (split / "val").rename(split / "test")
+    (split / "Test").mkdir()
+    refuses(split, "several folders for test: Test, test")
+    (split / "Test").rmdir()
+    draw(tmp_path / "unsorted" / "train" / "0.png")
+    draw(tmp_path / "unsorted" / "test" / "0.png")
+    refuses(tmp_path / "unsorted", "unsorted/train has no folder of a class")
     draw(split / "test" / "dog" / "0.png", size=(20, 10))
     refuses(split, "differ in size", "train/cat/0.png is 12x10", "test/dog/0.png 20x10", "dataset.image_size=")
     load(split, image_size=8)
@@ -100,6 +229,21 @@ def test_what_cannot_serve_is_told_by_its_name(split, flat, tmp_path, monkeypatc
 
 def test_the_memory_that_is_free_is_some_and_less_than_there_is():
     assert 2**20 < pictures._free_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.mark.parametrize(
+    ("override", "allowed"),
+    [
+        ("background=whitish", "name of a colour"),
+        ("background='#12345678'", "#rrggbb"),
+        ("background=0", "#rrggbb"),
+        ("white=0", "above 0"),
+        ("max_pixels=0", "at least 1"),
+    ],
+)
+def test_settings_of_pictures_that_are_no_such_values_are_refused(override, allowed):
+    with pytest.raises(UsageError, match=f"(?s)dataset.{override.replace(chr(39), '')} is not allowed.*{allowed}"):
+        compose("dataset=image_folder", f"dataset.{override}")
 
 
 # --- from end to end -------------------------------------------------------------------------------------------------
@@ -135,6 +279,44 @@ def test_where_the_folder_lies_and_what_it_is_called_is_no_part_of_a_runs_identi
     split.rename(split.with_name("elsewhere"))
     assert identify(f"dataset.root={split.with_name('elsewhere')}", "dataset.name=pets") == here
     assert identify(f"dataset.root={split.with_name('elsewhere')}", "dataset.name=pets", "dataset.image_size=8") != here
+
+
+OVERRIDES = ("dataset=image_folder", "train.device=cpu", "train.batch_size=2", "dataset.image_size=8")
+
+
+def identify(root, *overrides):
+    """The identity that a run on the folder has, and its run_id."""
+    _load.cache_clear()  # as in another process
+    (planned,) = make_plan(Command("adhoc", compose(*OVERRIDES, f"dataset.root={root}", *overrides), root / "results"))
+    return identity(planned.run), planned.run_id
+
+
+def test_settings_of_pictures_are_part_of_the_identity_only_where_a_picture_uses_them(split):
+    new = {"dataset.background", "dataset.white", "dataset.max_pixels"}
+    plain = identify(split, "dataset.name=x")
+    assert not new & plain[0].keys()
+    for same in ("dataset.background=black", "dataset.white=100", "dataset.max_pixels=null"):
+        assert identify(split, "dataset.name=x", same) == plain
+    Image.new("RGBA", (12, 10)).save(split / "train" / "cat" / "0.png")
+    white = identify(split, "dataset.name=x")
+    assert {key: white[0].get(key) for key in new & white[0].keys()} == {"dataset.background": "#ffffff"}
+    assert identify(split, "dataset.name=x", "dataset.background='#FFF'") == white
+    assert identify(split, "dataset.name=x", "dataset.background=black")[1] != white[1]
+    values = np.arange(120, dtype=np.uint16).reshape(10, 12)
+    Image.fromarray(values + 65000).save(split / "train" / "cat" / "0.png")
+    assert identify(split, "dataset.name=x", "dataset.white=65535") == identify(split, "dataset.name=x")
+    Image.fromarray(values).save(split / "train" / "cat" / "0.png")
+    assert identify(split, "dataset.name=x", "dataset.white=4095")[0]["dataset.white"] == 4095
+
+
+def test_a_run_on_a_folder_that_has_nothing_of_what_was_misread_keeps_its_run_id(tmp_path):
+    for i in range(12):
+        (tmp_path / "pets" / "ab"[i % 2]).mkdir(parents=True, exist_ok=True)
+        header = b"P5 4 4 255\n" if i % 3 else b"P6 4 4 255\n"
+        content = header + bytes(range(i, i + (16 if i % 3 else 48)))
+        (tmp_path / "pets" / "ab"[i % 2] / f"{i}.ppm").write_bytes(content)
+    _, run_id = identify(tmp_path / "pets", "train.precision=fp32", "train.epochs=3", "seed=7")
+    assert run_id == "cb19842f0d3f"
 
 
 def test_a_tensor_can_be_made_of_what_is_mapped_from_the_cache(split):

@@ -12,6 +12,7 @@ import pytest
 from conftest import compose
 from conftest import draw_picture as draw
 from conftest import load_folder as load
+from PIL import Image
 
 from bench import UsageError, pictures
 from bench.dataset import _load
@@ -43,6 +44,54 @@ def test_many_pictures_are_decoded_by_several_processes_to_the_same_pixels(tmp_p
     (tmp_path / "data" / "b" / "39.png").write_bytes(b"nothing")
     with pytest.raises(UsageError, match=r"b/39\.png"):
         load(tmp_path / "data")
+
+
+@pytest.mark.parametrize("few", [10, 64])
+def test_all_pictures_that_cannot_be_read_are_said_at_once(few, split, monkeypatch):
+    monkeypatch.setattr(pictures, "_FEW", few - 1)  # in several processes, and in this one
+    for name in ("cat/0", "cat/2", "dog/0", "dog/1"):
+        (split / "train" / f"{name}.png").write_bytes(b"nothing")
+    draw(split / "test" / "dog" / "0.png", size=(20, 10))  # which is said when those are mended
+    with pytest.raises(UsageError) as caught:
+        load(split)
+    lines = str(caught.value).splitlines()
+    assert len(lines) == 3
+    assert lines[0] == "4 of 10 pictures cannot be read."
+    assert [name in lines[1] for name in ("cat/0.png", "cat/2.png", "dog/0.png", "dog/1.png")] == [True] * 3 + [False]
+
+
+def test_files_that_are_not_there_or_no_files_are_said_at_once_too(split, capsys):
+    (split / "train" / "cat" / "7.png").symlink_to("nowhere.png")
+    (split / "train" / "dog" / "8.png").symlink_to("nowhere.png")
+    (split / "train" / "dog" / "9.png").mkdir()
+    with pytest.raises(UsageError, match=r"(?s)2 of 12 pictures.*cat/7\.png.*dog/8\.png"):
+        load(split)
+    assert "1 folder" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("brightest", "white"), [(200, 255), (1000, 1023), (4095, 4095), (9000, 16383)])
+def test_a_folder_of_16_bits_that_uses_few_of_them_is_refused_until_its_white_is_given(brightest, white, split):
+    for file in split.rglob("*.png"):
+        Image.fromarray(RANDOM.integers(0, brightest, (10, 12), dtype=np.uint16)).save(file)
+    Image.fromarray(np.full((10, 12), brightest, dtype=np.uint16)).save(split / "test" / "dog" / "0.png")
+    with pytest.raises(UsageError, match=f"brightest value is {brightest}") as caught:
+        load(split)
+    assert f"dataset.white={white}\n" in str(caught.value)
+    assert len(str(caught.value).splitlines()) == 3
+    assert load(split, white=white).test_images[-1].max() == 256 * brightest // white - (brightest == white)
+    assert load(split, white=65535).test_images[-1].max() == brightest >> 8
+    Image.fromarray(np.full((10, 12), 2**14, dtype=np.uint16)).save(split / "train" / "cat" / "0.png")
+    assert load(split).train_images[0].max() == 64
+
+
+def test_what_the_pictures_use_of_the_settings_is_cached_with_them(split, monkeypatch):
+    Image.new("RGBA", (12, 10)).save(split / "train" / "cat" / "0.png")
+    first, other = load(split), load(split, background="black")
+    nothing_is_read(monkeypatch)
+    for source, again, value in ((first, load(split), 255), (other, load(split, background="#000"), 0)):
+        assert (source.train_images[0] == value).all()
+        assert (again.train_images == source.train_images).all()
+        assert again.settings == source.settings
 
 
 @pytest.mark.slow

@@ -8,7 +8,7 @@ from conftest import TINY, compose
 
 from bench import CONF, app
 from bench.dataset import load_source
-from bench.plan import Command, make_plan, resolve_device
+from bench.plan import Command, _settings_of_data, make_plan, resolve_device
 from bench.ranges import RANGES
 from bench.record import read_result, run_id, shorten, write_atomically
 
@@ -75,6 +75,7 @@ KEEPS = {
     "retry_failed": "true",
     "fail_fast": "true",
     "dataset.root": "{copy} dataset=image_folder dataset.root={folder} train.batch_size=4 dataset.name=x",
+    "dataset.max_pixels": "null dataset=image_folder dataset.root={folder} train.batch_size=4",
     "train.checkpoint_minutes": "null",
     "train.tracker": "tensorboard",
     "train.device": "auto",
@@ -84,7 +85,9 @@ KEEPS = {
 @cache
 def identify(*overrides):
     (run,) = compose(*overrides)
-    return run_id(replace(resolve_device(run), fingerprint=load_source(run.dataset).fingerprint))
+    source = load_source(run.dataset)
+    run = replace(resolve_device(run), fingerprint=source.fingerprint, contents=_settings_of_data(source))
+    return run_id(run)
 
 
 def ids(key, values, folder):
@@ -109,9 +112,10 @@ def test_what_cannot_change_the_numbers_keeps_the_id(key, flat):
 
 
 def test_every_key_is_known_to_move_the_id_or_to_keep_it():
-    """model.weights moves it by the file's content: see test_model.py."""
+    """model.weights moves it by the file's content, and some by what is in the pictures: see test_model.py and
+    test_image_folder.py."""
     tested = {key if not key.startswith("optimizer.") else f"optimizer.{key.split('.')[-1]}" for key in MOVES | KEEPS}
-    assert tested == RANGES.keys() - {"model.weights"}
+    assert tested == RANGES.keys() - {"model.weights", "dataset.background", "dataset.white"}
     assert not MOVES.keys() & KEEPS.keys()
 
 

@@ -83,7 +83,7 @@ def _find_splits(root: Path) -> dict[str, str]:
             raise UsageError(f"{root} has several folders for {split}: {', '.join(names)}.\nLeave one of them there.")
     if called and others:
         _say(root, f"left out, beside {', '.join(sorted(named))}: {_name_some(others)}")
-    return {split: names[0] for split, names in called.items()}
+    return {split: called[split][0] for split in ("train", "test", "val") if split in called}
 
 
 def _holds_classes(folder: Path) -> bool:
