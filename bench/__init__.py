@@ -7,7 +7,8 @@ The map, from the command to the table:
     record.py   a run's identity and its files  report/      CSV tables, the terminal, figures and the page
     rng.py      named random streams            ranges.py    which values are allowed
     plugins.py  a user's own folder             pictures.py  a user's image files -> pixels
-    settings.py a run's settings, checked       memory.py    what a run takes of it
+    settings.py a run's settings, checked       decode.py    one of these files
+    memory.py   what a run takes of it
     sweep.py    trains what is missing          worker.py    what a process that trains does
     launcher.py where runs are trained          watch.py     tells of records while a sweep goes on
     lock.py     one process at a time           cores.py    how many there are to use

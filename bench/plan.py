@@ -207,7 +207,7 @@ def _check_fit(run: Run, source: Source, tried: set[str]) -> int:
     Args:
         run: with its settings applied.
         source: its data.
-        tried: the models that have been, on which data, which take a while, and what has been said: added to.
+        tried: the data, and the models on which data, that have been looked at, which takes a while: added to.
 
     Raises:
         UsageError: model, optimizer or budget cannot work with the data.
@@ -215,9 +215,10 @@ def _check_fit(run: Run, source: Source, tried: set[str]) -> int:
     train, _ = split_source(run.dataset, source)
     if len(train) == 0:
         raise UsageError("validation leaves no image to train on.\nLower dataset.val_fraction.")
-    for line in [line for line in find_gaps(run.dataset, source) if line not in tried]:
-        Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
-        tried.add(line)
+    if (data := str((run.dataset, run.fingerprint))) not in tried:
+        for line in find_gaps(run.dataset, source):
+            Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
+        tried.add(data)
     if run.train.batch_size > len(train):
         raise UsageError(
             f"train.batch_size={run.train.batch_size} is more than the {len(train)} images to train on.\n"

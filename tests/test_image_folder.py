@@ -125,6 +125,13 @@ def test_a_class_may_be_called_as_a_split_is(name, flat):
     assert images_of(source, label) == images_of(before, 2)
 
 
+def test_a_class_that_is_called_as_a_split_may_hold_a_folder_beside_its_pictures(flat, capsys):
+    (flat / "c").rename(flat / "test")
+    draw(flat / "test" / "old" / "0.png")
+    assert np.bincount(load(flat).train_labels).tolist() == [6, 6, 6]
+    assert "left out, as no pictures: 1 folder" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("forms", ["NFC NFD", "NFD NFC", "NFD NFD", "NFC NFC"])
 def test_names_that_differ_in_their_unicode_form_are_one_class(forms, split):
     train, test = forms.split()

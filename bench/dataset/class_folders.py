@@ -74,9 +74,9 @@ def _find_splits(root: Path) -> dict[str, str]:
     for name in folders:
         if split := _WORDS.get(name.lower().removesuffix("set").rstrip("_- ")):
             called.setdefault(split, []).append(name)
-    named = {name for names in called.values() for name in names}
+    named = {name: split for split, names in called.items() for name in names}
     others = [name for name in folders if name not in named]
-    if others and not any(_holds_classes(root / name) for name in named):
+    if others and not any(_holds_classes(root / name, split) for name, split in named.items()):
         return {}
     for split, names in called.items():
         if len(names) > 1:
@@ -86,10 +86,12 @@ def _find_splits(root: Path) -> dict[str, str]:
     return {split: called[split][0] for split in ("train", "test", "val") if split in called}
 
 
-def _holds_classes(folder: Path) -> bool:
-    """Whether it is a folder of class folders; one that holds pictures as well is, if they hold pictures, too."""
+def _holds_classes(folder: Path, split: str) -> bool:
+    """Whether it holds class folders and is no class; with pictures beside them, the folder of train alone is none."""
     folders = _folders(folder)
-    return bool(folders) and (not _files(folder) or any(_files(folder / name) for name in folders))
+    if not _files(folder):
+        return bool(folders)
+    return split == "train" and any(_files(folder / name) for name in folders)
 
 
 def _find_classes(folder: Path) -> dict[str, list[str]]:
@@ -115,9 +117,9 @@ def _list_pictures(
         before = len(pictures)
         for place in places:
             below = f"{split}/{place}" if split else place
-            files = _files(root / below)
-            pictures += [(f"{below}/{file}", classes.index(name)) for file in files]
-            others.update(_kind(entry) for entry in _entries(root / below) if entry.name not in set(files))
+            there = _entries(root / below)
+            pictures += [(f"{below}/{entry.name}", classes.index(name)) for entry in there if _is_picture(entry)]
+            others.update(_kind(entry) for entry in there if not _is_picture(entry))
         if len(pictures) == before:
             raise UsageError(
                 f"class {name} is empty: {root / split / places[0]} holds no picture that Pillow reads.\n"
@@ -139,8 +141,12 @@ def _folders(folder: Path) -> list[str]:
 
 
 def _files(folder: Path) -> list[str]:
-    """The pictures right in a folder: files of which Pillow reads the ending."""
-    return [e.name for e in _entries(folder) if Path(e.name).suffix.lower() in _endings() and not e.is_dir()]
+    """The pictures right in a folder."""
+    return [entry.name for entry in _entries(folder) if _is_picture(entry)]
+
+
+def _is_picture(entry: os.DirEntry[str]) -> bool:
+    return Path(entry.name).suffix.lower() in _endings() and not entry.is_dir()
 
 
 @cache
