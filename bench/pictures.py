@@ -26,6 +26,7 @@ from typing import IO, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 
@@ -198,15 +199,20 @@ def _all_read(files: Sequence[str], results: Iterable[R | _Unread]) -> Iterator[
     Raises:
         UsageError: at the end, where there are others; it names the first.
     """
-    unread: list[str] = []
+    unread: list[tuple[str, str]] = []
     for file, result in zip(files, results, strict=True):
         if isinstance(result, _Unread):
-            unread.append(f"{file} cannot be read: {result.reason}")
+            unread.append((file, result.reason))
         else:
             yield file, result
+    if len(unread) == 1:
+        raise UsageError("{} cannot be read: {}.\nMend, replace or remove it.".format(*unread[0]))
     if unread:
-        count = f"{len(unread):,} of {len(files):,} pictures cannot be read.\n" if len(unread) > 1 else ""
-        raise UsageError(f"{count}{'; '.join(unread[:_NAMED])}.\nMend, replace or remove what cannot be read.")
+        first = ", ".join(f"{file} ({reason})" for file, reason in unread[:_NAMED])
+        raise UsageError(
+            f"{len(unread):,} of {len(files):,} pictures cannot be read, the first of them:\n{first}.\n"
+            "Mend, replace or remove them."
+        )
 
 
 def _on_all_cores(function: Callable[[str], R], files: Sequence[str], doing: str) -> Iterator[R | _Unread]:
@@ -236,6 +242,7 @@ def _try(function: Callable[[str], R], file: str) -> R | _Unread:
         return function(file)
     except Exception as error:  # Pillow's decoders raise nearly every kind
         reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+        reason = "no picture that Pillow knows" if isinstance(error, UnidentifiedImageError) else reason
         return _Unread(reason.splitlines()[0][:150])
 
 

@@ -56,7 +56,7 @@ def test_all_pictures_that_cannot_be_read_are_said_at_once(few, split, monkeypat
         load(split)
     lines = str(caught.value).splitlines()
     assert len(lines) == 3
-    assert lines[0] == "4 of 10 pictures cannot be read."
+    assert lines[0] == "4 of 10 pictures cannot be read, the first of them:"
     assert [name in lines[1] for name in ("cat/0.png", "cat/2.png", "dog/0.png", "dog/1.png")] == [True] * 3 + [False]
 
 
