@@ -3,6 +3,7 @@ import hashlib
 import pickle
 import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -143,6 +144,12 @@ def test_splits_that_lack_a_class_are_found():
     assert "the train split" in line
 
 
+@pytest.mark.parametrize("names", [["a", "b"], "0123456789", [*"012345678", 9]])
+def test_class_names_that_are_not_one_text_per_class_are_refused(names):
+    with pytest.raises(ValueError, match="class_names must be a list of 10 texts"):
+        replace(load_digits(), class_names=names)
+
+
 # --- batches ---------------------------------------------------------------------------------------------------------
 
 
@@ -265,6 +272,7 @@ def test_cifar_is_read_from_each_form_and_the_folder_is_left_alone(cls, form, tm
     assert source.train_images.shape == (10 * len(cls.train_list), 32, 32, 3)
     assert source.test_images[0, 0, 0].tolist() == [100, 0, 0]
     assert source.classes == 10
+    assert source.class_names == [f"class {k}" for k in range(10)]
     assert source.fingerprint == cls.tgz_md5
     assert sorted(tmp_path.rglob("*")) == before
 
@@ -309,7 +317,7 @@ def test_the_real_fashion_mnist_is_found_by_itself_and_read_as_torchvision_reads
     assert source.train_images.shape == (60_000, 28, 28, 1)
     assert np.bincount(source.train_labels).tolist() == [6_000] * 10
     assert np.bincount(source.test_labels).tolist() == [1_000] * 10
-    assert source.classes == len(FashionMNIST.classes)
+    assert source.class_names == FashionMNIST.classes
     # the mean and deviation that is given for it everywhere
     assert source.train_images.mean() / 255 == pytest.approx(0.2860, abs=1e-4)
     assert source.train_images.std() / 255 == pytest.approx(0.3530, abs=1e-4)

@@ -15,7 +15,7 @@ from PIL import Image
 from bench import UsageError, pictures
 from bench.dataset import _load, load_source, make_splits
 from bench.plan import Command, make_plan
-from bench.record import identity
+from bench.record import identity, read_result
 from bench.run import train_run
 
 RANDOM = np.random.default_rng(0)
@@ -29,6 +29,7 @@ def test_train_and_test_folders_are_taken_as_they_are(split):
     assert source.train_labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
     assert source.test_labels.tolist() == [0, 0, 1]
     assert source.classes == 2
+    assert source.class_names == ["cat", "dog"]
     for images, folder in ((source.train_images, "train/dog/2.png"), (source.test_images, "test/dog/0.png")):
         assert (images[-1] == np.asarray(Image.open(split / folder))).all()
 
@@ -334,4 +335,5 @@ def test_a_tensor_can_be_made_of_what_is_mapped_from_the_cache(split):
     (planned,) = make_plan(Command("adhoc", [run], split))
     result = train_run(planned.run, split / "run", lambda *_: None)
     assert result["status"] == "done", result["message"]
+    assert read_result(split / "run")["class_names"] == ["cat", "dog"]  # of the columns of logits.npz
     assert torch.get_default_dtype() is torch.float32

@@ -151,6 +151,13 @@ def test_a_run_learns_easy_data_and_records_what_the_contract_says(tiny, tmp_pat
     assert accuracy == result["test_accuracy"]
 
 
+@pytest.mark.parametrize(("dataset", "names"), [("digits", [*"0123456789"]), ("synthetic", [])])
+def test_class_names_are_on_record_where_there_are_any(dataset, names, tmp_path):
+    (run,) = compose(*TINY[3:], f"dataset={dataset}", "train.epochs=1")
+    train_run(resolve_device(run), tmp_path)
+    assert json.loads((tmp_path / "result.json").read_text())["class_names"] == names
+
+
 def test_a_run_without_validation_leaves_those_numbers_out(tiny, tmp_path):
     result = train_run(tiny("dataset.val_fraction=0"), tmp_path, lambda *_: None)
     assert result["status"] == "done"

@@ -5,7 +5,7 @@ by a fixed seed, so every run of every arm sees the same examples, and a smaller
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
@@ -33,9 +33,10 @@ class Source:
     the class; `fingerprint` identifies the content wherever it lies, and is a hash of it where it is left out. A
     validation split that was published, too, is taken as it is, and else carved from training. `settings` holds what
     stands in a run's identity for settings that count with some data only: None, which stays out, where they do not.
+    `class_names` are in the order of the labels, or empty where classes have no names.
 
     Raises:
-        ValueError: arrays of another kind or shape, or labels out of their range.
+        ValueError: arrays of another kind or shape, labels out of their range, or names that are not one per class.
     """
 
     train_images: NDArray[np.uint8]
@@ -48,6 +49,7 @@ class Source:
     val_images: NDArray[np.uint8] | None = None
     val_labels: NDArray[np.int64] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    class_names: Sequence[str] = ()
 
     def __post_init__(self) -> None:
         if (self.val_images is None) != (self.val_labels is None):
@@ -67,6 +69,10 @@ class Source:
                     f"images of all splits must have one shape, got {self.train_images.shape[1:]} for training and "
                     f"{images.shape[1:]} for {split}"
                 )
+        names = self.class_names
+        texts = not isinstance(names, str) and all(isinstance(name, str) for name in names)
+        if not texts or len(names) not in (0, self.classes):
+            raise ValueError(f"class_names must be a list of {self.classes} texts, one per class, got {names!r:.100}")
 
     def hash_content(self) -> str:
         """Of images and labels."""
@@ -105,6 +111,7 @@ class Data:
     flips: bool
     mean: Tensor
     std: Tensor
+    class_names: Sequence[str] = ()  # empty where classes have none
 
     @property
     def shape(self) -> torch.Size:
@@ -161,6 +168,7 @@ def _make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
         flips=source.flips,
         mean=torch.tensor(mean, dtype=torch.float32, device=device),
         std=torch.tensor(np.where(std == 0, 1, std), dtype=torch.float32, device=device),
+        class_names=source.class_names,
     )
 
 

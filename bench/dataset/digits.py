@@ -28,4 +28,5 @@ def load_digits() -> Source:
         classes=10,
         flips=False,
         fingerprint=hashlib.sha256(images.tobytes() + labels.tobytes()).hexdigest(),
+        class_names=[str(digit) for digit in range(10)],
     )

@@ -69,6 +69,7 @@ def load_image_folder(
         val_images=pixels[val] if found.val else None,
         val_labels=labels[val] if found.val else None,
         settings={"background": None, "white": None, "max_pixels": None, **used},
+        class_names=found.classes,
     )
 
 

@@ -115,6 +115,7 @@ def _read(cls: Any, root: str, form: Originals) -> Source:
         classes=len(train.classes),
         flips=True,
         fingerprint="+".join(form.checksums.values()),
+        class_names=train.classes,
     )
 
 
