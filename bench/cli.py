@@ -156,6 +156,8 @@ def _make_parser() -> argparse.ArgumentParser:
     _take_results_dir(merging)
     merging.set_defaults(function=_merge)
     doctor = add("doctor", help="tell versions, devices, data and extras, and try a training step on each device")
+    help_ = "of a dataset (dataset=NAME dataset.KEY=VALUE): list what it holds, and its equal images, instead"
+    _complete_by(doctor.add_argument("overrides", nargs="*", help=help_), completion.complete_override)
     doctor.set_defaults(function=_doctor)
     return parser
 
@@ -277,9 +279,9 @@ def _merge(options: argparse.Namespace) -> int:
 
 
 def _doctor(options: argparse.Namespace) -> int:
-    from bench.doctor import examine
+    from bench.doctor import examine, examine_data
 
-    return examine()
+    return examine_data(options.overrides) if options.overrides else examine()
 
 
 def _list(options: argparse.Namespace) -> int:

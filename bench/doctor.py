@@ -1,6 +1,7 @@
-"""What this machine offers: versions, devices, data, extras, and whether training works on each device."""
+"""What this machine offers: versions, devices, data, extras, and whether training works on each device; and what a
+dataset holds."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from platform import python_version
@@ -10,7 +11,9 @@ import torch
 
 from bench import __version__
 from bench.app import compose
-from bench.plan import computes_bf16, make_plan
+from bench.data_record import describe_data, describe_doubles, name_members
+from bench.escape import escape
+from bench.plan import computes_bf16, load_data, make_plan
 from bench.plugins import config_files, resolve
 from bench.run import describe_hardware, train_run
 
@@ -36,10 +39,29 @@ def examine() -> int:
     return 0 if all(told == "works" for _, told in steps) else 1
 
 
+def examine_data(overrides: Sequence[str]) -> int:
+    """Prints what each dataset of a command line holds, and all its equal images; 0.
+
+    Raises:
+        UsageError: bad input, or data that cannot be read.
+    """
+    choices = {str(run.dataset): run.dataset for run in compose(overrides).runs}
+    for choice in choices.values():
+        source = load_data(choice)
+        record, classes = describe_data(source), source.class_names or [str(k) for k in range(source.classes)]
+        counts = [(split, f"{n:,} images") for split, n in record["images"].items()]
+        found = "; ".join(describe_doubles(record)) or "none"
+        _show(choice.name, [*counts, ("classes", ", ".join(classes)), ("equal images", found)])
+        for group in record["equal_images"]:
+            labels = f", as {', '.join(classes[k] for k in group['labels'])}" * (len(group["labels"]) > 1)
+            print(escape(f"    {' = '.join(name_members(group))}{labels}"))
+    return 0
+
+
 def _show(title: str, lines: Iterable[tuple[str, str]]) -> None:
-    print(title)
+    print(escape(title))
     for name, told in lines:
-        print(f"  {name:25}{told}")
+        print(escape(f"  {name:25}{told}"))
 
 
 def _version(package: str) -> str | None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import UsageError
+from bench.data_record import copy_data
 from bench.lock import take, wait_for
 from bench.record import HISTORY_COLUMNS, RESULT, WEIGHTS, read_result, run_folder, to_csv, write_atomically
 from bench.report import tables
@@ -73,6 +74,7 @@ def merge(ours: Path, theirs: Path, keep: str = "ours") -> Merge:
     for identifier in taken:
         if found[identifier].recorded:
             _copy_run(ours, theirs, identifier)
+    copy_data(ours, theirs)
     for exp in experiments:
         asked = _asked(theirs, exp)
         rows = {i: found[i].row for i in asked if i in taken and not found[i].recorded}

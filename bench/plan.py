@@ -25,7 +25,7 @@ from bench.plugins import source_fingerprint, user_folder
 from bench.record import WEIGHTS, arm_id, read_result, record_stamp, run_folder, run_id
 from bench.regularizer import Slots, make_slots
 from bench.rng import global_stream, stream
-from bench.settings import Run, apply_settings
+from bench.settings import Choice, Run, apply_settings
 from bench.tracker import load_writer
 from bench.train import count_evaluations, total_steps, warmup_steps
 
@@ -92,8 +92,7 @@ def make_plan(command: Command) -> list[Planned]:
     tried: set[str] = set()
     hash_weights = cache(weights_fingerprint)  # for this command alone: the file may be another at the next
     for run in command.runs:
-        with _telling(f"dataset {run.dataset.name}"):
-            source = load_source(run.dataset)
+        source = load_data(run.dataset)
         run = replace(resolve_device(run, command.launcher), fingerprint=source.fingerprint)
         with _telling("a class of your own"):
             run = replace(run, contents=_hash_contents(run, hash_weights) | _settings_of_data(source))
@@ -109,6 +108,16 @@ def make_plan(command: Command) -> list[Planned]:
             each = replace(each, evaluations=evaluations[arm])
         planned[identifier] = each
     return list(planned.values())
+
+
+def load_data(choice: Choice) -> Source:
+    """A dataset, whosever loader it has.
+
+    Raises:
+        UsageError: whatever went wrong in it.
+    """
+    with _telling(f"dataset {choice.name}"):
+        return load_source(choice)
 
 
 def _look_up(run: Run, identifier: str, results: Path) -> Planned:

@@ -142,6 +142,7 @@ RANGES: dict[str, Range | OneOf | Path | Word | Colour | Mapping | Pair] = {
     "dataset.root": Path(),
     "dataset.train_size": Range(integer=True, low=1, optional=True),
     "dataset.val_fraction": _FRACTION,
+    "dataset.drop_duplicates": _SWITCH,
     "dataset.augment": OneOf(("none", "standard", "alternating")),
     "dataset.name": Word(),
     "dataset.test_fraction": Range(low=0, high=1, low_open=True, high_open=True),

@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 
 from bench import AXES, UsageError
-from bench.settings import Choice, Run
+from bench.settings import PROTOCOL, Choice, Run
 
 # Raised when a change moves numbers under equal settings; CHANGELOG.md tells what moved.
 PROTOCOL_VERSION = 1
@@ -32,7 +32,10 @@ NOT_IDENTITY = {
 }
 
 # Keys that are younger than records which must keep their identity: left out where they hold their neutral value.
-ADDED_LATER = {"regularizer.sam.interval": 1, "regularizer.asam.interval": 1, "dataset.flips": True}
+ADDED_LATER = {
+    **{"regularizer.sam.interval": 1, "regularizer.asam.interval": 1},
+    **{"dataset.flips": True, "dataset.drop_duplicates": False},
+}
 
 # In a run's folder: its record, the weights that may be kept, and what it goes on from when it was interrupted.
 RESULT, WEIGHTS, CHECKPOINT = "result.json", "weights.pt", "checkpoint.pt"
@@ -77,6 +80,15 @@ def run_id(run: Run) -> str:
 def arm_id(run: Run) -> str:
     """Twelve hex digits for the identity less its seed: runs with unlike settings are never averaged."""
     return _digest({key: value for key, value in identity(run).items() if key != "seed"})
+
+
+def data_id(settings: Mapping[str, Any]) -> str:
+    """Twelve hex digits for the data in a run's identity, or an arm's: their content and how they are read, not how
+    they are split."""
+    loader = f"source.{settings.get('dataset._target_')}"
+    of_protocol = {f"dataset.{key}" for key in PROTOCOL}
+    keys = [k for k in settings if k in ("fingerprint", loader) or (k.startswith("dataset.") and k not in of_protocol)]
+    return _digest({key: settings[key] for key in keys})
 
 
 def shorten(settings: Sequence[str], regularizer: str) -> list[str]:
@@ -131,6 +143,7 @@ def write_run(
     may_write()
     settings = identity(run)
     identifiers = {"run_id": run_id(run), "arm_id": arm_id(run), "protocol_version": PROTOCOL_VERSION}
+    data = {"data_id": data_id(settings)}  # of the file in results/datasets
     rows = [{"run_id": identifiers["run_id"], **row} for row in history]
     write_atomically(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
     write_atomically(folder / "history.csv", to_csv(HISTORY_COLUMNS, rows))
@@ -140,7 +153,7 @@ def write_run(
     else:
         (folder / "logits.npz").unlink(missing_ok=True)  # of an earlier training that got further
     words = {axis: settings[axis] for axis in AXES}
-    whole = {**identifiers, **words, "seed": run.seed, **result, "config": settings}
+    whole = {**identifiers, **data, **words, "seed": run.seed, **result, "config": settings}
     may_write()
     write_atomically(folder / RESULT, json.dumps(whole, indent=1) + "\n")
 

@@ -10,7 +10,9 @@ from bench.plugins import resolve
 from bench.ranges import check
 
 SLOTS = ("none", "mixing", "loss", "gradient", "setting")  # also the order of a stack's parts in its name
-_READ_HERE = ("train_size", "val_fraction", "augment", "root", "weights", "dropout", "lr", "weight_decay")
+# Keys of every dataset that say what is made of it, and are not its loader's.
+PROTOCOL = ("train_size", "val_fraction", "drop_duplicates", "augment")
+_READ_HERE = (*PROTOCOL, "root", "weights", "dropout", "lr", "weight_decay")
 DESCRIBES = ("_target_", "slot", "sets", "word")  # keys that say what a choice is, not how to construct it
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import replace
 
 from bench import UsageError, interrupt
+from bench.data_record import note_data
 from bench.lock import holder, is_abandoned, this_process
 from bench.plan import Command, Planned, make_plan
 from bench.plugins import user_folder
@@ -45,9 +46,12 @@ def train_missing(command: Command, launch: Launch) -> int:
         folder = user_folder()
         own = ["--config-dir", os.path.relpath(folder)] if folder else []
         tables.ask(command.results, command.exp, asked, [*own, *command.arguments])
+        notes = note_data(command.results, [planned.run for planned in plan], write=True)
     except OSError as error:
         raise UsageError(f"results_dir={command.results} cannot be written to: {error.strerror}.") from error
     terminal.show_counts(console, command.exp, [planned.run for planned in plan], len(plan) - len(todo))
+    for note in notes:
+        terminal.tell(console, note)
     with interrupt.handling(), terminal.live_line(console) as show:
         watch = Watch(console, command, todo, show)
         with watching(watch):

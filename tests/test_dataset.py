@@ -37,7 +37,7 @@ DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
 def choice(**values):
-    values = {"train_size": None, "val_fraction": 0.2, "augment": "none", **values}
+    values = {"train_size": None, "val_fraction": 0.2, "drop_duplicates": False, "augment": "none", **values}
     return Choice("digits", {"_target_": "bench.dataset.digits.load_digits", **values})
 
 

@@ -18,6 +18,7 @@ MOVES = {
     "seed": "1",
     "dataset.train_size": "32",
     "dataset.val_fraction": "0.1",
+    "dataset.drop_duplicates": "true",
     "dataset.augment": "standard",
     "dataset.classes": "5",
     "dataset.train_images": "90",

@@ -1,7 +1,8 @@
 """Datasets: one file per dataset, each a function that loads the original training and test split; here they are split.
 
-Validation is carved from the full training split, then `train_size` takes a subset of the rest: both stratified, both
-by a fixed seed, so every run of every arm sees the same examples, and a smaller subset lies within each larger one.
+With drop_duplicates, training images that are there twice or in test, too, are left out first (doubles.py). Validation
+is carved from the full training split, then `train_size` takes a subset of the rest: both stratified, both by a fixed
+seed, so every run of every arm sees the same examples, and a smaller subset lies within each larger one.
 """
 
 import json
@@ -17,12 +18,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench import UsageError
+from bench.dataset.doubles import find_kept
 from bench.rng import stream
-from bench.settings import Choice, make
+from bench.settings import PROTOCOL, Choice, make
+
+Indices = NDArray[np.int64]
 
 _SPLIT_SEED = 0
 _NAMED = 5  # of many classes that a split lacks
-_PROTOCOL = ("train_size", "val_fraction", "augment")  # keys of every dataset, used here and not by its loader
 
 
 @dataclass(frozen=True, eq=False)  # one that is loaded is itself alone: its arrays are not to be compared
@@ -33,10 +36,11 @@ class Source:
     the class; `fingerprint` identifies the content wherever it lies, and is a hash of it where it is left out. A
     validation split that was published, too, is taken as it is, and else carved from training. `settings` holds what
     stands in a run's identity for settings that count with some data only: None, which stays out, where they do not.
-    `class_names` are in the order of the labels, or empty where classes have no names.
+    `class_names` are in the order of the labels, or empty where classes have no names; `names`, by split, are those of
+    the images, such as their files', where they have any.
 
     Raises:
-        ValueError: arrays of another kind or shape, labels out of their range, or names that are not one per class.
+        ValueError: arrays of another kind or shape, labels out of their range, or names of another number.
     """
 
     train_images: NDArray[np.uint8]
@@ -50,11 +54,12 @@ class Source:
     val_labels: NDArray[np.int64] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     class_names: Sequence[str] = ()
+    names: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.val_images is None) != (self.val_labels is None):
             raise ValueError("a validation split has both val_images and val_labels, got one of them")
-        for split, images, labels in self._splits():
+        for split, images, labels in self.splits():
             if images.dtype != np.uint8 or images.ndim != 4:
                 raise ValueError(f"{split} images must be uint8 (N, H, W, C), got {images.dtype} {images.shape}")
             if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1] or len(labels) == 0:
@@ -69,6 +74,8 @@ class Source:
                     f"images of all splits must have one shape, got {self.train_images.shape[1:]} for training and "
                     f"{images.shape[1:]} for {split}"
                 )
+            if self.names and len(self.names.get(split, ())) != len(labels):
+                raise ValueError(f"names must have one for each of the {len(labels)} {split} images")
         names = self.class_names
         texts = not isinstance(names, str) and all(isinstance(name, str) for name in names)
         if not texts or len(names) not in (0, self.classes):
@@ -77,12 +84,13 @@ class Source:
     def hash_content(self) -> str:
         """Of images and labels."""
         content = sha256()
-        for _, images, labels in self._splits():
+        for _, images, labels in self.splits():
             content.update(np.ascontiguousarray(images).data)
             content.update(labels.astype(np.int64).data)
         return content.hexdigest()
 
-    def _splits(self) -> list[tuple[str, NDArray[np.uint8], NDArray[np.int64]]]:
+    def splits(self) -> list[tuple[str, NDArray[np.uint8], NDArray[np.int64]]]:
+        """The name, images and labels of each."""
         splits = [("train", self.train_images, self.train_labels), ("test", self.test_images, self.test_labels)]
         if self.val_images is not None and self.val_labels is not None:
             splits.append(("val", self.val_images, self.val_labels))
@@ -126,7 +134,7 @@ def load_source(choice: Choice) -> Source:
     Raises:
         UsageError: files that are missing or damaged. A user's own loader may raise anything.
     """
-    values = {key: value for key, value in choice.values.items() if key not in _PROTOCOL}
+    values = {key: value for key, value in choice.values.items() if key not in PROTOCOL}
     return _load(json.dumps(values, sort_keys=True))
 
 
@@ -138,7 +146,8 @@ def _load(values: str) -> Source:
 
 def make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
     """The splits of a checked dataset choice on `device`, kept for the process's next run."""
-    key = (source, choice.name, choice.values["train_size"], choice.values["val_fraction"], device)
+    splitting = ("train_size", "val_fraction", "drop_duplicates")
+    key = (source, choice.name, *(choice.values[key] for key in splitting), device)
     if key not in _kept:
         _kept.clear()  # first: large ones would not fit twice
         _kept[key] = _make_splits(choice, source, device)
@@ -182,11 +191,11 @@ def _moments(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np
     return mean, np.sqrt((counts * (values - mean[:, None]) ** 2).sum(axis=1) / total)
 
 
-def split_source(choice: Choice, source: Source) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def split_source(choice: Choice, source: Source) -> tuple[Indices, Indices]:
     """As split_indices; where the source has a validation split of its own, training gives none to it."""
     if source.val_labels is not None:
         choice = replace(choice, values={**choice.values, "val_fraction": 0})
-    return split_indices(choice, source.train_labels)
+    return split_indices(choice, source.train_labels, find_kept(source) if choice.values["drop_duplicates"] else None)
 
 
 def find_gaps(choice: Choice, source: Source) -> list[str]:
@@ -207,25 +216,33 @@ def find_gaps(choice: Choice, source: Source) -> list[str]:
     ]
 
 
-def split_indices(choice: Choice, labels: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of the training and of the validation images in the full training split.
+def split_indices(choice: Choice, labels: NDArray[np.int64], kept: Indices | None = None) -> tuple[Indices, Indices]:
+    """Indices of the training and of the validation images in the full training split, or of those of it that are kept.
 
     Raises:
-        UsageError: fewer images than train_size asks for.
+        UsageError: none are kept, or fewer are left than train_size asks for.
     """
     order = stratified_order(labels)
-    val, rest = np.split(order, [round(choice.values["val_fraction"] * len(labels))])
+    if kept is not None:  # in the same order, so that validation is nearly the same with drop_duplicates and without
+        order = order[np.isin(order, kept)]
+    if len(order) == 0:
+        raise UsageError(
+            f"dataset.drop_duplicates=true leaves no image of {choice.name} to train on: all are in test or "
+            "validation, too, or have several labels.\nGive it other test images, or leave drop_duplicates out."
+        )
+    val, rest = np.split(order, [round(choice.values["val_fraction"] * len(order))])
     train_size = choice.values["train_size"] or len(rest)
     if train_size > len(rest):
         raise UsageError(
             f"dataset.train_size={train_size} is more than dataset {choice.name} has: "
-            f"{len(labels)} training images, of which validation takes {len(val)}.\n"
-            f"Ask for at most {len(rest)}, or lower dataset.val_fraction."
+            f"{len(labels)} training images, of which validation takes {len(val)}"
+            + f" and drop_duplicates {len(labels) - len(order)}" * (len(order) < len(labels))
+            + f".\nAsk for at most {len(rest)}, or lower dataset.val_fraction."
         )
     return rest[:train_size], val
 
 
-def stratified_order(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+def stratified_order(labels: Indices) -> Indices:
     """A fixed random order of which every stretch holds each class in proportion, to within an example or so."""
     shuffled = stream(_SPLIT_SEED, "split").permutation(len(labels))
     position = np.empty(len(labels))

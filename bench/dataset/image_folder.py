@@ -58,6 +58,7 @@ def load_image_folder(
     trained, tested = len(found.train), len(found.train) + len(found.test)
     train, test, val = slice(trained), slice(trained, tested), slice(tested, None)
     one, other = (train, test) if found.test else _split(labels[train], found.classes, test_fraction)
+    order = np.arange(len(files))
     return Source(
         pixels[one],
         labels[one],
@@ -70,6 +71,11 @@ def load_image_folder(
         val_labels=labels[val] if found.val else None,
         settings={"background": None, "white": None, "max_pixels": None, **used},
         class_names=found.classes,
+        names={
+            "train": [files[i] for i in order[one]],
+            "test": [files[i] for i in order[other]],
+            "val": [files[i] for i in order[val]],
+        },
     )
 
 

@@ -11,9 +11,10 @@ from markupsafe import Markup
 
 from bench import AXES, __version__, plugins
 from bench.comparison import MAIN_METRICS, Arm, interactions, read_arms
+from bench.data_record import describe_doubles, describe_dropping, read_data
 from bench.lock import wait_for
 from bench.quantities import QUALITIES
-from bench.record import write_atomically
+from bench.record import data_id, write_atomically
 from bench.report import tables
 from bench.report.formats import Grid, html_table, make_grid
 from bench.report.layout import Layout, describe_p, is_against_sgd, lay_out, make_mark, print_with_half
@@ -57,6 +58,7 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
         arm_words=words,
         words={axis: list(dict.fromkeys(row[axis] for row in rows)) for axis in AXES},
         commands=tables.read_commands(results, exp),
+        data=_describe_data(results, list(settings.values())),
         counts=Counter(row["status"] for row in rows),
         places=_mean_grids(exp, rows, settings),
         differences=_difference_grids(folder, arms, words),
@@ -89,6 +91,21 @@ def _mean_grids(
         grids = [(heading, whole.columns([*words, *numbers, *costs])) for heading, numbers in shown.items()]
         places.append((layout, grids))
     return places
+
+
+def _describe_data(results: Path, arms: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence for each dataset of which it is on record what is in training and in test."""
+    of_data: dict[str, list[Mapping[str, Any]]] = {}
+    for arm in arms:
+        of_data.setdefault(data_id(arm), []).append(arm)
+    sentences = []
+    for identifier, [arm, *others] in of_data.items():
+        if record := read_data(results, identifier):
+            dropped = [bool(each.get("dataset.drop_duplicates")) for each in (arm, *others)]
+            found = describe_doubles(record) or ["no test image is in training, and none is in training twice"]
+            told = [*found, describe_dropping(record, dropped)]
+            sentences.append(f"{arm['dataset']}, pixel for pixel: {'; '.join(filter(None, told))}.")
+    return sentences
 
 
 def _about(exp: str) -> str:
