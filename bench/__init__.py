@@ -14,6 +14,7 @@ The map, from the command to the table:
     lock.py     one process at a time           cores.py    how many there are to use
     checkpoint.py, interrupt.py  stopping and going on
     forecast.py what a command would do         merge.py, inventory.py  bringing in and removing records
+    data_record.py  what a dataset holds, and which of its images are equal
     doctor.py   what this machine offers        completion.py what the shell offers on TAB
     speed.py    times the training loop         contestants.py what it is compared with
     metric.py, temperature.py, quantities.py  what is measured, and scores.py, of a finished run

@@ -67,10 +67,7 @@ def describe_data(source: "Source") -> dict[str, Any]:
 
     groups = find_groups(source)
     labels = {split: labels for split, _, labels in source.splits()}
-    of_group = [sorted({int(labels[split][i]) for split in group for i in group[split]}) for group in groups]
-    counts = {f"{a}_in_{b}": sum(len(g[a]) for g in groups if a in g and b in g) for a, b in _PAIRS}
-    counts["train_repeated"] = sum(len(group["train"]) - 1 for group in groups if "train" in group)
-    counts["several_labels"] = sum(len(each) > 1 for each in of_group)
+    of_groups = [sorted({int(labels[split][i]) for split in group for i in group[split]}) for group in groups]
     dropped = set(range(len(source.train_labels))).difference(find_kept(source).tolist())
 
     def name(split: str, indices: Iterable[int]) -> list[Any]:
@@ -81,12 +78,22 @@ def describe_data(source: "Source") -> dict[str, Any]:
         "class_names": [*source.class_names],
         "images": {split: len(each) for split, each in labels.items()},
         "rows": _name_rows(source),
-        "doubles": counts,
+        "doubles": _count(groups, of_groups),
         "dropped": name("train", sorted(dropped)),  # by drop_duplicates
         "equal_images": [
             {**{split: name(split, images) for split, images in group.items()}, "labels": each}
-            for group, each in zip(groups, of_group, strict=True)
+            for group, each in zip(groups, of_groups, strict=True)
         ],
+    }
+
+
+def _count(groups: Sequence[Mapping[str, Sequence[int]]], labels: Sequence[Sequence[int]]) -> dict[str, int]:
+    """Images of a split that are in another, too; training images that equal an earlier one; pictures of several
+    labels."""
+    return {
+        **{f"{a}_in_{b}": sum(len(g[a]) for g in groups if a in g and b in g) for a, b in _PAIRS},
+        "train_repeated": sum(len(group["train"]) - 1 for group in groups if "train" in group),
+        "several_labels": sum(len(each) > 1 for each in labels),
     }
 
 

@@ -4,9 +4,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import compose
 from scipy import stats
 
+from bench.data_record import describe_data, read_data
+from bench.dataset import load_source
 from bench.quantities import QUALITIES
+from bench.record import data_id
 from bench.report import tables
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -32,6 +36,11 @@ def close(cell, number):
 
 def test_there_are_committed_tables():
     assert {"digits", "fashion", "cheap_sam"} <= set(EXPERIMENTS)
+
+
+def test_the_digits_are_described_as_they_are():
+    (identifier,) = {data_id(arm) for arm in tables.read_settings(RESULTS, "digits").values()}
+    assert read_data(RESULTS, identifier) == describe_data(load_source(compose("dataset=digits")[0].dataset))
 
 
 @pytest.mark.parametrize("exp", EXPERIMENTS)
