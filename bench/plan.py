@@ -17,6 +17,7 @@ from torch import nn
 
 from bench import UsageError
 from bench.dataset import Source, find_gaps, load_source, split_source
+from bench.escape import escape
 from bench.launcher import THIS_PROCESS, Launcher
 from bench.model import make_chosen
 from bench.model.weights import weights_fingerprint
@@ -226,7 +227,7 @@ def _check_fit(run: Run, source: Source, tried: set[str]) -> int:
         raise UsageError("validation leaves no image to train on.\nLower dataset.val_fraction.")
     if (data := str((run.dataset, run.fingerprint))) not in tried:
         for line in find_gaps(run.dataset, source):
-            Console(stderr=True, highlight=False).print(line, markup=False, soft_wrap=True)
+            Console(stderr=True, highlight=False).print(escape(line), markup=False, soft_wrap=True)
         tried.add(data)
     if run.train.batch_size > len(train):
         raise UsageError(

@@ -10,7 +10,7 @@ import pytest
 from conftest import TINY, draw_picture, load_folder
 from PIL import Image
 
-from bench import app, doctor
+from bench import app, cli, doctor
 from bench.merge import merge
 from bench.record import read_result
 from bench.report.evidence import write_evidence
@@ -90,7 +90,7 @@ def test_dropped_pictures_are_not_trained_on_and_the_tables_say_which_arm_is_whi
 
 
 def test_doctor_lists_all_of_them(pets, capsys):
-    assert doctor.examine_data([*PICTURES, f"dataset.root={pets}"]) == 0
+    assert cli._dispatch(["doctor", *PICTURES, f"dataset.root={pets}"]) == 0
     lines = [line.strip() for line in capsys.readouterr().out.splitlines()]
     assert lines[0] == "image_folder/pets"
     assert lines[-4:] == [

@@ -139,6 +139,7 @@ def test_splits_that_lack_a_class_are_found():
     val = {"val_images": np.zeros((3, 4, 4, 1), np.uint8), "val_labels": np.array([1, 1, 1])}
     (line,) = find_gaps(choice(), make_source(**val))
     assert "the val split has no image of 1 of the 2 classes: 0" in line
+    assert "of the 2 classes: cat" in find_gaps(choice(), make_source(class_names=["cat", "dog"]))[0]
     assert find_gaps(choice(val_fraction=0), make_source()) == []
     (line,) = find_gaps(choice(val_fraction=0, train_size=1), make_source())
     assert "the train split" in line

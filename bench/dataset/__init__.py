@@ -206,10 +206,12 @@ def find_gaps(choice: Choice, source: Source) -> list[str]:
         "val": source.train_labels[val] if source.val_labels is None else source.val_labels,
         "test": source.test_labels,
     }
-    gaps = {split: np.setdiff1d(range(source.classes), there) for split, there in labels.items() if len(there)}
+    names = source.class_names or [str(label) for label in range(source.classes)]
+    there = {split: set(np.unique(each).tolist()) for split, each in labels.items() if len(each)}
+    gaps = {split: [name for k, name in enumerate(names) if k not in known] for split, known in there.items()}
     return [
         f"{choice.name}: the {split} split has no image of {len(missing)} of the {source.classes} classes: "
-        + ", ".join(map(str, missing[:_NAMED]))
+        + ", ".join(missing[:_NAMED])
         + (", ..." if len(missing) > _NAMED else "")
         for split, missing in gaps.items()
         if len(missing)
