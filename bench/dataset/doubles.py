@@ -43,7 +43,7 @@ def find_kept(source: "Source") -> NDArray[np.int64]:
     """Indices of the training images that drop_duplicates leaves there, sorted.
 
     Out goes what is in test, too, or in a validation split of the dataset's own, and what has several labels in
-    training, of which all but one are wrong; of other images that are equal, the first stays.
+    training, as nothing says which is right; of other images that are equal, the first stays.
     """
     numbers = number_pixels(source)
     held_out = np.concatenate([of_split for split, of_split in numbers.items() if split != "train"])
