@@ -8,6 +8,7 @@ import numpy as np
 from bench.metric import Floats
 
 Better = Literal["higher", "lower", "nearer 0", ""]
+_HUGE = 1e7  # as of the NLL of a run that all but diverged
 
 
 @dataclass(frozen=True)
@@ -81,3 +82,8 @@ COSTS = {
         Quantity("images_per_second", "images/s", "higher", digits=0),
     )
 }
+
+
+def format_number(value: float, digits: int, sign: str = "") -> str:
+    """A number for print, with so many decimals, or a huge one as 4.3e+19; with the sign "+" it always has one."""
+    return f"{value:{sign}.{digits}f}" if abs(value) < _HUGE else f"{value:{sign}.1e}"

@@ -14,8 +14,6 @@ from time import perf_counter, sleep
 from typing import Any
 
 import torch
-from rich.table import Table
-from rich.text import Text
 
 from bench import UsageError
 from bench.app import with_command
@@ -24,6 +22,7 @@ from bench.dataset import Data, load_source, make_splits, split_source
 from bench.memory import read_peak, read_used, release, reset_peak
 from bench.plan import Command, make_plan
 from bench.record import arm_id, to_csv, write_atomically
+from bench.report.blocks import print_table
 from bench.report.terminal import Terminal, name_runs, tell
 from bench.run import configure_torch, describe_hardware
 from bench.settings import Run, apply_settings
@@ -75,7 +74,7 @@ def _measure(command: Command) -> int:
     for key, runs in groups.items():
         rows = _measure_group(list({arm_id(run): run for run in runs}.values()))
         write_atomically(files[key], to_csv(COLUMNS, rows))
-        console.print(_table(rows))
+        _show(console, rows)
         tell(console, f"Table: {files[key]}\n")
     console.print(f"ratio: to forward, backward and step alone (SAM: its share); {ROUNDS} rounds' median.")
     console.print("/script: times the script at equal precision and layout; /its fp32: as it is.")
@@ -184,18 +183,18 @@ def _row(timing: Timing, equal: Timing, default: Timing) -> dict[str, Any]:
     return row
 
 
-def _table(rows: Sequence[dict[str, Any]]) -> Table:
+def _show(console: Terminal, rows: Sequence[dict[str, Any]]) -> None:
     first = rows[0]
     title = f"speed of {first['model']} on {first['dataset']}, batches of {first['batch_size']}, {first['hardware']}"
-    table = Table(title=Text(title), title_justify="left", title_style="bold", box=None, padding=(0, 1, 0, 0))
-    table.add_column("", overflow="fold")
-    for header in ("precision", "images/s", "ratio", "spread", "/script", "/its fp32", "MiB"):
-        table.add_column(header, justify="right", no_wrap=True)
+    tell(console, title, style="bold")
+    cells = []
     for row in rows:
         spread = "" if row["what"] == "ceiling" else f"{row['ratio_low']:.3f}-{row['ratio_high']:.3f}"
-        table.add_row(
-            *(row["name"], row["precision"], f"{row['images_per_second']:,.0f}", f"{row['ratio']:.3f}", spread),
-            *(f"{row[key]:.2f}" if key in row else "" for key in ("to_script", "to_script_fp32")),
-            f"{row['peak_memory_mib']:,.0f}" if row["peak_memory_mib"] is not None else "",
+        cells.append(
+            [
+                *(row["name"], row["precision"], f"{row['images_per_second']:,.0f}", f"{row['ratio']:.3f}", spread),
+                *(f"{row[key]:.2f}" if key in row else "" for key in ("to_script", "to_script_fp32")),
+                f"{row['peak_memory_mib']:,.0f}" if row["peak_memory_mib"] is not None else "",
+            ]
         )
-    return table
+    print_table(console, ["", "precision", "images/s", "ratio", "spread", "/script", "/its fp32", "MiB"], cells)

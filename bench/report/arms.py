@@ -12,8 +12,8 @@ from statistics import fmean, median, quantiles
 
 from bench.escape import escape
 from bench.record import shorten
-from bench.report.style import wrap
 from bench.report.tables import Row
+from bench.report.wrap import wrap
 from bench.stats import t_interval
 
 

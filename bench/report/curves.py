@@ -12,8 +12,9 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from numpy.typing import NDArray
 
 from bench.report.arms import Arm, gather_optimizers, group_by, number
-from bench.report.style import legend_height, look_of, make_figure, make_legend, show_grid, wrap
+from bench.report.style import legend_height, look_of, make_figure, make_legend, show_grid
 from bench.report.tables import Row
+from bench.report.wrap import wrap
 
 # Column of history.csv, label, factor, whether a logarithmic scale may be chosen.
 _ROWS = [

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from bench.quantities import format_number
 from bench.report.arms import Arm, Estimate, Metric, gather_optimizers, is_far, number
 from bench.report.style import INK, Look, look_of, make_figure, show_grid
 from bench.report.tables import Row
@@ -105,7 +106,7 @@ def _make_line(arm: Arm, row: Row, metric: Metric) -> _Line:
         return _Line(arm.regularizer, arm.label(), look, None, "–" + seeds)
     interval = (metric.factor * low, metric.factor * high) if low is not None and high is not None else None
     told = [metric.factor * mean, *(interval or ())]
-    first, *others = (f"{value:+.{metric.digits}f}".replace("-", "−") for value in told)
+    first, *others = (format_number(value, metric.digits, "+").replace("-", "−") for value in told)
     told_p = "" if p is None else f"  p={p:.3f}" if p >= 0.001 else "  p<0.001"
     line = first + (f" [{', '.join(others)}]" if others else "") + seeds + told_p
     return _Line(arm.regularizer, arm.label(), look, Estimate(metric.factor * mean, interval), line)
@@ -114,9 +115,9 @@ def _make_line(arm: Arm, row: Row, metric: Metric) -> _Line:
 def _tell_mean(estimate: Estimate | None, metric: Metric) -> str:
     if estimate is None:
         return "–"
-    told = f"{estimate.mean:.{metric.digits}f}"
+    told = format_number(estimate.mean, metric.digits)
     if estimate.interval:
-        told += f" ± {estimate.interval[1] - estimate.mean:.{metric.digits}f}"
+        told += f" ± {format_number(estimate.interval[1] - estimate.mean, metric.digits)}"
     return told
 
 

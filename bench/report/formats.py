@@ -10,7 +10,7 @@ from markupsafe import Markup
 from bench import AXES
 from bench.quantities import COSTS
 from bench.record import to_csv
-from bench.report.layout import BETTER, OTHER, WORSE, Layout, Line
+from bench.report.layout import BETTER, OTHER, WORSE, Cell, Layout, Line
 
 
 @dataclass(frozen=True)
@@ -80,10 +80,7 @@ def _latex(layout: Layout) -> str:
     body = []
     for line in layout.lines:
         marks = {BETTER: r"$^{\bigtriangleup}$", WORSE: r"$^{\bigtriangledown}$", OTHER: r"$^{\neq}$", "": ""}
-        cells = [
-            (f"${cell.mean} \\pm {cell.half}$" if cell.half else _escape(cell.mean)) + marks[cell.mark]
-            for cell in line.cells
-        ]
+        cells = [_number(cell) + marks[cell.mark] for cell in line.cells]
         body.append(row([*map(_escape, (_name(line), line.optimizer, line.seeds)), *cells]))
     caption = _escape(f"{layout.title}: {layout.protocol}. {' '.join(layout.notes)}")
     caption = caption.replace(BETTER, r"$\bigtriangleup$").replace(WORSE, r"$\bigtriangledown$")
@@ -104,6 +101,14 @@ def _latex(layout: Layout) -> str:
         r"\end{table}",
     ]
     return "\n".join(lines) + "\n"
+
+
+def _number(cell: Cell) -> str:
+    """A cell as LaTeX, but for its mark; a huge number with a power of ten."""
+    mean, half = (re.sub(r"e\+0*(\d+)", r" \\times 10^{\1}", text) for text in (cell.mean, cell.half))
+    if half:
+        return rf"${mean} \pm {half}$"
+    return _escape(mean) if mean == cell.mean else f"${mean}$"
 
 
 def _escape(text: str) -> str:

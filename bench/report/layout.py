@@ -13,7 +13,7 @@ from typing import Any
 
 from bench import UsageError
 from bench.comparison import MAIN_METRICS, Arm, check_baseline, compare, read_arms
-from bench.quantities import COSTS, QUALITIES, Quantity
+from bench.quantities import COSTS, QUALITIES, Quantity, format_number
 from bench.report.tables import Row, shorten_settings, summarise
 
 BETTER, WORSE, OTHER = "▲", "▼", "≠"
@@ -139,13 +139,13 @@ def print_with_half(quantity: Quantity, mean: float, half: float | None) -> tupl
     """A mean and half of its interval, with the decimals that the latter supports."""
     mean, digits = mean * quantity.factor, quantity.digits
     if half is None:
-        return f"{mean:.{digits}f}", ""
+        return format_number(mean, digits), ""
     half *= quantity.factor
-    if half > 0:
+    if 0 < half < math.inf:
         leading, exponent = f"{half:.2e}".split("e")
         figures = 1 if 3.55 <= float(leading) < 9.5 else 2
         digits = max(0, min(figures - 1 - int(exponent) - (float(leading) >= 9.5), digits + 3))
-    return f"{mean:.{digits}f}", f"{half:.{digits}f}"
+    return format_number(mean, digits), format_number(half, digits)
 
 
 def describe_p(p: float | None) -> str:

@@ -13,8 +13,8 @@ from bench import AXES, __version__, plugins
 from bench.comparison import MAIN_METRICS, Arm, interactions, read_arms
 from bench.data_record import describe_doubles, describe_dropping, read_data
 from bench.lock import wait_for
-from bench.quantities import QUALITIES
 from bench.record import data_id, write_atomically
+from bench.quantities import QUALITIES, format_number
 from bench.report import tables
 from bench.report.formats import Grid, html_table, make_grid
 from bench.report.layout import Layout, describe_p, is_against_sgd, lay_out, make_mark, print_with_half
@@ -174,8 +174,8 @@ def _signed(row: Mapping[str, str], numbers: Mapping[str, float]) -> tuple[str, 
         return "", ""
     half = None if low != low else (high - low) / 2
     text, precision = print_with_half(quantity, difference, half)
-    digits = len(precision.partition(".")[2])
-    ends = "" if half is None else " to ".join(f"{quantity.factor * end:+.{digits}f}" for end in (low, high))
+    digits = 0 if "e" in precision else len(precision.partition(".")[2])
+    ends = "" if half is None else " to ".join(format_number(quantity.factor * end, digits, "+") for end in (low, high))
     return text if text.startswith("-") else f"+{text}", ends
 
 
@@ -207,8 +207,9 @@ def _run_grid(rows: Sequence[Row], words: Sequence[str]) -> Grid:
     for row in rows:
         numbers: list[tuple[str, float | None]] = []
         for key in _OF_A_RUN:
-            value = float(row[key] or "nan") * QUALITIES[key].factor
-            numbers.append(("" if value != value else f"{value:.{QUALITIES[key].digits + 1}f}", value))
+            quantity = QUALITIES[key]
+            value = float(row[key] or "nan") * quantity.factor
+            numbers.append(("" if value != value else format_number(value, quantity.digits + 1), value))
         seconds = float(row["train_seconds"] or "nan")
         numbers.append(("" if seconds != seconds else f"{seconds:.1f}", seconds))
         run = [(row["run_id"], None), *_name(row, words), (row["seed"], float(row["seed"])), (row["status"], None)]

@@ -7,7 +7,6 @@ optimizer, open ones for the others. Text and axes are in INK, backgrounds trans
 labels get more room than they need here.
 """
 
-import textwrap
 import warnings
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,7 +19,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.escape import escape
+from bench.report.wrap import wrap
 
 INK = "#1b1b1f"
 
@@ -149,8 +148,3 @@ def show_grid(axes: Axes, axis: str = "both") -> None:
     """Faint lines behind everything."""
     axes.grid(True, axis=axis)  # type: ignore[arg-type]
     axes.set_axisbelow(True)
-
-
-def wrap(text: str, width: int, lines: int) -> list[str]:
-    """The text in at most so many lines of at most that width, an ellipsis for what is left out."""
-    return textwrap.wrap(escape(text), width, max_lines=lines, placeholder=" …")

@@ -13,12 +13,13 @@ from typing import Any
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
 from bench import AXES
 from bench.escape import escape
+from bench.quantities import format_number
 from bench.record import arm_id, identity, shorten
+from bench.report.blocks import print_table
 from bench.report.layout import Layout
 from bench.report.tables import Row
 from bench.settings import Run
@@ -70,7 +71,7 @@ def _differing(settings: Sequence[dict[str, Any]]) -> set[str]:
 
 def tell(console: Console, line: str, style: str = "") -> None:
     """Prints a line as it is, without a break: names and messages may hold what a terminal would act upon."""
-    console.print(escape(line), style=style, soft_wrap=True, markup=False, highlight=False)
+    console.print(Text(escape(line)), style=style, soft_wrap=True)  # a plain str loses [brackets] and :words:
 
 
 def describe_seconds(seconds: float) -> str:
@@ -96,7 +97,7 @@ def describe_epoch(row: dict[str, Any], images_per_second: float, seconds_left: 
     """The live line's part on the last epoch."""
     accuracy = f"val {100 * row['val_accuracy']:.1f} %, " if "val_accuracy" in row else ""
     minutes, seconds = divmod(round(seconds_left), 60)
-    return f"{minutes}:{seconds:02} left, loss {row['train_loss']:.2f}, {accuracy}{images_per_second:,.0f} images/s"
+    return f"{minutes}:{seconds:02} left, loss {format_number(row['train_loss'], 2)}, {accuracy}{images_per_second:,.0f} images/s"
 
 
 def describe_result(result: dict[str, Any]) -> str:
@@ -104,7 +105,7 @@ def describe_result(result: dict[str, Any]) -> str:
     if result["status"] != "done":
         return f"{result['status']}: {_first_line(result['message'])}"
     return (
-        f"accuracy {100 * result['test_accuracy']:.2f} %, NLL {result['test_nll']:.4f}, "
+        f"accuracy {100 * result['test_accuracy']:.2f} %, NLL {format_number(result['test_nll'], 4)}, "
         f"ECE {100 * result['test_ece']:.2f} %, {result['train_seconds']:.1f} s"
         + (f" ({_first_line(result['message'])})" if result["message"] else "")
     )
@@ -115,28 +116,25 @@ def show_comparison(console: Console, layouts: Sequence[Layout], rows: Sequence[
     for layout in layouts:
         console.print()
         tell(console, layout.title, style="bold")
-        console.print(escape(layout.protocol), markup=False)
-        console.print(_comparison(layout))
+        console.print(Text(escape(layout.protocol)))
+        print_table(console, layout.header, _arrange(layout), names=2)
         for note in layout.notes:
-            console.print(escape(note), markup=False)
+            console.print(Text(escape(note)))
     for row in rows:
         if row["status"] != "done":
             name = " ".join([*(row[axis] for axis in AXES), f"seed {row['seed']}"])
             tell(console, f"{row['status']}: {name} ({row['run_id']}): {_first_line(row['message'])}")
 
 
-def _comparison(layout: Layout) -> Table:
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    for column in layout.header:
-        words = column in AXES
-        table.add_column(column, justify="left" if words else "right", no_wrap=column != "regularizer", overflow="fold")
+def _arrange(layout: Layout) -> list[list[str]]:
+    """The cells of each line, its settings below its regularizer; numbers stand below one another, marks aside."""
     marked = [any(cell.mark for cell in column) for column in zip(*(line.cells for line in layout.lines), strict=True)]
+    rows = []
     for line in layout.lines:
-        settings = [Text(escape(f"  {each}"), style="dim") for each in line.settings]
-        name = Text("\n").join([Text(escape(line.regularizer)), *settings])
+        name = "\n".join([line.regularizer, *(f"  {each}" for each in line.settings)])
         numbers = [f"{cell}{' ' * (mark and not cell.mark)}" for cell, mark in zip(line.cells, marked, strict=True)]
-        table.add_row(name, Text(escape(line.optimizer)), line.seeds, *map(Text, numbers))
-    return table
+        rows.append([name, line.optimizer, line.seeds, *numbers])
+    return rows
 
 
 def _first_line(message: str) -> str:
