@@ -196,39 +196,9 @@ def _complete_by(argument: argparse.Action, completer: Callable[..., list[str]])
 
 
 def _report(options: argparse.Namespace) -> int:
-    from bench.comparison import MAIN_METRICS
-    from bench.report import tables, terminal
-    from bench.report.evidence import write_evidence
-    from bench.report.formats import FORMATS
-    from bench.report.layout import find_quantities, lay_out
+    from bench.report.command import report
 
-    metrics = options.metric or MAIN_METRICS
-    find_quantities([*metrics, *([options.sort] if options.sort != "name" else [])])
-    layouts = []
-    for exp in options.exp:
-        _check_has_results(options.results_dir, exp)
-        rows = tables.write_tables(options.results_dir, exp)
-        settings = tables.read_settings(options.results_dir, exp)
-        layouts += (laid_out := lay_out(exp, rows, settings, metrics, options.baseline, options.sort))
-        write_evidence(options.results_dir, exp, rows)
-        if options.format == "table":
-            console = terminal.Terminal()
-            terminal.show_comparison(console, laid_out, rows)
-            terminal.tell(console, f"Page: {options.results_dir / exp / 'report.html'}")
-    if options.format != "table":
-        print(FORMATS[options.format](layouts), end="")
-    return 0
-
-
-def _check_has_results(results: Path, exp: str) -> None:
-    from bench.report.tables import experiments
-
-    known = experiments(results)
-    if exp not in known:
-        raise UsageError(
-            f"there are no results of {exp} in {results}.\n"
-            f"There are those of: {', '.join(known) or 'nothing yet'}. Train them: regbench run +exp={exp}"
-        )
+    return report(options)
 
 
 def _results(options: argparse.Namespace) -> int:

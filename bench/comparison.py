@@ -18,6 +18,7 @@ import numpy as np
 from bench import AXES, UsageError
 from bench.metric import Floats
 from bench.quantities import QUALITIES
+from bench.record import ADDED_LATER, show_setting
 from bench.stats import FEWEST_SEEDS, PairedTest, holm, paired_t, share_improved
 
 COMPARISON_COLUMNS = [
@@ -65,13 +66,17 @@ def compare(arms: Mapping[str, Arm], baseline: str = "none", metrics: Sequence[s
 
     Args:
         arms: of `read_arms`.
-        baseline: a regularizer as in the tables, or an arm_id.
+        baseline: a regularizer as in the tables, for arms that equal it in all else; or the arm_id of one with which
+            all other arms of its dataset and model are compared, whatever they differ in.
         metrics: columns of runs.csv; those that are no quality of an arm are left out.
 
     Raises:
         UsageError: no arm is called so, or several that equal each other in all but their regularizers' settings.
     """
-    pairs = [*_pair_with_baseline(arms, baseline), *_pair_with_sgd(arms)]
+    if baseline in arms:
+        pairs = _pair_with_arm(arms, arms[baseline])
+    else:
+        pairs = [*_pair_with_baseline(arms, baseline), *_pair_with_sgd(arms)]
     rows = [row for arm, other in pairs for row in _compare_pair(arm, other, metrics)]
     families: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
     for row in rows:
@@ -130,6 +135,35 @@ def check_baseline(arms: Mapping[str, Arm], baseline: str) -> list[Arm]:
         words = dict.fromkeys(arm.words["regularizer"] for arm in arms.values())
         raise UsageError(f"no arm here has the regularizer or the arm_id {baseline}.\nThere are: {', '.join(words)}")
     return named
+
+
+def name_differences(arm: Arm, other: Arm) -> list[str]:
+    """The settings in which an arm differs from another beyond its words, as `key=value`.
+
+    Of regularizers, optimizers and classes of the user's own the words tell, so of these it is what both have, as each
+    optimizer has a learning rate.
+    """
+    theirs = {_without_optimizer(key): value for key, value in other.settings.items()}
+    ours = {_without_optimizer(key): (key, value) for key, value in arm.settings.items()}
+    named = []
+    for shared in dict.fromkeys([*ours, *theirs]):
+        both = shared in ours and shared in theirs
+        if shared not in AXES and not shared.endswith("_target_") and (both or shared.partition(".")[0] not in ("regularizer", "optimizer", "source")):
+            neutral = ADDED_LATER.get(shared)
+            key, value = ours.get(shared, (shared, neutral))
+            if str(value) != str(theirs.get(shared, neutral)):
+                named.append(show_setting(key, value))
+    return named
+
+
+def _without_optimizer(key: str) -> str:
+    group, _, rest = key.partition(".")
+    return f"{group}.{rest.partition('.')[2]}" if group == "optimizer" and rest else key
+
+
+def _pair_with_arm(arms: Mapping[str, Arm], other: Arm) -> list[tuple[Arm, Arm]]:
+    place = [other.words[axis] for axis in ("dataset", "model")]
+    return [(a, other) for a in arms.values() if a is not other and [a.words[x] for x in ("dataset", "model")] == place]
 
 
 def _pair_with_baseline(arms: Mapping[str, Arm], baseline: str) -> Iterable[tuple[Arm, Arm]]:

@@ -91,6 +91,11 @@ def data_id(settings: Mapping[str, Any]) -> str:
     return _digest({key: settings[key] for key in keys})
 
 
+def show_setting(key: str, value: Any) -> str:
+    """A setting on a line of such: as in Hydra's overrides, without spaces."""
+    return f"{key}={'null' if value is None else value}".replace(" ", "")
+
+
 def shorten(settings: Sequence[str], regularizer: str) -> list[str]:
     """An arm's settings (`regularizer.sam.rho=0.1`) with the last part of each key, or the last two where it would not
     tell: where another ends alike, or the regularizer is a stack and the key is one of its parts'."""

@@ -12,7 +12,7 @@ from statistics import fmean
 from typing import Any
 
 from bench import UsageError
-from bench.comparison import MAIN_METRICS, Arm, check_baseline, compare, read_arms
+from bench.comparison import MAIN_METRICS, Arm, check_baseline, compare, name_differences, read_arms
 from bench.quantities import COSTS, QUALITIES, Quantity, format_number
 from bench.report.tables import Row, shorten_settings, summarise
 
@@ -110,7 +110,8 @@ def lay_out(
         if key:
             lines.sort(key=lambda line: _rank(line, key))
         title, protocol = f"{exp}: {model} on {dataset}", describe_protocol(here, settings)
-        layouts.append(Layout(exp, title, protocol, quantities, lines, _make_notes(lines, baseline)))
+        notes = _make_notes(exp, lines, read_arms(here, settings), baseline)
+        layouts.append(Layout(exp, title, protocol, quantities, lines, notes))
     return layouts
 
 
@@ -159,10 +160,12 @@ def _make_lines(
     rows: Sequence[Row], settings: Mapping[str, Any], quantities: Sequence[Quantity], baseline: str
 ) -> list[Line]:
     arms = read_arms(rows, settings)
-    here = baseline == "none" or any(baseline in (arm.arm_id, arm.words["regularizer"]) for arm in arms.values())
+    here = baseline == "none" or any(_is_called(arm, baseline) for arm in arms.values())
     columns = dict.fromkeys([*(quantity.column for quantity in quantities), *MAIN_METRICS])
     found = compare(arms, baseline, list(columns)) if here else []
-    compared = {(row["arm_id"], row["metric"]): row for row in found if not is_against_sgd(arms, row)}
+    compared = {
+        (row["arm_id"], row["metric"]): row for row in found if baseline in arms or not is_against_sgd(arms, row)
+    }
     baselines = {row["arm_id"]: row["baseline"] for row in compared.values()}
     against = {baseline: baseline for baseline in baselines.values()} | baselines
     runs: dict[str, list[Row]] = {}
@@ -170,7 +173,7 @@ def _make_lines(
         runs.setdefault(row["arm_id"], []).append(row)
     summaries = summarise(rows)
     lines = []
-    for arm, short in zip(summaries, shorten_settings(summaries), strict=True):
+    for arm, short in zip(summaries, shorten_settings(summaries, _name_differences(arms, baseline)), strict=True):
         identifier = arm["arm_id"]
         cells = [_make_cell(arm, quantity, compared.get((identifier, quantity.column))) for quantity in quantities]
         cells.append(_make_cell(arm, COSTS["gradient_evaluations"], None))
@@ -182,6 +185,15 @@ def _make_lines(
         told["baseline"] = baselines.get(identifier)
         lines.append(Line(arm["regularizer"], arm["optimizer"], short, seeds, cells, arm | told))
     return lines
+
+
+def _name_differences(arms: Mapping[str, Arm], baseline: str) -> dict[str, list[str]]:
+    """By arm_id what an arm differs in from the arm that is the baseline, and of that one what any differs in."""
+    if baseline not in arms:
+        return {}
+    other = arms[baseline]
+    own = dict.fromkeys(setting for arm in arms.values() for setting in name_differences(other, arm))
+    return {arm.arm_id: name_differences(arm, other) for arm in arms.values()} | {baseline: list(own)}
 
 
 def is_against_sgd(arms: Mapping[str, Arm], row: Mapping[str, Any]) -> bool:
@@ -227,18 +239,47 @@ def _rank(line: Line, key: Quantity) -> tuple[bool, float]:
     return mean is None, 0.0 if mean is None else signs.get(key.better, float)(mean)
 
 
-def _make_notes(lines: Sequence[Line], baseline: str) -> list[str]:
+def _make_notes(exp: str, lines: Sequence[Line], arms: Mapping[str, Arm], baseline: str) -> list[str]:
     notes = []
     if any(cell.half for line in lines for cell in line.cells):
         notes.append("Mean over seeds ± half of the 95 % t interval.")
-    if any(cell.mean for line in lines for cell in line.cells[-1:]):
-        notes.append(
-            f"{BETTER} better, {WORSE} worse than `{baseline}` with all else equal: paired t test over common seeds, "
-            f"p < {_SIGNIFICANT} after Holm's correction."
-        )
-        if any(cell.mark == OTHER for line in lines for cell in line.cells):
-            notes.append(f"{OTHER} other, likewise: neither end is better.")
-        notes.append(f"evals: gradient evaluations; time: seconds of training relative to `{baseline}`.")
-    else:
-        notes.append(f"Nothing here has a baseline `{baseline}` with finished runs.")
+    if not any(line.arm[key] is not None for line in lines for key in line.arm if key.endswith("_difference")):
+        return [*notes, *_explain_missing(exp, arms, baseline)]
+    who = f"`{baseline}` with all else equal"
+    if baseline in arms:
+        (line,) = (line for line in lines if line.arm["arm_id"] == baseline)
+        name = " ".join([line.regularizer, line.optimizer, *line.settings])
+        who = f"`{baseline}` ({name})"
+    notes.append(
+        f"{BETTER} better, {WORSE} worse than {who}: paired t test over common seeds, "
+        f"p < {_SIGNIFICANT} after Holm's correction."
+    )
+    if baseline in arms:
+        notes.append("Each arm is compared with it, whatever else differs: that stands below the arms' names.")
+    if any(cell.mark == OTHER for line in lines for cell in line.cells):
+        notes.append(f"{OTHER} other, likewise: neither end is better.")
+    alone = [line for line in lines if not line.arm["baseline"] and not _is_called(arms[line.arm["arm_id"]], baseline)]
+    if alone:
+        notes.append(f"Without marks, as no `{baseline}` equals them in all else: {len(alone)} of {len(lines)} arms.")
+    notes.append(f"evals: gradient evaluations; time: seconds of training relative to `{baseline}`.")
     return notes
+
+
+def _is_called(arm: Arm, baseline: str) -> bool:
+    return baseline in (arm.arm_id, arm.words["regularizer"])
+
+
+def _explain_missing(exp: str, arms: Mapping[str, Arm], baseline: str) -> list[str]:
+    """Why nothing is compared."""
+    finished = [arm for arm in arms.values() if _is_called(arm, baseline) and arm.values]
+    others = [arm for arm in arms.values() if arm.values and not _is_called(arm, baseline)]
+    if not finished:
+        return [f"Nothing here has a baseline `{baseline}` with finished runs."]
+    if not others:
+        return []
+    if not any(arm.values.keys() & other.values.keys() for arm in finished for other in others):
+        return [f"Nothing is compared with `{baseline}`: no seed of its finished runs is another arm's, too."]
+    return [
+        f"Nothing is compared with `{baseline}`: no other arm equals it in all else. For what arms differ in besides: "
+        f"regbench report {exp} --baseline {finished[0].arm_id}"
+    ]

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from bench import AXES, UsageError
@@ -28,6 +29,7 @@ from bench.record import (
     remove_parts,
     run_folder,
     shorten,
+    show_setting,
     to_csv,
     write_atomically,
 )
@@ -108,18 +110,7 @@ def write_tables(results: Path, exp: str) -> list[Row]:
     with wait_for(results / exp):
         folder = results / exp
         remove_parts(folder)
-        kept = read_rows(results, exp)
-        asked = read_asked(results, exp)
-        records = {i: record for i in dict.fromkeys([*kept, *asked]) if (record := read_result(run_folder(results, i)))}
-        for identifier, record in records.items():
-            kept[identifier] = make_row(complete(run_folder(results, identifier), record)) | {"exp": exp}
-        arms = read_settings(results, exp)
-        for record in records.values():
-            arms[record["arm_id"]] = {key: value for key, value in record["config"].items() if key != "seed"}
-        used = {row["arm_id"] for row in kept.values()}
-        arms = {arm: arms[arm] for arm in sorted(arms) if arm in used}
-        _tell_apart(kept.values(), arms)
-        rows = sorted(kept.values(), key=order)
+        rows, arms, records = collect(results, exp)
         write_atomically(folder / "arms.json", json.dumps(arms, indent=1) + "\n")
         write_atomically(folder / "runs.csv", to_csv(RUN_COLUMNS, rows))
         write_atomically(folder / "history.csv", to_csv(HISTORY_COLUMNS, _gather_history(results, exp, rows, records)))
@@ -127,6 +118,26 @@ def write_tables(results: Path, exp: str) -> list[Row]:
         compared = compare(read_arms(rows, arms))
         write_atomically(folder / "comparison.csv", to_csv(COMPARISON_COLUMNS, compared))
     return rows
+
+
+def collect(results: Path, exp: str) -> tuple[list[Row], dict[str, dict[str, Any]], dict[str, dict[str, Any]]]:
+    """The rows of runs.csv, every setting of each arm by arm_id, and the records by run_id; writes no table.
+
+    Raises:
+        UsageError: the tables were written by a newer regbench, or are damaged.
+    """
+    kept = read_rows(results, exp)
+    asked = read_asked(results, exp)
+    records = {i: record for i in dict.fromkeys([*kept, *asked]) if (record := read_result(run_folder(results, i)))}
+    for identifier, record in records.items():
+        kept[identifier] = make_row(complete(run_folder(results, identifier), record)) | {"exp": exp}
+    arms = read_settings(results, exp)
+    for record in records.values():
+        arms[record["arm_id"]] = {key: value for key, value in record["config"].items() if key != "seed"}
+    used = {row["arm_id"] for row in kept.values()}
+    arms = {arm: arms[arm] for arm in sorted(arms) if arm in used}
+    _tell_apart(kept.values(), arms)
+    return sorted(kept.values(), key=order), arms, records
 
 
 def experiments(results: Path) -> list[str]:
@@ -192,8 +203,11 @@ def _summarise_arm(runs: Sequence[Row]) -> dict[str, Any]:
     return arm
 
 
-def shorten_settings(arms: Sequence[Mapping[str, Any]]) -> list[list[str]]:
-    """Of each arm the settings that tell it from those among `arms` that share its words, without their groups."""
+def shorten_settings(
+    arms: Sequence[Mapping[str, Any]], more: Mapping[str, Sequence[str]] = MappingProxyType({})
+) -> list[list[str]]:
+    """Of each arm the settings that tell it from those among `arms` that share its words, and `more` by arm_id, without
+    their groups."""
     shared: dict[tuple[str, ...], set[str]] = {}
     for arm in arms:
         words, held = tuple(arm[axis] for axis in AXES), set(arm["settings"].split())
@@ -202,7 +216,10 @@ def shorten_settings(arms: Sequence[Mapping[str, Any]]) -> list[list[str]]:
         [each for each in arm["settings"].split() if each not in shared[tuple(arm[axis] for axis in AXES)]]
         for arm in arms
     ]
-    return [shorten(settings, arm["regularizer"]) for settings, arm in zip(telling, arms, strict=True)]
+    return [
+        shorten(list(dict.fromkeys([*settings, *more.get(arm["arm_id"], ())])), arm["regularizer"])
+        for settings, arm in zip(telling, arms, strict=True)
+    ]
 
 
 def read_settings(results: Path, exp: str) -> dict[str, dict[str, Any]]:
@@ -239,8 +256,7 @@ def _tell_apart(rows: Iterable[Row], arms: dict[str, dict[str, Any]]) -> None:
         values = {key: [cell(arms[arm_id].get(key, ADDED_LATER.get(key))) for arm_id in like] for key in keys}
         differing = {key: cells for key, cells in values.items() if len(set(cells)) > 1}
         for i, arm_id in enumerate(like):
-            cells = (f"{key}={cells[i] or 'null'}".replace(" ", "") for key, cells in differing.items())
-            settings[arm_id] = " ".join(cells)
+            settings[arm_id] = " ".join(show_setting(key, cells[i] or None) for key, cells in differing.items())
     for row in rows:
         row["settings"] = settings.get(row["arm_id"], row["settings"])
 

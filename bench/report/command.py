@@ -1,0 +1,82 @@
+"""`regbench report`: the tables, figures and the page of experiments, made anew from what is on record, and printed.
+
+Results that may only be read are reported all the same: what could not be written is said in a line.
+"""
+
+import argparse
+import errno
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bench import UsageError
+from bench.comparison import MAIN_METRICS
+from bench.report import evidence, tables, terminal
+from bench.report.formats import FORMATS
+from bench.report.layout import find_quantities, lay_out
+from bench.report.tables import Row
+
+_REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+def report(options: argparse.Namespace) -> int:
+    """Writes and prints it; returns the exit code.
+
+    Raises:
+        UsageError: there are no such results, metric or baseline, or the tables are damaged.
+        OSError: the results cannot be read, or the disk is full.
+    """
+    metrics = options.metric or MAIN_METRICS
+    find_quantities([*metrics, *([options.sort] if options.sort != "name" else [])])
+    layouts = []
+    for exp in options.exp:
+        _check_has_results(options.results_dir, exp)
+        rows, settings, refused = _write_tables(options.results_dir, exp)
+        layouts += (laid_out := lay_out(exp, rows, settings, metrics, options.baseline, options.sort))
+        refused = refused or _write_evidence(options.results_dir, exp, rows)
+        page = f"Page: {options.results_dir / exp / 'report.html'}"
+        if options.format == "table":
+            console = terminal.Terminal()
+            terminal.show_comparison(console, laid_out, rows)
+            terminal.tell(console, refused or page)
+        elif refused:
+            print(refused, file=sys.stderr)
+    if options.format != "table":
+        print(FORMATS[options.format](layouts), end="")
+    return 0
+
+
+def _write_tables(results: Path, exp: str) -> tuple[Sequence[Row], Mapping[str, Any], str]:
+    """The rows of runs.csv, every setting of each arm, and what was not written, if anything."""
+    try:
+        return tables.write_tables(results, exp), tables.read_settings(results, exp), ""
+    except OSError as error:
+        refused = _explain(error, results / exp, "tables, figures and report.html")
+    rows, settings, _ = tables.collect(results, exp)
+    return rows, settings, refused
+
+
+def _write_evidence(results: Path, exp: str, rows: Sequence[Row]) -> str:
+    """What was not written, if anything."""
+    try:
+        evidence.write_evidence(results, exp, rows)
+    except OSError as error:
+        return _explain(error, results / exp, "figures and report.html")
+    return ""
+
+
+def _explain(error: OSError, folder: Path, what: str) -> str:
+    """A line on what was not written; raises the error where that is not for want of permission."""
+    if error.errno not in _REFUSED:
+        raise error
+    return f"Not written to {folder} ({error.strerror}): {what}; what stands there may be older than what is above."
+
+
+def _check_has_results(results: Path, exp: str) -> None:
+    known = tables.experiments(results)
+    if exp not in known:
+        raise UsageError(
+            f"there are no results of {exp} in {results}.\n"
+            f"There are those of: {', '.join(known) or 'nothing yet'}. Train them: regbench run +exp={exp}"
+        )
