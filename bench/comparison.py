@@ -18,7 +18,7 @@ import numpy as np
 from bench import AXES, UsageError
 from bench.metric import Floats
 from bench.quantities import QUALITIES
-from bench.record import ADDED_LATER, show_setting
+from bench.record import ADDED_LATER, shorten_hash, show_setting
 from bench.stats import FEWEST_SEEDS, PairedTest, holm, paired_t, share_improved
 
 COMPARISON_COLUMNS = [
@@ -175,7 +175,7 @@ def _pair_with_baseline(arms: Mapping[str, Arm], baseline: str) -> Iterable[tupl
         most = max(map(_count_sources, like), default=0)  # of the user's own classes, as many as may be are the arm's
         like = [other for other in like if _count_sources(other) == most]
         if len(like) > 1:
-            several = ", ".join(f"{other.arm_id} ({other.words['settings']})" for other in like)
+            several = ", ".join(f"{other.arm_id} ({shorten_hash(other.words['settings'])})" for other in like)
             raise UsageError(f"several arms are called {baseline}: {several}.\nName one by its arm_id: --baseline ID")
         for other in like:
             yield arm, other

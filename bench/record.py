@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -98,7 +99,8 @@ def show_setting(key: str, value: Any) -> str:
 
 def shorten(settings: Sequence[str], regularizer: str) -> list[str]:
     """An arm's settings (`regularizer.sam.rho=0.1`) with the last part of each key, or the last two where it would not
-    tell: where another ends alike, or the regularizer is a stack and the key is one of its parts'."""
+    tell: where another ends alike, or the regularizer is a stack and the key is one of its parts'. Of hashes, as of the
+    data's content, it keeps 8 digits."""
     pairs = [setting.partition("=") for setting in settings]
     last = Counter(key.rpartition(".")[2] for key, _, _ in pairs)
 
@@ -106,7 +108,12 @@ def shorten(settings: Sequence[str], regularizer: str) -> list[str]:
         of_stack = "+" in regularizer and key.startswith("regularizer.")
         return ".".join(key.split(".")[-2 if of_stack or last[key.rpartition(".")[2]] > 1 else -1 :])
 
-    return [f"{shorten_key(key)}{sign}{value}" for key, sign, value in pairs]
+    return [f"{shorten_key(key)}{sign}{shorten_hash(value)}" for key, sign, value in pairs]
+
+
+def shorten_hash(value: Any) -> str:
+    """A setting's value for print: of a hash the first 8 digits, and of several (of a data set's files) the first's."""
+    return re.sub(r"\b([0-9a-f]{8})[0-9a-f]{24,}(\+[0-9a-f]{32,})*\b", r"\1", str(value))
 
 
 def _plain(value: Any) -> Any:

@@ -13,8 +13,8 @@ from bench import AXES, __version__, plugins
 from bench.comparison import MAIN_METRICS, Arm, interactions, read_arms
 from bench.data_record import describe_doubles, describe_dropping, read_data
 from bench.lock import wait_for
-from bench.record import data_id, write_atomically
 from bench.quantities import QUALITIES, format_number
+from bench.record import data_id, shorten_hash, write_atomically
 from bench.report import tables
 from bench.report.formats import Grid, html_table, make_grid
 from bench.report.layout import Layout, describe_p, is_against_sgd, lay_out, make_mark, print_with_half
@@ -53,6 +53,7 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
     environment = Environment(loader=PackageLoader("bench.report", "."), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("page.html").render(
         html_table=html_table,
+        shorten_hash=shorten_hash,
         exp=exp,
         about=_about(exp),
         arm_words=words,
@@ -163,7 +164,7 @@ def _difference(row: Row, test: Row | None, words: Sequence[str]) -> list[tuple[
 
 def _name(row: Mapping[str, str], words: Sequence[str]) -> list[tuple[str, float | None]]:
     """An arm's words, its settings beside its regularizer."""
-    named = {**row, "regularizer": " ".join([row["regularizer"], *row["settings"].split()])}
+    named = {**row, "regularizer": " ".join([row["regularizer"], *map(shorten_hash, row["settings"].split())])}
     return [(named[word], None) for word in words]
 
 
