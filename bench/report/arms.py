@@ -90,11 +90,11 @@ class Arm:
         broken = self.broken()
         lines = [", ".join(part for part in parts if part)]
         if len(lines[0]) > width:
-            lines = [line for part in parts for line in wrap(part, width, 3)]
+            lines = [line for part in parts for line in wrap(part, width)]
         if broken and len(lines[-1]) + len(broken) + 3 <= width:
             lines[-1] += f" ({broken})"
         elif broken:
-            lines += wrap(f"({broken})", width, 2)
+            lines += wrap(f"({broken})", width)
         return "\n".join(lines)
 
 

@@ -1,7 +1,7 @@
 """The figure of training: objective, validation accuracy and validation NLL over the epochs."""
 
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from itertools import count
+from collections import Counter
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,12 +12,16 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from numpy.typing import NDArray
 
 from bench.report.arms import Arm, gather_optimizers, group_by, number
-from bench.report.style import legend_height, look_of, make_figure, make_legend, show_grid
+from bench.report.style import Look, legend_height, look_of, make_figure, make_legend, show_grid
 from bench.report.tables import Row
 from bench.report.wrap import wrap
 
+# Epochs, and the mean, lowest and highest value of the seeds at each.
+_Curve = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
+_Row = tuple[str, str, float, bool]
+
 # Column of history.csv, label, factor, whether a logarithmic scale may be chosen.
-_ROWS = [
+_ROWS: list[_Row] = [
     ("train_loss", "training objective", 1, True),
     ("val_accuracy", "validation accuracy (%)", 100, False),
     ("val_nll", "validation NLL (nats)", 1, True),
@@ -26,16 +30,15 @@ _DASHES = ["-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1)), 
 _NUMBERS = 30_000  # in all lines of the figure at most: an SVG file writes each out
 _MARKS = 5  # on a line, and 3 where there are many
 _MOST_BANDS = 12  # more of them cover one another
+_MOST_LINES = 12  # in a panel
 _START = 0.1  # of the epochs: a scale that holds their values shows no differences at the end
-
-# Epochs, and the mean, lowest and highest value of the seeds at each.
-_Curve = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
 
 
 def draw_curves(arms: Sequence[Arm], history: Sequence[Row], where: str) -> Figure | None:
-    """Means over the seeds of finished runs with bands from the lowest to the highest, a column per optimizer.
+    """Means over the seeds of finished runs with bands from the lowest to the highest, a column per optimizer; where
+    that would be too many lines to tell apart, a row for a few arms each.
 
-    Rows of panels that have no number, as without a validation split, are left out; None where all are.
+    Panels that have no number, as without a validation split, are left out; None where all are.
     """
     by_run = group_by(history, lambda row: row["run_id"])
     curves = {
@@ -48,33 +51,88 @@ def draw_curves(arms: Sequence[Arm], history: Sequence[Row], where: str) -> Figu
     drawn = [arm for arm in arms if any(arm_id == arm.arm_id for arm_id, _ in curves)]
     if not rows:
         return None
-    optimizers = gather_optimizers(drawn)
+    curves = {key: _thin(curve, len(curves)) for key, curve in curves.items()}
     styles = _make_styles(drawn)
-    legend = {_label(arm): Line2D([], [], **styles[arm.arm_id]) for arm in drawn}
-    width, height = 3.4 + 3.1 * len(optimizers), max(0.9 + 2.2 * len(rows), 1 + legend_height(list(legend)))
-    has_bands = len(legend) <= _MOST_BANDS
-    note = (
+    by_optimizer = [[arm for arm in drawn if arm.optimizer == each] for each in gather_optimizers(drawn)]
+    alike = Counter(look_of(regularizer) for regularizer, _ in {_name(arm) for arm in drawn})
+    if max(alike.values()) <= len(_DASHES) and max(map(len, by_optimizer)) <= _MOST_LINES:
+        return _draw_columns(rows, by_optimizer, curves, styles, f"Training of {where}")
+    parts = [group[i : i + len(_DASHES)] for group in by_optimizer for i in range(0, len(group), len(_DASHES))]
+    return _draw_parts(rows, parts, curves, f"Training of {where}")
+
+
+def _draw_columns(
+    rows: Sequence[_Row],
+    groups: Sequence[Sequence[Arm]],
+    curves: Mapping[tuple[str, str], _Curve],
+    styles: Mapping[str, dict[str, Any]],
+    title: str,
+) -> Figure:
+    """A column for each group of arms, those of one optimizer, and a legend for all."""
+    legend = {_name(arm): (_label(arm), Line2D([], [], **styles[arm.arm_id])) for group in groups for arm in group}
+    labels, handles = zip(*legend.values(), strict=True)
+    width, height = 3.4 + 3.1 * len(groups), max(0.9 + 2.2 * len(rows), 1 + legend_height(labels))
+    has_bands = len(labels) <= _MOST_BANDS
+    figure = make_figure(width, height, title, _make_note(has_bands), legend=3)
+    grid = figure.subplots(len(rows), len(groups), squeeze=False, sharex=True, sharey="row")
+    for (column, label, _, may_be_log), line in zip(rows, grid, strict=True):
+        here = {arm_id: curve for (arm_id, of), curve in curves.items() if of == column}
+        for group, axes in zip(groups, line, strict=True):
+            _draw_group(axes, group, here, styles, has_bands)
+        _scale(line[0], list(here.values()), may_be_log)
+        line[0].set_ylabel(label)
+    for group, top, bottom in zip(groups, grid[0], grid[-1], strict=True):
+        top.set_title(group[0].optimizer, loc="left")
+        _label_epochs(bottom)
+    make_legend(figure, list(handles), list(labels))
+    return figure
+
+
+def _draw_parts(
+    rows: Sequence[_Row], parts: Sequence[Sequence[Arm]], curves: Mapping[tuple[str, str], _Curve], title: str
+) -> Figure:
+    """A row of panels for each few arms, with a legend of its own; a column has one scale."""
+    legends = [[_label(arm) for arm in part] for part in parts]
+    heights = [max(1.9, legend_height(labels)) for labels in legends]
+    figure = make_figure(3.4 + 2.7 * len(rows), 1 + sum(heights), title, _make_note(True))
+    grid = figure.subplots(len(parts), len(rows), squeeze=False, sharex=True, sharey="col", height_ratios=heights)
+    for part, labels, line in zip(parts, legends, grid, strict=True):
+        styles = {arm.arm_id: _make_style(arm, index) for index, arm in enumerate(part)}
+        for axes, (column, label, *_) in zip(line, rows, strict=True):
+            axes.set_ylabel(label)
+            _draw_group(axes, part, {arm_id: curve for (arm_id, of), curve in curves.items() if of == column}, styles)
+        line[0].set_title(part[0].optimizer, loc="left")
+        make_legend(line[-1], [Line2D([], [], **styles[arm.arm_id]) for arm in part], labels)
+    for (column, _, _, may_be_log), top, bottom in zip(rows, grid[0], grid[-1], strict=True):
+        _scale(top, [curve for (_, of), curve in curves.items() if of == column], may_be_log)
+        _label_epochs(bottom)
+    return figure
+
+
+def _draw_group(
+    axes: Axes,
+    arms: Sequence[Arm],
+    curves: Mapping[str, _Curve],
+    styles: Mapping[str, dict[str, Any]],
+    has_bands: bool = True,
+) -> None:
+    there = [arm.arm_id for arm in arms if arm.arm_id in curves]
+    for index, arm_id in enumerate(there):
+        _draw_curve(axes, curves[arm_id], styles[arm_id], index / len(there), has_bands)
+    show_grid(axes)
+
+
+def _label_epochs(axes: Axes) -> None:
+    axes.set_xlabel("epoch")
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+
+
+def _make_note(has_bands: bool) -> str:
+    return (
         f"Mean over the seeds of finished runs{', bands from the lowest to the highest seed' * has_bands}. "
         "Each method minimises an objective of its own: only those of one method compare. "
         "The first tenth of the epochs may be off the scale."
     )
-    figure = make_figure(width, height, f"Training of {where}", note, legend=3)
-    grid = figure.subplots(len(rows), len(optimizers), squeeze=False, sharex=True, sharey="row")
-    for (column, label, _, may_be_log), line in zip(rows, grid, strict=True):
-        here = {arm_id: _thin(curve, len(curves)) for (arm_id, of), curve in curves.items() if of == column}
-        for optimizer, axes in zip(optimizers, line, strict=True):
-            ids = [arm.arm_id for arm in drawn if arm.optimizer == optimizer and arm.arm_id in here]
-            for index, arm_id in enumerate(ids):
-                _draw_curve(axes, here[arm_id], styles[arm_id], index / len(ids), has_bands)
-            show_grid(axes)
-        _scale(line[0], list(here.values()), may_be_log)
-        line[0].set_ylabel(label)
-    for optimizer, top, bottom in zip(optimizers, grid[0], grid[-1], strict=True):
-        top.set_title(optimizer, loc="left")
-        bottom.set_xlabel("epoch")
-        bottom.xaxis.set_major_locator(MaxNLocator(6, integer=True))
-    make_legend(figure, list(legend.values()), list(legend))
-    return figure
 
 
 def _gather(arm: Arm, by_run: Mapping[Hashable, Sequence[Row]], column: str, factor: float) -> _Curve | None:
@@ -91,21 +149,29 @@ def _gather(arm: Arm, by_run: Mapping[Hashable, Sequence[Row]], column: str, fac
     return np.array(epochs, dtype=np.float64), values.mean(axis=0), values.min(axis=0), values.max(axis=0)
 
 
+def _name(arm: Arm) -> tuple[str, str]:
+    """What an arm's line stands for, in whichever panel; the panels tell its optimizer."""
+    return arm.regularizer, arm.short_settings
+
+
 def _label(arm: Arm) -> str:
-    """An arm's words in the legend; the panels tell its optimizer."""
-    return "\n".join(wrap(", ".join(filter(None, [arm.regularizer, arm.short_settings])), 34, 4))
+    """An arm's words in the legend."""
+    return "\n".join(wrap(", ".join(filter(None, _name(arm))), 34))
 
 
 def _make_styles(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
-    """How each arm's line is drawn: those of one regularizer and optimizer differ in their dashes, later ones also in
-    open marks."""
-    seen: dict[tuple[str, str], Iterator[int]] = {}
+    """How each arm's line is drawn: those whose regularizers look alike differ in their dashes, as long as these last."""
+    seen: dict[Look, dict[tuple[str, str], int]] = {}
     styles = {}
     for arm in arms:
-        index = next(seen.setdefault((arm.regularizer, arm.optimizer), count()))
-        look = look_of(arm.regularizer, filled=index % 2 == 0)
-        styles[arm.arm_id] = look.style(5) | {"linewidth": 1.3, "linestyle": _DASHES[index % len(_DASHES)]}
+        names = seen.setdefault(look_of(arm.regularizer), {})
+        styles[arm.arm_id] = _make_style(arm, names.setdefault(_name(arm), len(names)))
     return styles
+
+
+def _make_style(arm: Arm, index: int) -> dict[str, Any]:
+    look = look_of(arm.regularizer, filled=index % 2 == 0)
+    return look.style(5) | {"linewidth": 1.3, "linestyle": _DASHES[index % len(_DASHES)]}
 
 
 def _thin(curve: _Curve, curves: int) -> _Curve:

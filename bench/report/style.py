@@ -131,10 +131,13 @@ def make_figure(width: float, height: float, title: str, note: str, legend: floa
     return figure
 
 
-def make_legend(figure: Figure, handles: Sequence[Line2D], labels: Sequence[str]) -> None:
-    """A legend at the right of all axes, at the top."""
+def make_legend(beside: Figure | Axes, handles: Sequence[Line2D], labels: Sequence[str]) -> None:
+    """A legend at the right of all axes, or of these, at the top."""
     # Matplotlib takes a label that begins with an underscore for one of its own, and leaves it out.
-    legend = figure.legend(handles, ["."] * len(labels), loc="outside right upper", labelspacing=0.7)
+    place: dict[str, Any] = {"loc": "outside right upper"}
+    if isinstance(beside, Axes):
+        place = {"loc": "upper left", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
+    legend = beside.legend(handles, ["."] * len(labels), labelspacing=0.7, **place)
     for text, label in zip(legend.get_texts(), labels, strict=True):
         text.set_text(label)
 

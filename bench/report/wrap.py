@@ -11,8 +11,8 @@ class _Wrapper(TextWrapper):
         return [part for chunk in super()._split(text) for part in re.split(r"(?<=\w\+)(?=[^\W\d])", chunk)]
 
 
-def wrap(text: str, width: int, lines: int) -> list[str]:
-    """The text in at most so many lines of at most that width, an ellipsis for what is left out.
+def wrap(text: str, width: int, lines: int | None = None) -> list[str]:
+    """The text in lines of at most that width; where they may be only so many, an ellipsis for what is left out.
 
     A word that is longer than a line is broken.
     """
