@@ -140,25 +140,29 @@ def check_baseline(arms: Mapping[str, Arm], baseline: str) -> list[Arm]:
 def name_differences(arm: Arm, other: Arm) -> list[str]:
     """The settings in which an arm differs from another beyond its words, as `key=value`.
 
-    Of regularizers, optimizers and classes of the user's own the words tell, so of these it is what both have, as each
-    optimizer has a learning rate.
+    Words tell of regularizers, optimizers and classes of the user's own; of these it is what both have: each optimizer
+    has a learning rate.
     """
-    theirs = {_without_optimizer(key): value for key, value in other.settings.items()}
-    ours = {_without_optimizer(key): (key, value) for key, value in arm.settings.items()}
+    ours, theirs = ({_shared_key(key): (key, each.settings[key]) for key in each.settings} for each in (arm, other))
     named = []
     for shared in dict.fromkeys([*ours, *theirs]):
-        both = shared in ours and shared in theirs
-        if shared not in AXES and not shared.endswith("_target_") and (both or shared.partition(".")[0] not in ("regularizer", "optimizer", "source")):
-            neutral = ADDED_LATER.get(shared)
-            key, value = ours.get(shared, (shared, neutral))
-            if str(value) != str(theirs.get(shared, neutral)):
-                named.append(show_setting(key, value))
+        told_by_words = shared.partition(".")[0] in ("regularizer", "optimizer", "source")
+        if (
+            shared in AXES
+            or shared.endswith("._target_")
+            or (told_by_words and not (shared in ours and shared in theirs))
+        ):
+            continue
+        unset = (shared, ADDED_LATER.get(shared))
+        key, value = ours.get(shared, unset)
+        if str(value) != str(theirs.get(shared, unset)[1]):
+            named.append(show_setting(key, value))
     return named
 
 
-def _without_optimizer(key: str) -> str:
-    group, _, rest = key.partition(".")
-    return f"{group}.{rest.partition('.')[2]}" if group == "optimizer" and rest else key
+def _shared_key(key: str) -> str:
+    """A setting's key; of an optimizer's without the optimizer's name."""
+    return re.sub(r"^optimizer\.[^.]+\.", "optimizer.", key)
 
 
 def _pair_with_arm(arms: Mapping[str, Arm], other: Arm) -> list[tuple[Arm, Arm]]:

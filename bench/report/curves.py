@@ -26,7 +26,7 @@ _ROWS: list[_Row] = [
     ("val_accuracy", "validation accuracy (%)", 100, False),
     ("val_nll", "validation NLL (nats)", 1, True),
 ]
-_DASHES = ["-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (3, 1)), (0, (6, 1, 1, 1, 1, 1))]
+_DASHES = ["-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (10, 2.5)), (0, (6, 1, 1, 1, 1, 1))]
 _NUMBERS = 30_000  # in all lines of the figure at most: an SVG file writes each out
 _MARKS = 5  # on a line, and 3 where there are many
 _MOST_BANDS = 12  # more of them cover one another
@@ -160,7 +160,7 @@ def _label(arm: Arm) -> str:
 
 
 def _make_styles(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
-    """How each arm's line is drawn: those whose regularizers look alike differ in their dashes, as long as these last."""
+    """How each arm's line is drawn: those whose regularizers look alike differ in their dashes, as far as these go."""
     seen: dict[Look, dict[tuple[str, str], int]] = {}
     styles = {}
     for arm in arms:

@@ -11,6 +11,7 @@ from bench.report.tables import Row
 
 _AT_MOST = 24  # diagrams
 _COLUMNS = 4
+_TITLE = 24  # characters on a line
 
 
 def draw_reliability(arms: Sequence[Arm], rows: Sequence[Row], where: str) -> Figure | None:
@@ -30,7 +31,8 @@ def draw_reliability(arms: Sequence[Arm], rows: Sequence[Row], where: str) -> Fi
         "over-confident. Beneath, the share of the predictions that is in each bin. Filled and solid: before "
         "temperature scaling; open and dotted: after."
     )
-    figure = make_figure(0.9 + 2.0 * columns, 1 + 2.75 * lines, title, note)
+    most = max(arm.label(_TITLE).count("\n") for arm in shown) + 1
+    figure = make_figure(0.9 + 2.0 * columns, 1 + (2.75 + 0.15 * max(0, most - 3)) * lines, title, note)
     grid = figure.subplots(2 * lines, columns, squeeze=False, height_ratios=[3, 1] * lines)
     top = 100 * max(max(_shares(by_arm[arm.arm_id], scaled), default=0) for arm in shown for scaled in "01")
     for index, (diagram, histogram) in enumerate(zip(grid[::2].flat, grid[1::2].flat, strict=True)):
@@ -62,7 +64,7 @@ def _draw_diagram(axes: Axes, arm: Arm, rows: Sequence[Row]) -> None:
             axes.plot(*zip(*points, strict=True), **style)
     axes.set(xlim=(-3, 103), ylim=(-3, 103), xticks=[0, 50, 100], yticks=[0, 50, 100])
     axes.tick_params(labelbottom=False)
-    axes.set_title(arm.label(24), loc="left", fontsize=8.5)
+    axes.set_title(arm.label(_TITLE), loc="left", fontsize=8.5)
     show_grid(axes)
 
 

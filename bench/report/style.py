@@ -136,7 +136,7 @@ def make_legend(beside: Figure | Axes, handles: Sequence[Line2D], labels: Sequen
     # Matplotlib takes a label that begins with an underscore for one of its own, and leaves it out.
     place: dict[str, Any] = {"loc": "outside right upper"}
     if isinstance(beside, Axes):
-        place = {"loc": "upper left", "bbox_to_anchor": (1, 1), "borderaxespad": 0}
+        place = {"loc": "upper left", "bbox_to_anchor": (1, 1), "borderaxespad": 0, "handlelength": 4}
     legend = beside.legend(handles, ["."] * len(labels), labelspacing=0.7, **place)
     for text, label in zip(legend.get_texts(), labels, strict=True):
         text.set_text(label)

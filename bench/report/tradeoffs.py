@@ -1,7 +1,8 @@
 """Figures with a point per arm: accuracy against what it costs, and calibration against accuracy.
 
-Arms that share the four words have one colour and marker; a letter beside the point, given in the legend, tells them
-apart. An arm that is far worse than all others would squeeze them into a point; the note below names it instead.
+Some arms share a colour and marker: of one regularizer, of stacks that begin and end alike, of a third optimizer. A
+letter beside the point, given in the legend, tells them apart. An arm that is far worse than all others would squeeze
+them into a point; the note below names it instead.
 """
 
 import string
@@ -26,7 +27,8 @@ _Points = dict[str, tuple[Estimate, Estimate]]  # by arm_id: x and y
 # Where a letter may stand, from its point, in points of 1/72 inch. Corners come first, as intervals run straight up
 # and sideways.
 _CORNERS, _SIDES = [(0.85, 0.85), (0.85, -0.85), (-0.85, 0.85), (-0.85, -0.85)], [(1, 0), (-1, 0), (0, 1), (0, -1)]
-_PLACES = [(x * r, y * r) for r in (10, 16, 23, 31, 41, 52) for x, y in (*_CORNERS, *_SIDES)]
+_DISTANCES = (10, 16, 23, 31, 41, 52, 65, 80, 100, 125, 155, 190)
+_PLACES = [(x * r, y * r) for r in _DISTANCES for x, y in (*_CORNERS, *_SIDES)]
 
 
 @dataclass(frozen=True)
@@ -132,14 +134,18 @@ def _spread(points: _Points) -> _Points:
 
 
 def _make_legend(arms: Sequence[Arm], points: _Points) -> _Legend:
-    """What the arms with a point look like and are called, with a, b, … z, aa, ab, … for those with settings."""
+    """What the arms with a point look like and are called, with a, b, … z, aa, ab, … for those with settings, or that
+    look like another."""
     shown = [arm for arm in arms if arm.arm_id in points]
     first = gather_optimizers(arms)[0]
     alphabet = string.ascii_lowercase
     words = [*alphabet, *(x + y for x in alphabet for y in alphabet)]
-    letters = dict(zip((arm.arm_id for arm in shown if arm.settings), words, strict=False))
+    looks = {arm.arm_id: look_of(arm.regularizer, arm.optimizer == first) for arm in shown}
+    alike = Counter(looks.values())
+    named = [arm.arm_id for arm in shown if arm.settings or alike[looks[arm.arm_id]] > 1]
+    letters = dict(zip(named, words, strict=False))
     return _Legend(
-        {arm.arm_id: look_of(arm.regularizer, arm.optimizer == first) for arm in shown},
+        looks,
         {arm.arm_id: arm.label(34) + f" ({letters.get(arm.arm_id)})" * (arm.arm_id in letters) for arm in shown},
         letters,
     )
@@ -181,7 +187,7 @@ def _draw_front(axes: Axes, points: _Points) -> None:
 def _place_letters(figure: Figure, panels: Sequence[tuple[Axes, _Points]], legend: _Legend) -> None:
     """Sets each letter where it covers no other and no point, a thin line to its point where it is not beside it.
 
-    One for which there is no such place is left out.
+    One for which there is no such place stands on its point.
     """
     if not legend.letters:
         return
@@ -192,15 +198,15 @@ def _place_letters(figure: Figure, panels: Sequence[tuple[Axes, _Points]], legen
         taken = [Bbox.from_bounds(x - 4 * unit, y - 4 * unit, 8 * unit, 8 * unit) for x, y in at.values()]
         for arm_id, (x, y) in points.items():
             letter = legend.letters.get(arm_id)
-            place = _find_place(at[arm_id], len(letter), unit, axes.bbox, taken) if letter else None
-            if letter and place:
+            if letter:
+                place = _find_place(at[arm_id], len(letter), unit, axes.bbox, taken)
                 line = {"arrowstyle": "-", "linewidth": 0.5, "color": INK} if max(map(abs, place)) > 11 else None
                 text = axes.annotate(letter, (x.mean, y.mean), place, textcoords="offset points", arrowprops=line)
                 text.set(ha="center", va="center", fontsize=8, in_layout=False)
 
 
-def _find_place(at: Any, letters: int, unit: float, inside: BboxBase, taken: list[Bbox]) -> tuple[float, float] | None:
-    """The first free place for so many letters, noted as taken; None where there is none.
+def _find_place(at: Any, letters: int, unit: float, inside: BboxBase, taken: list[Bbox]) -> tuple[float, float]:
+    """The first free place for so many letters, noted as taken; the point itself where there is none.
 
     Args:
         at: x and y of the point, in pixels.
@@ -216,4 +222,4 @@ def _find_place(at: Any, letters: int, unit: float, inside: BboxBase, taken: lis
         if inside.contains(box.x0, box.y0) and inside.contains(box.x1, box.y1) and not any(map(box.overlaps, taken)):
             taken.append(box)
             return dx, dy
-    return None
+    return 0, 0
