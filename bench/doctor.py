@@ -61,7 +61,7 @@ def examine_data(overrides: Sequence[str]) -> int:
 def _show(title: str, lines: Iterable[tuple[str, str]]) -> None:
     print(escape(title))
     for name, told in lines:
-        print(escape(f"  {name:25}{told}"))
+        print(escape(f"  {name:24} {told}"))  # a longer name has its space, too
 
 
 def _version(package: str) -> str | None:

@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from PIL import UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
+from rich.text import Text
 
 from bench import UsageError
 from bench.cores import count_cores
@@ -92,7 +93,8 @@ def load_pixels(
     _keep(cache, lambda file: np.save(file, pixels))
     _keep(cache.with_suffix(".json"), lambda file: file.write(json.dumps(used).encode()))
     seconds = time.monotonic() - started
-    Console(stderr=True, highlight=False).print(f"{name}: {len(files):,} pictures decoded in {seconds:.0f} s")
+    decoded = Text(f"{name}: {len(files):,} pictures decoded in {seconds:.0f} s")  # a plain str loses [brackets]
+    Console(stderr=True, highlight=False).print(decoded, soft_wrap=True)
     return pixels, used
 
 
@@ -150,7 +152,8 @@ def _keep(path: Path, write: Callable[[IO[bytes]], object]) -> None:
         with open_atomically(path) as file:
             write(file)
     except OSError as error:
-        Console(stderr=True).print(f"{path.parent} cannot be written to ({error.strerror or error}): nothing is cached")
+        refused = Text(f"{path.parent} cannot be written to ({error.strerror or error}): nothing is cached")
+        Console(stderr=True).print(refused, soft_wrap=True)
 
 
 def _check_memory(name: str, shape: tuple[int, ...]) -> None:

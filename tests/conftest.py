@@ -1,7 +1,9 @@
 """Fixtures: runs composed from overrides in-process, and tiny problems."""
 
 import os
+import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,6 +13,7 @@ from PIL import Image
 
 from bench import CONF, app
 from bench import run as run_module
+from bench.cli import main
 from bench.dataset import load_source, make_splits
 from bench.dataset.batches import Batches
 from bench.dataset.image_folder import load_image_folder
@@ -136,3 +139,19 @@ def flat(tmp_path):
         for i, ending in enumerate(endings):
             draw_picture(tmp_path / "flat" / name / f"{i}.{ending}", mode="L" if i % 3 == 0 else "RGB")
     return tmp_path / "flat"
+
+
+@pytest.fixture
+def report(tmp_path, capsys, monkeypatch):
+    """A function: flags -> what `regbench report digits` prints of the committed results; without figures."""
+    shutil.copytree(Path(__file__).parents[1] / "results" / "digits", tmp_path / "digits")
+    monkeypatch.setattr("bench.report.evidence.write_evidence", lambda *_: None)
+
+    def run(*flags, code=0):
+        with pytest.raises(SystemExit) as exit_:
+            main(["report", "digits", "--results-dir", str(tmp_path), *flags])
+        printed = capsys.readouterr()
+        assert exit_.value.code == code
+        return printed.err if code else printed.out
+
+    return run

@@ -7,29 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
 from bench.quantities import COSTS, QUALITIES, Quantity
 from bench.report import tables
 from bench.report.formats import FORMATS
 from bench.report.layout import describe_p, describe_protocol, lay_out, make_mark, print_with_half
 
 RESULTS = Path(__file__).parents[1] / "results"
-
-
-@pytest.fixture
-def report(tmp_path, capsys, monkeypatch):
-    """A function: flags -> what `regbench report digits` prints of the committed results; without figures."""
-    shutil.copytree(RESULTS / "digits", tmp_path / "digits")
-    monkeypatch.setattr("bench.report.evidence.write_evidence", lambda *_: None)
-
-    def run(*flags, code=0):
-        with pytest.raises(SystemExit) as exit_:
-            main(["report", "digits", "--results-dir", str(tmp_path), *flags])
-        printed = capsys.readouterr()
-        assert exit_.value.code == code
-        return printed.err if code else printed.out
-
-    return run
 
 
 def lay_out_digits(**how):
@@ -54,6 +37,19 @@ def lay_out_digits(**how):
 )
 def test_a_value_has_the_decimals_that_its_interval_supports(mean, half, text):
     assert print_with_half(QUALITIES["test_accuracy"], mean, half) == text
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "text"),
+    [
+        (4.3194775814286819e19, None, ("4.3e+19", "")),
+        (4.3194775814286819e19, 5.5e20, ("4.3e+19", "5.5e+20")),
+        (12.5, 173335034.0, ("12", "1.7e+08")),
+        (1234.5, 6.0, ("1234", "6")),
+    ],
+)
+def test_huge_numbers_are_short(mean, half, text):
+    assert print_with_half(QUALITIES["test_nll"], mean, half) == text
 
 
 @pytest.mark.parametrize(("p", "text"), [(None, ""), (0.5, "0.5"), (0.01234, "0.012"), (0.00001, "< 0.0001")])
@@ -204,6 +200,19 @@ def test_every_number_of_the_tables_is_described():
     described = {*QUALITIES, *COSTS}
     assert described >= set(tables.SUMMARISED)
     assert all(isinstance(quantity, Quantity) and quantity.title for quantity in QUALITIES.values())
+
+
+def test_huge_numbers_are_short_in_every_format(tmp_path):
+    rows = [
+        row | {"test_nll": str(1e19 * float(row["test_nll"]))}
+        for row in tables.read_csv(RESULTS / "digits" / "runs.csv")
+    ]
+    layouts = lay_out("digits", rows, tables.read_settings(RESULTS, "digits"))
+    for name in ("markdown", "html", "latex"):
+        assert not re.search(r"\d{12}(?![\d<\"a-f])", FORMATS[name](layouts)), name
+    assert re.search(r"\$\d\.\d \\times 10\^\{1[89]\} \\pm \d\.\d \\times 10\^\{1[789]\}\$", FORMATS["latex"](layouts))
+    (layout,) = lay_out("digits", rows[:1], {})
+    assert re.search(r"& \$\d\.\d \\times 10\^\{18\}\$ &", FORMATS["latex"]([layout]))
 
 
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex (Debian: texlive-latex-recommended)")
