@@ -81,7 +81,7 @@ def test_arms_that_the_baseline_does_not_equal_are_counted_as_without_marks():
 
 
 def test_a_time_that_is_unknown_does_not_unmake_a_comparison():
-    rows = [row | {"hardware": row["arm_id"]} for row in read_rows()]
+    rows = [row | {"hardware": ""} for row in read_rows()]
     (layout,) = lay_out("digits", rows, tables.read_settings(RESULTS, "digits"))
     assert "Nothing here has a baseline" not in " ".join(layout.notes)
     assert any(cell.mark for line in layout.lines for cell in line.cells)

@@ -1,4 +1,5 @@
 import math
+import re
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
@@ -24,6 +25,7 @@ from drawing import (
 )
 
 from bench.report.figures import NAMES, Tables, draw_figures, remove_others, to_png, to_svg, write_figures
+from bench.report.page import _signed
 from bench.report.style import INK, look_of
 from bench.stats import t_interval
 
@@ -167,6 +169,16 @@ def test_an_arm_that_is_far_from_all_others_becomes_an_arrowhead():
     assert [line.get_marker() for line in figure.axes[0].lines].count("<") == 1
     assert any("off the scale" in words for words, _ in texts(figure))
     assert any("not shown: sam · sgd, rho=9" in " ".join(words.split()) for words, _ in texts(draw(runs, "cost")))
+
+
+def test_huge_numbers_are_short():
+    runs = pick("none") + [run | {"test_nll": str(1e19 * float(run["test_nll"]))} for run in pick("sam")]
+    for name in ("test_nll", "test_nll_differences"):
+        figure = draw(runs, name)
+        assert not any(re.search(r"\d{9}", words) for words, _ in texts(figure))
+        assert_readable(figure)
+    told = {"difference": 4.3194775814286819e19, "low": -5e20, "high": 6e20}
+    assert _signed({"metric": "test_nll"}, told) == ("+4.3e+19", "-5.0e+20 to +6.0e+20")
 
 
 def test_curves_have_a_column_per_optimizer_and_no_row_without_numbers():

@@ -62,6 +62,7 @@ def test_the_page_tells_runs_protocol_versions_and_command(page):
     assert "99 done, 1 failed" in " ".join(text.split())
     assert "4 (1 failed)" in text
     assert "<script>alert(1)" not in text
+    assert not re.search(r"[0-9a-f]{32}", text)  # of a hash 8 digits
     assert "&lt;script&gt;alert(1)" in text
     for name in ("test_accuracy", "test_nll_differences", "curves", "cost", "calibration"):
         assert f'<figure id="{name}"' in text
