@@ -27,9 +27,10 @@ _ROWS: list[_Row] = [
     ("val_nll", "validation NLL (nats)", 1, True),
 ]
 _DASHES = ["-", (0, (5, 2)), (0, (1, 1.2)), (0, (6, 1.5, 1, 1.5)), (0, (10, 2.5)), (0, (6, 1, 1, 1, 1, 1))]
-_NUMBERS = 30_000  # in all lines of the figure at most: an SVG file writes each out
+_NUMBERS = 25_000  # in all lines of the figure at most: an SVG file writes each out
 _MARKS = 5  # on a line, and 3 where there are many
-_MOST_BANDS = 12  # more of them cover one another
+_MOST_BANDS = 12  # more of them in a panel cover one another
+_MOST_PARTS = 6  # with bands: more of them make a large file
 _MOST_LINES = 12  # in a panel
 _START = 0.1  # of the epochs: a scale that holds their values shows no differences at the end
 
@@ -94,13 +95,15 @@ def _draw_parts(
     """A row of panels for each few arms, with a legend of its own; a column has one scale."""
     legends = [[_label(arm) for arm in part] for part in parts]
     heights = [max(1.9, legend_height(labels)) for labels in legends]
-    figure = make_figure(3.4 + 2.7 * len(rows), 1 + sum(heights), title, _make_note(True))
+    has_bands = len(parts) <= _MOST_PARTS
+    figure = make_figure(3.4 + 2.7 * len(rows), 1 + sum(heights), title, _make_note(has_bands))
     grid = figure.subplots(len(parts), len(rows), squeeze=False, sharex=True, sharey="col", height_ratios=heights)
     for part, labels, line in zip(parts, legends, grid, strict=True):
         styles = {arm.arm_id: _make_style(arm, index) for index, arm in enumerate(part)}
         for axes, (column, label, *_) in zip(line, rows, strict=True):
             axes.set_ylabel(label)
-            _draw_group(axes, part, {arm_id: curve for (arm_id, of), curve in curves.items() if of == column}, styles)
+            here = {arm_id: curve for (arm_id, of), curve in curves.items() if of == column}
+            _draw_group(axes, part, here, styles, has_bands)
         line[0].set_title(part[0].optimizer, loc="left")
         make_legend(line[-1], [Line2D([], [], **styles[arm.arm_id]) for arm in part], labels)
     for (column, _, _, may_be_log), top, bottom in zip(rows, grid[0], grid[-1], strict=True):
@@ -114,7 +117,7 @@ def _draw_group(
     arms: Sequence[Arm],
     curves: Mapping[str, _Curve],
     styles: Mapping[str, dict[str, Any]],
-    has_bands: bool = True,
+    has_bands: bool,
 ) -> None:
     there = [arm.arm_id for arm in arms if arm.arm_id in curves]
     for index, arm_id in enumerate(there):

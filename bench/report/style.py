@@ -127,7 +127,7 @@ def make_figure(width: float, height: float, title: str, note: str, legend: floa
     """
     figure = Figure((width, height), layout="constrained")
     figure.suptitle("\n".join(wrap(title, int(8.5 * (width - legend)), 4)), x=0.01, ha="left", weight="bold")
-    figure.supxlabel("\n".join(wrap(note, int(13.5 * width), 6)), x=0.01, ha="left", fontsize=8)
+    figure.supxlabel("\n".join(wrap(note, int(13.5 * width))), x=0.01, ha="left", fontsize=8)
     return figure
 
 
