@@ -9,9 +9,11 @@ import hashlib
 import io
 import json
 import os
+import secrets
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -34,11 +36,14 @@ NOT_IDENTITY = {
 # Keys that are younger than records which must keep their identity: left out where they hold their neutral value.
 ADDED_LATER = {"regularizer.sam.interval": 1, "regularizer.asam.interval": 1, "dataset.flips": True}
 
-# In a run's folder: its record, the weights that may be kept, and what it goes on from when it was interrupted.
-RESULT, WEIGHTS, CHECKPOINT = "result.json", "weights.pt", "checkpoint.pt"
+# In a run's folder: its record, its logits, the weights that may be kept, and what it goes on from when it was interrupted.
+RESULT, LOGITS, WEIGHTS, CHECKPOINT = "result.json", "logits.npz", "weights.pt", "checkpoint.pt"
 _ALWAYS = {"run_id", "arm_id", "protocol_version", "status", "config", "seed", *AXES}
 
 HISTORY_COLUMNS = ["run_id", "epoch", "train_loss", "val_accuracy", "val_nll", "val_ece", "lr", "seconds"]
+
+
+Write = Callable[[IO[bytes]], object]  # writes a file's content
 
 
 def identity(run: Run) -> dict[str, Any]:
@@ -116,8 +121,9 @@ def write_run(
     history: Iterable[Mapping[str, Any]],
     arrays: Mapping[str, Any],
     may_write: Callable[[], None] = lambda: None,
+    write_weights: Write | None = None,
 ) -> None:
-    """Records a run: its configuration, its history, its logits if it has any, and last its result.
+    """Records a run: its configuration, its history, its logits and weights if it has any, and last its result.
 
     Args:
         folder: the run's; made if need be.
@@ -126,22 +132,62 @@ def write_run(
         history: the rows of history.csv but for `run_id`.
         arrays: for logits.npz.
         may_write: raises where another process has recorded the run by now; called before anything is replaced.
+        write_weights: writes the model's, where they are kept.
     """
     may_write()
     settings = identity(run)
     identifiers = {"run_id": run_id(run), "arm_id": arm_id(run), "protocol_version": PROTOCOL_VERSION}
     rows = [{"run_id": identifiers["run_id"], **row} for row in history]
-    write_atomically(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
-    write_atomically(folder / "history.csv", to_csv(HISTORY_COLUMNS, rows))
-    if arrays:
-        with open_atomically(folder / "logits.npz") as file:
-            np.savez(file, **arrays)
-    else:
-        (folder / "logits.npz").unlink(missing_ok=True)  # of an earlier training that got further
+    logits = _to_npz(arrays) if arrays else None
     words = {axis: settings[axis] for axis in AXES}
-    whole = {**identifiers, **words, "seed": run.seed, **result, "config": settings}
-    may_write()
-    write_atomically(folder / RESULT, json.dumps(whole, indent=1) + "\n")
+    digest = {"logits_sha256": hashlib.sha256(logits).hexdigest()} if logits else {}
+    whole = {**identifiers, **words, "seed": run.seed, **result, **digest, "config": settings}
+    files = {
+        "config.yaml": _writing(yaml.safe_dump(settings, sort_keys=False).encode()),
+        "history.csv": _writing(to_csv(HISTORY_COLUMNS, rows).encode()),
+        LOGITS: _writing(logits),
+        WEIGHTS: write_weights,
+        RESULT: _writing((json.dumps(whole, indent=1) + "\n").encode()),
+    }
+    write_record(folder, files, may_write)
+
+
+def _writing(content: bytes | None) -> Write | None:
+    return None if content is None else lambda file: file.write(content)
+
+
+def _to_npz(arrays: Mapping[str, Any]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def write_record(folder: Path, files: Mapping[str, Write | None], may_write: Callable[[], None] = lambda: None) -> None:
+    """Replaces a run's record by another, so that its folder is at each moment one run's, or for a moment none's.
+
+    All files are written beside first, which is where a full disk stops it and nothing has changed; then the old record
+    goes, the others take their names, and the new record comes last. It holds when a process dies and, as files and
+    folder are flushed, when the power fails.
+
+    Args:
+        folder: the run's; made if need be.
+        files: by name, what writes each; None: there is none, and an old one is removed.
+        may_write: raises where another process has recorded the run by now; called before anything is replaced.
+    """
+    with ExitStack() as parts:
+        written: dict[str, Path] = {}
+        for name, write in files.items():
+            if write:
+                written[name] = parts.enter_context(_part_of(folder / name))
+                _fill(written[name], folder / name, write)
+        may_write()
+        (folder / RESULT).unlink(missing_ok=True)
+        for name in sorted(files, key=lambda name: name == RESULT):
+            if name in written:
+                written[name].replace(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+        flush_folder(folder)
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
@@ -188,19 +234,52 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 def open_atomically(path: Path) -> Iterator[IO[bytes]]:
     """A file to write that takes its name when it is whole: readers see the old one or the new one, also when the
     machine dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
+    with _part_of(path) as part, _naming(path):
+        with part.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # a full disk does not say which file
-            error.filename = error.filename or str(path)
+            flush(file)
+        part.replace(path)
+
+
+@contextmanager
+def _part_of(path: Path) -> Iterator[Path]:
+    """A name beside `path` that no other process has, also none on another machine; what lies there is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _fill(part: Path, path: Path, write: Write) -> None:
+    with _naming(path), part.open("wb") as file:
+        write(file)
+        flush(file)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """A full disk does not say which file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
         raise
+
+
+def flush(file: IO[bytes]) -> None:
+    """Has a file's content on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def flush_folder(folder: Path) -> None:
+    """Has a folder's names on the disk, where its file system can."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    with suppress(OSError):
+        os.fsync(descriptor)
+    os.close(descriptor)
 
 
 def remove_parts(folder: Path) -> None:

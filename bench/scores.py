@@ -4,8 +4,9 @@ It is made once, when the run is recorded. Records of an older regbench lack som
 from their logits and keeps it beside them, in metrics.json.
 """
 
+import hashlib
+import io
 import json
-import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,10 +15,10 @@ from typing import Any
 import numpy as np
 
 from bench import metric
-from bench.record import write_atomically
+from bench.record import LOGITS, read_result, write_atomically
 from bench.temperature import fit_temperature
 
-LOGITS, MADE_LATER = "logits.npz", "metrics.json"
+MADE_LATER = "metrics.json"
 
 # Of the test split; `evaluate` has accuracy, NLL, ECE and Brier score of every split.
 _METRICS = {
@@ -66,12 +67,27 @@ def scale(logits: Any, temperature: float) -> metric.Floats:
 
 
 def read_logits(folder: Path) -> dict[str, Any] | None:
-    """The arrays of a run's logits.npz, or None where there are none that can be read."""
+    """The arrays of a run's logits.npz, or None where there are none that are whole and its record's."""
     try:
-        with np.load(folder / LOGITS, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
+        content = (folder / LOGITS).read_bytes()
+        digest = (read_result(folder) or {}).get("logits_sha256")  # records of an older regbench have none
+        if digest not in (None, hashlib.sha256(content).hexdigest()):
+            return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = dict(file)
+        _check_arrays(arrays)
+    except Exception:  # NumPy raises whatever a broken file leads it to
         return None
+    return arrays
+
+
+def _check_arrays(arrays: Mapping[str, Any]) -> None:
+    """Raises ValueError or KeyError where they are not what a run has written."""
+    for split in ("val", "test"):
+        logits, labels = arrays[f"{split}_logits"], arrays[f"{split}_labels"]
+        fit = logits.ndim == 2 and labels.shape == logits.shape[:1]
+        if not fit or (logits.dtype, labels.dtype) != (np.float32, np.int64) or not np.isfinite(logits).all():
+            raise ValueError(f"the logits of {split} are {logits.dtype} {logits.shape}, {labels.dtype} {labels.shape}")
 
 
 def complete(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:

@@ -117,6 +117,36 @@ def test_a_resampled_metric_is_that_of_the_resampled_examples():
         assert drawn[f"test_{column}"][0] == pytest.approx(function(logits[first], labels[first]), rel=1e-5)
 
 
+def test_logits_that_are_not_the_records_are_none(results):
+    one, other = (results / "runs" / row["run_id"] for row in runs(results)[:2])
+    assert read_logits(one) is not None
+    shutil.copyfile(other / "logits.npz", one / "logits.npz")
+    assert read_logits(one) is None
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["digest", "older record"])
+def test_damaged_logits_are_none_whatever_numpy_makes_of_them(known, results):
+    folder = results / "runs" / runs(results)[0]["run_id"]
+    if not known:
+        record = json.loads((folder / "result.json").read_text())
+        del record["logits_sha256"]
+        (folder / "result.json").write_text(json.dumps(record))
+    whole = (folder / "logits.npz").read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[random.integers(len(whole))] ^= 1 << random.integers(8)
+        (folder / "logits.npz").write_bytes(damaged)
+        assert read_logits(folder) is None or not known
+    for shape, dtype in (((3,), "float32"), ((3, 4), "float64"), ((4, 4), "float32")):
+        np.savez(
+            folder / "logits.npz",
+            **{f"{split}_logits": np.zeros(shape, dtype) for split in ("val", "test")},
+            **{f"{split}_labels": np.zeros(3, "int64") for split in ("val", "test")},
+        )
+        assert read_logits(folder) is None
+
+
 def logit_tables(results):
     write_logit_tables(results, "adhoc", runs(results))
     return [tables.read_csv(results / "adhoc" / name) for name in ("reliability.csv", "test_set.csv")]
