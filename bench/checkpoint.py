@@ -86,7 +86,7 @@ def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
     """
     with open_atomically(folder / CHECKPOINT) as file:
         hashed = _Hashed(file)
-        torch.save(state, hashed)
+        torch.save(state, hashed)  # type: ignore[arg-type]  # it writes and flushes, no more
         file.write(_MARK + hashed.digest.digest())
 
 

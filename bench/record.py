@@ -10,7 +10,6 @@ import io
 import json
 import os
 import secrets
-import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -36,7 +35,7 @@ NOT_IDENTITY = {
 # Keys that are younger than records which must keep their identity: left out where they hold their neutral value.
 ADDED_LATER = {"regularizer.sam.interval": 1, "regularizer.asam.interval": 1, "dataset.flips": True}
 
-# In a run's folder: its record, its logits, the weights that may be kept, and what it goes on from when it was interrupted.
+# In a run's folder: its record, its logits, the weights that may be kept, and what an interrupted run goes on from.
 RESULT, LOGITS, WEIGHTS, CHECKPOINT = "result.json", "logits.npz", "weights.pt", "checkpoint.pt"
 _ALWAYS = {"run_id", "arm_id", "protocol_version", "status", "config", "seed", *AXES}
 
