@@ -35,8 +35,8 @@ NOT_IDENTITY = {
 # Keys that are younger than records which must keep their identity: left out where they hold their neutral value.
 ADDED_LATER = {"regularizer.sam.interval": 1, "regularizer.asam.interval": 1, "dataset.flips": True}
 
-# In a run's folder: its record, its logits, the weights that may be kept, and what an interrupted run goes on from.
-RESULT, LOGITS, WEIGHTS, CHECKPOINT = "result.json", "logits.npz", "weights.pt", "checkpoint.pt"
+# In a run's folder: its record, history and logits, the weights that may be kept, and what a run goes on from.
+RESULT, HISTORY, LOGITS, WEIGHTS, CHECKPOINT = "result.json", "history.csv", "logits.npz", "weights.pt", "checkpoint.pt"
 _ALWAYS = {"run_id", "arm_id", "protocol_version", "status", "config", "seed", *AXES}
 
 HISTORY_COLUMNS = ["run_id", "epoch", "train_loss", "val_accuracy", "val_nll", "val_ece", "lr", "seconds"]
@@ -139,16 +139,43 @@ def write_run(
     rows = [{"run_id": identifiers["run_id"], **row} for row in history]
     logits = _to_npz(arrays) if arrays else None
     words = {axis: settings[axis] for axis in AXES}
-    digest = {"logits_sha256": hashlib.sha256(logits).hexdigest()} if logits else {}
-    whole = {**identifiers, **words, "seed": run.seed, **result, **digest, "config": settings}
-    files = {
-        "config.yaml": _writing(yaml.safe_dump(settings, sort_keys=False).encode()),
-        "history.csv": _writing(to_csv(HISTORY_COLUMNS, rows).encode()),
-        LOGITS: _writing(logits),
-        WEIGHTS: write_weights,
-        RESULT: _writing((json.dumps(whole, indent=1) + "\n").encode()),
+    whole = {**identifiers, **words, "seed": run.seed, **result, "config": settings}
+    contents = {
+        "config.yaml": yaml.safe_dump(settings, sort_keys=False).encode(),
+        HISTORY: to_csv(HISTORY_COLUMNS, rows).encode(),
+        LOGITS: logits,
     }
-    write_record(folder, files, may_write)
+    whole["sha256"] = {name: _sha256(content) for name, content in contents.items() if content}
+    files = {name: _writing(content) for name, content in contents.items()}
+    write_record(folder, {**files, WEIGHTS: write_weights, RESULT: _writing(seal(whole))}, may_write)
+
+
+def seal(record: Mapping[str, Any]) -> bytes:
+    """A record as JSON that holds the digest of itself, by which `unseal` knows damage."""
+    digests = record.get("sha256", {}) | {"": _sha256_of(record)}
+    return (json.dumps({**record, "sha256": digests}, indent=1) + "\n").encode()
+
+
+def unseal(content: bytes) -> dict[str, Any]:
+    """The record that `seal` made JSON of; records of an older regbench hold no digest.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    record = json.loads(content)
+    if not isinstance(record, dict) or ("sha256" in record and record["sha256"].get("") != _sha256_of(record)):
+        raise ValueError("the record's digest is not its own")
+    return record
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sha256_of(record: Mapping[str, Any]) -> str:
+    """Of what a record holds but for the digest itself, in whatever order."""
+    digests = {name: digest for name, digest in record.get("sha256", {}).items() if name}
+    return _sha256(json.dumps({**record, "sha256": digests}, sort_keys=True).encode())
 
 
 def _writing(content: bytes | None) -> Write | None:
@@ -190,19 +217,28 @@ def write_record(folder: Path, files: Mapping[str, Write | None], may_write: Cal
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """A recorded run's result, or None where there is none that can be read: the run is trained again then.
+    """A recorded run's result, or None where there is none that is whole: the run is trained again then.
 
     Raises:
         UsageError: it was written by a newer regbench.
     """
     try:
-        result: dict[str, Any] = json.loads((folder / RESULT).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        result = unseal((folder / RESULT).read_bytes())
+        if not result.keys() >= _ALWAYS:
+            return None
+        version = int(result["protocol_version"])
+        history = (folder / HISTORY).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, AttributeError):
         return None
-    if not isinstance(result, dict) or not result.keys() >= _ALWAYS:
-        return None
-    check_protocol(result["protocol_version"], folder / RESULT)
-    return result
+    check_protocol(version, folder / RESULT)
+    return result if _is_its(history, result) else None
+
+
+def _is_its(history: bytes, result: Mapping[str, Any]) -> bool:
+    """Whether it is the record's own history.csv; of an older regbench's only the length is known."""
+    if "sha256" in result:
+        return bool(result["sha256"].get(HISTORY) == _sha256(history))
+    return result["status"] != "done" or history.count(b"\n") == int(result["epochs"]) + 1
 
 
 def check_protocol(version: str | int, file: Path) -> None:

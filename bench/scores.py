@@ -6,7 +6,6 @@ from their logits and keeps it beside them, in metrics.json.
 
 import hashlib
 import io
-import json
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -15,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from bench import metric
-from bench.record import LOGITS, read_result, write_atomically
+from bench.record import LOGITS, read_result, seal, unseal, write_atomically
 from bench.temperature import fit_temperature
 
 MADE_LATER = "metrics.json"
@@ -70,8 +69,8 @@ def read_logits(folder: Path) -> dict[str, Any] | None:
     """The arrays of a run's logits.npz, or None where there are none that are whole and its record's."""
     try:
         content = (folder / LOGITS).read_bytes()
-        digest = (read_result(folder) or {}).get("logits_sha256")  # records of an older regbench have none
-        if digest not in (None, hashlib.sha256(content).hexdigest()):
+        digests = (read_result(folder) or {}).get("sha256")  # records of an older regbench have none
+        if digests is not None and digests.get(LOGITS) != hashlib.sha256(content).hexdigest():
             return None
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
             arrays = dict(file)
@@ -104,18 +103,17 @@ def complete(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         except (KeyError, ValueError):  # there are no logits, or none that fit
             return dict(record)
         with suppress(OSError):  # results that may only be read: they are made again next time
-            write_atomically(folder / MADE_LATER, json.dumps(kept, indent=1) + "\n")
+            write_atomically(folder / MADE_LATER, seal(kept))
     return {**kept, **record}
 
 
 def _read_made(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
     """What was made of this very record by a regbench that knew all the columns."""
     try:
-        made: dict[str, Any] = json.loads((folder / MADE_LATER).read_bytes())
-    except (OSError, ValueError):
+        made = unseal((folder / MADE_LATER).read_bytes())
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
-    whole = isinstance(made, dict) and made.get("made_of") == _stamp(record) and made.keys() >= set(SCORES)
-    return made if whole else None
+    return made if made.get("made_of") == _stamp(record) and made.keys() >= set(SCORES) else None
 
 
 def _stamp(record: Mapping[str, Any]) -> list[Any]:

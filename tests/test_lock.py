@@ -80,19 +80,18 @@ def test_another_users_process_that_proc_hides_is_alive_while_signals_find_it(er
             raise error(str(path))
         return read_text(path, *arguments, **options)
 
+    def answer(kind):
+        def kill(pid, number):
+            raise kind
+
+        monkeypatch.setattr(os, "kill", kill)
+
     monkeypatch.setattr(Path, "read_text", hide)
-    monkeypatch.setattr(os, "kill", lambda pid, number: refuse(pid))
-
-    def refuse(pid):
-        raise PermissionError
-
+    answer(PermissionError)
     assert holder(tmp_path).pid == process.pid
     assert take(tmp_path) is None
     assert me.runs
-
-    def refuse(pid):
-        raise ProcessLookupError
-
+    answer(ProcessLookupError)
     assert is_abandoned(tmp_path)
     process.kill()
     process.communicate()

@@ -40,6 +40,8 @@ _NOT_TOLD = re.compile(
     r"\+*(results_dir=|hydra(?!\.sweeper)[/.]|(force|keep_weights|retry_failed|fail_fast)=|dataset\.root=)|--?m"
 )
 
+_MESSAGE = 1000  # characters; csv reads no cell of more than 131,072
+
 METRIC_COLUMNS = [
     *(f"{split}_{metric}" for split in ("test", "val", "train") for metric in ("accuracy", "nll", "ece")),
     *COSTS,
@@ -136,8 +138,9 @@ def experiments(results: Path) -> list[str]:
 
 
 def make_row(record: Mapping[str, Any]) -> Row:
-    """A record's row of runs.csv, but for what depends on the experiment."""
-    return {column: cell(record.get(column)) for column in RUN_COLUMNS}
+    """A record's row of runs.csv, but for what depends on the experiment; log.txt has a long message in full."""
+    row = {column: cell(record.get(column)) for column in RUN_COLUMNS}
+    return row | {"message": row["message"][:_MESSAGE]}
 
 
 def read_rows(results: Path, exp: str) -> dict[str, Row]:
