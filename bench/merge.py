@@ -16,14 +16,12 @@ from typing import IO
 from bench import UsageError
 from bench.lock import take, wait_for
 from bench.record import (
-    HISTORY_COLUMNS,
     LOGITS,
     RESULT,
     WEIGHTS,
     Write,
     read_result,
     run_folder,
-    to_csv,
     write_atomically,
     write_record,
 )
@@ -171,5 +169,5 @@ def _adopt_rows(ours: Path, theirs: Path, exp: str, rows: dict[str, Row]) -> Non
         history += [line for line in tables.read_csv(theirs / exp / "history.csv") if line["run_id"] in rows]
         arms = tables.read_settings(theirs, exp) | tables.read_settings(ours, exp)
         write_atomically(ours / exp / "arms.json", json.dumps(arms, indent=1) + "\n")
-        write_atomically(ours / exp / "history.csv", to_csv(HISTORY_COLUMNS, history))
-        write_atomically(ours / exp / "runs.csv", to_csv(tables.RUN_COLUMNS, kept.values()))
+        tables.write_history(ours / exp, history)
+        tables.write_runs(ours / exp, kept.values())

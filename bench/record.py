@@ -142,7 +142,7 @@ def write_run(
     whole = {**identifiers, **words, "seed": run.seed, **result, "config": settings}
     contents = {
         "config.yaml": yaml.safe_dump(settings, sort_keys=False).encode(),
-        HISTORY: to_csv(HISTORY_COLUMNS, rows).encode(),
+        HISTORY: to_utf8(to_csv(HISTORY_COLUMNS, rows)),
         LOGITS: logits,
     }
     whole["sha256"] = {name: _sha256(content) for name, content in contents.items() if content}
@@ -262,7 +262,12 @@ def record_stamp(folder: Path) -> str:
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file whole or not at all."""
     with open_atomically(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(to_utf8(content) if isinstance(content, str) else content)
+
+
+def to_utf8(text: str) -> bytes:
+    """Any text as bytes: what UTF-8 lacks, as half of a pair of surrogates in a message, is written as its escape."""
+    return text.encode(errors="backslashreplace")
 
 
 @contextmanager

@@ -118,4 +118,4 @@ def _read_made(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None
 
 def _stamp(record: Mapping[str, Any]) -> list[Any]:
     """What tells a record from the one of a later training that replaced it."""
-    return [record["test_nll"], record["train_seconds"]]
+    return [record.get("test_nll"), record.get("train_seconds")]

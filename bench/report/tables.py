@@ -10,8 +10,9 @@ import csv
 import json
 import re
 import shlex
+import sys
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -56,6 +57,20 @@ RUN_COLUMNS = [
     "message",
 ]
 SUMMARISED = [*METRIC_COLUMNS, *BRIER_COLUMNS, *(column for column in SCORES if column in QUALITIES)]
+_STATUSES = ("done", "diverged", "failed")
+# Of every table: what a report computes with.
+_NUMBERS = {
+    *SUMMARISED,
+    *HISTORY_COLUMNS[1:],
+    "difference",
+    "low",
+    "high",
+    "p",
+    "p_holm",
+    "improved",
+    "count",
+    "confidence",
+}
 _PARTS = ("mean", "std", "low", "high")
 ARM_COLUMNS = [*AXES, "settings", "arm_id", "runs", "failed", "diverged"]
 SUMMARY_COLUMNS = [
@@ -94,8 +109,7 @@ def note_commands(results: Path, exp: str, lines: Iterable[str]) -> None:
 
 def read_commands(results: Path, exp: str) -> list[str]:
     """The commands that have asked for the experiment's runs, in that order."""
-    path = results / exp / COMMANDS
-    return path.read_text().splitlines() if path.is_file() else []
+    return _read_lines(results / exp / COMMANDS)
 
 
 def write_tables(results: Path, exp: str) -> list[Row]:
@@ -114,7 +128,8 @@ def write_tables(results: Path, exp: str) -> list[Row]:
         asked = read_asked(results, exp)
         records = {i: record for i in dict.fromkeys([*kept, *asked]) if (record := read_result(run_folder(results, i)))}
         for identifier, record in records.items():
-            kept[identifier] = make_row(complete(run_folder(results, identifier), record)) | {"exp": exp}
+            row = make_row(complete(run_folder(results, identifier), record)) | {"exp": exp}
+            kept[identifier] = kept.get(identifier, {}) | row  # with the columns that are somebody else's
         arms = read_settings(results, exp)
         for record in records.values():
             arms[record["arm_id"]] = {key: value for key, value in record["config"].items() if key != "seed"}
@@ -123,12 +138,27 @@ def write_tables(results: Path, exp: str) -> list[Row]:
         _tell_apart(kept.values(), arms)
         rows = sorted(kept.values(), key=order)
         write_atomically(folder / "arms.json", json.dumps(arms, indent=1) + "\n")
-        write_atomically(folder / "runs.csv", to_csv(RUN_COLUMNS, rows))
-        write_atomically(folder / "history.csv", to_csv(HISTORY_COLUMNS, _gather_history(results, exp, rows, records)))
+        write_runs(folder, rows)
+        write_history(folder, _gather_history(results, exp, rows, records))
         write_atomically(folder / "summary.csv", to_csv(SUMMARY_COLUMNS, summarise(rows)))
         compared = compare(read_arms(rows, arms))
         write_atomically(folder / "comparison.csv", to_csv(COMPARISON_COLUMNS, compared))
     return rows
+
+
+def write_runs(folder: Path, rows: Collection[Row]) -> None:
+    """Writes an experiment's runs.csv; columns that regbench does not know stay, behind its own."""
+    write_atomically(folder / "runs.csv", to_csv(_with_unknown(RUN_COLUMNS, rows), rows))
+
+
+def write_history(folder: Path, rows: Iterable[Row]) -> None:
+    """Writes an experiment's history.csv likewise."""
+    rows = list(rows)
+    write_atomically(folder / "history.csv", to_csv(_with_unknown(HISTORY_COLUMNS, rows), rows))
+
+
+def _with_unknown(columns: Sequence[str], rows: Iterable[Row]) -> dict[str, None]:
+    return dict.fromkeys([*columns, *(column for row in rows for column in row)])
 
 
 def experiments(results: Path) -> list[str]:
@@ -151,25 +181,54 @@ def read_rows(results: Path, exp: str) -> dict[str, Row]:
     """
     path = results / exp / "runs.csv"
     blank = dict.fromkeys(RUN_COLUMNS, "")  # an older regbench had fewer columns
+    rows = {row.get("run_id", ""): blank | row for row in read_csv(path)}
     with _telling_damage(path):
-        rows = {row["run_id"]: blank | row for row in read_csv(path)}
-        for row in rows.values():
+        for identifier, row in rows.items():
+            if not identifier.isalnum() or row["status"] not in _STATUSES or int(row["seed"]) < 0:
+                raise ValueError(f"no row of runs.csv: {row}")
             check_protocol(row["protocol_version"], path)
     return rows
 
 
 def read_asked(results: Path, exp: str) -> dict[str, None]:
-    """Which runs the experiment has asked for, in that order."""
-    path = results / exp / ASKED
-    return dict.fromkeys(path.read_text().split() if path.is_file() else [])
+    """Which runs the experiment has asked for, in that order.
+
+    Raises:
+        UsageError: the list is damaged.
+    """
+    lines = _read_lines(results / exp / ASKED)
+    with _telling_damage(results / exp / ASKED):
+        if not all(line.isalnum() for line in lines):
+            raise ValueError("no list of run ids")
+    return dict.fromkeys(lines)
+
+
+def _read_lines(path: Path) -> list[str]:
+    with _telling_damage(path):
+        return path.read_text().splitlines() if path.is_file() else []
 
 
 def read_csv(path: Path) -> list[Row]:
-    """Rows of a table as text; none where there is no table."""
+    """Rows of a table as text; none where there is no table.
+
+    Raises:
+        UsageError: it is damaged: no text, a row of more or fewer cells, or no number where there must be one.
+    """
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    csv.field_size_limit(sys.maxsize)  # an older regbench wrote messages of any length
+    with _telling_damage(path), path.open(newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        if not {"run_id", "arm_id"} & set(reader.fieldnames or ()):
+            raise ValueError("there is no header")
+        rows = list(reader)
+        for row in rows:
+            if None in row or None in row.values():
+                raise ValueError("a row has more or fewer cells than the header")
+            for column in _NUMBERS & row.keys():
+                float(row[column] or "nan")
+            int(row.get("epoch") or 0), int(row.get("bin") or 0)
+    return rows
 
 
 def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -217,6 +276,8 @@ def read_settings(results: Path, exp: str) -> dict[str, dict[str, Any]]:
     path = results / exp / "arms.json"
     with _telling_damage(path):
         arms: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+        if not all(arm.keys() >= set(AXES) for arm in arms.values()):
+            raise ValueError("an arm lacks a setting")
     return arms
 
 
@@ -224,7 +285,7 @@ def read_settings(results: Path, exp: str) -> dict[str, dict[str, Any]]:
 def _telling_damage(path: Path) -> Iterator[None]:
     try:
         yield
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
+    except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
         raise UsageError(
             f"{path} is damaged, or is no table of regbench ({type(error).__name__}).\n"
             "Restore it, or take it away: what is in the folder runs is put into a new one."
