@@ -216,6 +216,12 @@ def write_record(folder: Path, files: Mapping[str, Write | None], may_write: Cal
         flush_folder(folder)
 
 
+def add_to_log(folder: Path, text: str) -> None:
+    """Adds to a run's log.txt; where that fails, on a full disk for one, the text is lost, and no run ends of it."""
+    with suppress(OSError), (folder / "log.txt").open("ab") as file:
+        file.write(to_utf8(text))
+
+
 def read_result(folder: Path) -> dict[str, Any] | None:
     """A recorded run's result, or None where there is none that is whole: the run is trained again then.
 

@@ -176,6 +176,11 @@ def test_a_full_disk_is_no_failure_of_the_run(tiny, tmp_path, monkeypatch):
     assert not (tmp_path / "result.json").exists()
 
 
+def test_a_log_that_the_disk_has_no_space_for_is_lost_and_no_more(tiny, tmp_path):
+    (tmp_path / "log.txt").symlink_to("/dev/full")
+    assert train_run(tiny(), tmp_path)["status"] == "done"
+
+
 def test_neither_is_one_that_the_weights_do_not_fit_on(tiny, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
