@@ -1,22 +1,23 @@
 """A run's checkpoint: all that a run needs to go on where it was, to the last bit.
 
 Random streams are functions of the position, so weights, optimizer state and position are all of it. It is read with
-weights_only=True: a file in a results folder runs no code.
+weights_only=True: a file in a results folder runs no code. It is torch's archive, and after that the SHA-256 of it.
 """
 
 import sys
 import time
-import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
 from bench import interrupt
+from bench.files import open_atomically
 from bench.memory import ran_out
-from bench.record import CHECKPOINT, open_atomically
+from bench.record import CHECKPOINT
 from bench.train import Trainer, count_evaluations
 
 
@@ -52,12 +53,42 @@ class Checkpoints:
             "trainer": trainer.state_dict(),
         }
         try:
-            with open_atomically(self.folder / CHECKPOINT) as file:
-                torch.save(state, file)
+            write_checkpoint(self.folder, state)
         except (OSError, RuntimeError) as error:  # a full disk: torch makes a RuntimeError of it
             self.log(f"no checkpoint could be written: {error}\n")
         self.last = time.monotonic()
         interrupt.stop_if_asked()
+
+
+_MARK = b"sha256 "  # stands between the archive and its digest; torch's reader passes over both
+
+
+class _Hashed:
+    """A file to write that adds up the digest of its content."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file, self.digest = file, sha256()
+
+    def write(self, content: bytes) -> int:
+        """Writes as the file does."""
+        self.digest.update(content)
+        return self.file.write(content)
+
+    def flush(self) -> None:
+        """Flushes as the file does."""
+        self.file.flush()
+
+
+def write_checkpoint(folder: Path, state: Mapping[str, Any]) -> None:
+    """Writes a run's checkpoint whole or not at all.
+
+    Raises:
+        OSError, RuntimeError: it could not be written; torch makes the second of a full disk.
+    """
+    with open_atomically(folder / CHECKPOINT) as file:
+        hashed = _Hashed(file)
+        torch.save(state, hashed)  # type: ignore[arg-type]  # it writes and flushes, no more
+        file.write(_MARK + hashed.digest.digest())
 
 
 def read_checkpoint(folder: Path, lazily: bool = False) -> dict[str, Any] | None:
@@ -66,21 +97,24 @@ def read_checkpoint(folder: Path, lazily: bool = False) -> dict[str, Any] | None
     Args:
         folder: the run's.
         lazily: whether tensors stay on the disk, for who asks for the position only; then nothing is set aside.
+
+    Raises:
+        OSError, MemoryError: it cannot be read now, which says nothing about the file.
     """
     path = folder / CHECKPOINT
     try:
-        if not lazily:  # torch reads over a flipped bit
-            with zipfile.ZipFile(path) as file:
-                damaged = file.testzip()
-            if damaged:
-                raise ValueError(f"the checksum of {damaged} is wrong")
-        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily)
-        checkpoint["trainer"]["epoch"]
+        with path.open("rb") as file:
+            whole = lazily or _is_whole(file)
     except FileNotFoundError:
         return None
-    except (OSError, MemoryError):  # that says nothing about the file
-        raise
+    try:
+        if not whole:
+            raise ValueError("its digest is not that of its content")
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily)
+        checkpoint["trainer"]["epoch"]
     except Exception as error:  # torch.load raises whatever a broken file leads it to
+        if ran_out(error):
+            raise
         if not lazily:
             _set_aside(folder)
             print(
@@ -89,6 +123,16 @@ def read_checkpoint(folder: Path, lazily: bool = False) -> dict[str, Any] | None
             )
         return None
     return checkpoint
+
+
+def _is_whole(file: IO[bytes]) -> bool:
+    """Whether it ends with the digest of all that stands before."""
+    end = file.seek(0, 2) - len(_MARK) - sha256().digest_size
+    file.seek(0)
+    digest = sha256()
+    for start in range(0, end, 2**20):
+        digest.update(file.read(min(2**20, end - start)))
+    return file.read() == _MARK + digest.digest()
 
 
 def go_on(trainer: Trainer, checkpoint: dict[str, Any], folder: Path) -> None:

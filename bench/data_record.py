@@ -9,7 +9,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bench.record import data_id, identity, write_atomically
+from bench.files import write_atomically
+from bench.record import data_id, identity
 from bench.settings import Run
 
 if TYPE_CHECKING:

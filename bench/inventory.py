@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import AXES
+from bench.files import write_atomically
 from bench.lock import holder, take, wait_for
-from bench.record import CHECKPOINT, HISTORY_COLUMNS, RESULT, read_result, run_folder, to_csv, write_atomically
+from bench.record import CHECKPOINT, RESULT, read_result, run_folder
 from bench.report import tables
 
 
@@ -92,5 +93,5 @@ def _delete_rows(results: Path, exp: str, run_ids: set[str]) -> None:
         history = [line for line in tables.read_csv(folder / "history.csv") if line["run_id"] not in run_ids]
         asked = [f"{identifier}\n" for identifier in tables.read_asked(results, exp) if identifier not in run_ids]
         write_atomically(folder / tables.ASKED, "".join(asked))
-        write_atomically(folder / "history.csv", to_csv(HISTORY_COLUMNS, history))
-        write_atomically(folder / "runs.csv", to_csv(tables.RUN_COLUMNS, rows))
+        tables.write_history(folder, history)
+        tables.write_runs(folder, rows)

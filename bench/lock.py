@@ -24,6 +24,7 @@ from typing import Self
 
 HEARTBEAT_SECONDS = 15.0
 STALE_SECONDS = 120.0
+_HIDDEN = "hidden"
 
 
 class LockLost(Exception):
@@ -51,7 +52,7 @@ class Owner:
     @property
     def runs(self) -> bool:
         """Whether the process, one of `here`, is there."""
-        return process_start(self.pid) == self.started
+        return process_start(self.pid) in (self.started, _HIDDEN)
 
 
 def this_process(sweep: str = "") -> Owner:
@@ -60,13 +61,16 @@ def this_process(sweep: str = "") -> Owner:
 
 
 def process_start(pid: int) -> str:
-    """What tells a process from another one that has its pid after it; empty where there is none, or a dead one."""
+    """What tells a process from another one that has its pid after it; empty where there is none, or a dead one.
+
+    `hidden` where it is another user's, and the system shows no more than that it is there (/proc under hidepid).
+    """
     try:
         state, *others = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except FileNotFoundError:
-        if Path("/proc/self/stat").exists() or not _accepts_signals(pid):
+    except (FileNotFoundError, PermissionError):
+        if not _accepts_signals(pid):
             return ""
-        return f"{_machine()}/"  # no /proc on this system: only the pid tells
+        return _HIDDEN if Path("/proc/self/stat").exists() else f"{_machine()}/"  # no /proc: only the pid tells
     except ProcessLookupError:
         return ""
     return "" if state in "ZX" else f"{_machine()}/{others[18]}"

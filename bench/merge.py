@@ -9,15 +9,18 @@ import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 from bench import UsageError
 from bench.data_record import copy_data
+from bench.files import Write, write_atomically, write_together
 from bench.lock import take, wait_for
-from bench.record import HISTORY_COLUMNS, RESULT, WEIGHTS, read_result, run_folder, to_csv, write_atomically
+from bench.record import LOGITS, RESULT, WEIGHTS, read_result, run_folder
 from bench.report import tables
 from bench.report.tables import Row
-from bench.scores import LOGITS, MADE_LATER
+from bench.scores import MADE_LATER
 from bench.tracker import CURVES
 
 # What may make equal settings give unlike numbers, and numbers that are unlike from one training to the next.
@@ -130,21 +133,24 @@ def _explain(identifier: str, ours: _Found, theirs: _Found) -> str:
 
 
 def _copy_run(ours: Path, theirs: Path, identifier: str) -> None:
-    """Copies a run's files, its record last: a copy that is interrupted holds nothing that counts."""
+    """Has our folder hold their run whole, or stay as it is."""
     source, folder = run_folder(theirs, identifier), run_folder(ours, identifier)
     lock = take(folder)
     if lock is None:
         raise UsageError(f"{identifier} is in training here.\nMerge again when it is done.")
     with lock:
-        files = [f for f in sorted(source.iterdir()) if f.is_file() and not f.name.startswith((".", "lock."))]
-        for file in sorted(files, key=lambda file: file.name == RESULT):
-            temporary = folder / f".{file.name}.merge.part"
-            shutil.copyfile(file, temporary)
-            temporary.replace(folder / file.name)
-        # Those that are there must be the record's.
-        for name in {LOGITS, MADE_LATER, WEIGHTS} - {file.name for file in files}:
-            (folder / name).unlink(missing_ok=True)
+        # What theirs lacks goes: what is there must be the record's.
+        files: dict[str, Write | None] = dict.fromkeys((LOGITS, MADE_LATER, WEIGHTS))
+        for file in source.iterdir():
+            if file.is_file() and not file.name.startswith((".", "lock.")):
+                files[file.name] = partial(_copy, file)
+        write_together(folder, files, RESULT)
         shutil.rmtree(folder / CURVES, ignore_errors=True)
+
+
+def _copy(source: Path, target: IO[bytes]) -> None:
+    with source.open("rb") as file:
+        shutil.copyfileobj(file, target)
 
 
 def _adopt_rows(ours: Path, theirs: Path, exp: str, rows: dict[str, Row]) -> None:
@@ -157,5 +163,5 @@ def _adopt_rows(ours: Path, theirs: Path, exp: str, rows: dict[str, Row]) -> Non
         history += [line for line in tables.read_csv(theirs / exp / "history.csv") if line["run_id"] in rows]
         arms = tables.read_settings(theirs, exp) | tables.read_settings(ours, exp)
         write_atomically(ours / exp / "arms.json", json.dumps(arms, indent=1) + "\n")
-        write_atomically(ours / exp / "history.csv", to_csv(HISTORY_COLUMNS, history))
-        write_atomically(ours / exp / "runs.csv", to_csv(tables.RUN_COLUMNS, kept.values()))
+        tables.write_history(ours / exp, history)
+        tables.write_runs(ours / exp, kept.values())

@@ -34,7 +34,7 @@ from rich.text import Text
 from bench import UsageError
 from bench.cores import count_cores
 from bench.decode import Decoder, Picture
-from bench.record import open_atomically
+from bench.files import open_atomically
 
 _DECODER = 2  # raised when the same file would give other pixels
 _CHUNK = 256  # pictures that a process takes at a time, at most

@@ -4,22 +4,21 @@ A run's folder is results/runs/<run_id>/. `result.json` is written last and by a
 and a folder without it holds nothing that counts.
 """
 
-import csv
 import hashlib
 import io
 import json
-import os
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import yaml
 
 from bench import AXES, UsageError
+from bench.files import Write, to_csv, to_utf8, write_together
 from bench.settings import PROTOCOL, Choice, Run
 
 # Raised when a change moves numbers under equal settings; CHANGELOG.md tells what moved.
@@ -38,8 +37,8 @@ ADDED_LATER = {
     **{"dataset.flips": True, "dataset.drop_duplicates": False},
 }
 
-# In a run's folder: its record, the weights that may be kept, and what it goes on from when it was interrupted.
-RESULT, WEIGHTS, CHECKPOINT = "result.json", "weights.pt", "checkpoint.pt"
+# In a run's folder: its record, history and logits, the weights that may be kept, and what a run goes on from.
+RESULT, HISTORY, LOGITS, WEIGHTS, CHECKPOINT = "result.json", "history.csv", "logits.npz", "weights.pt", "checkpoint.pt"
 _ALWAYS = {"run_id", "arm_id", "protocol_version", "status", "config", "seed", *AXES}
 
 HISTORY_COLUMNS = ["run_id", "epoch", "train_loss", "val_accuracy", "val_nll", "val_ece", "lr", "seconds"]
@@ -141,8 +140,9 @@ def write_run(
     history: Iterable[Mapping[str, Any]],
     arrays: Mapping[str, Any],
     may_write: Callable[[], None] = lambda: None,
+    write_weights: Write | None = None,
 ) -> None:
-    """Records a run: its configuration, its history, its logits if it has any, and last its result.
+    """Records a run: its configuration, its history, its logits and weights if it has any, and last its result.
 
     Args:
         folder: the run's; made if need be.
@@ -151,39 +151,93 @@ def write_run(
         history: the rows of history.csv but for `run_id`.
         arrays: for logits.npz.
         may_write: raises where another process has recorded the run by now; called before anything is replaced.
+        write_weights: writes the model's, where they are kept.
     """
     may_write()
     settings = identity(run)
     identifiers = {"run_id": run_id(run), "arm_id": arm_id(run), "protocol_version": PROTOCOL_VERSION}
     data = {"data_id": data_id(settings)}  # of the file in results/datasets
     rows = [{"run_id": identifiers["run_id"], **row} for row in history]
-    write_atomically(folder / "config.yaml", yaml.safe_dump(settings, sort_keys=False))
-    write_atomically(folder / "history.csv", to_csv(HISTORY_COLUMNS, rows))
-    if arrays:
-        with open_atomically(folder / "logits.npz") as file:
-            np.savez(file, **arrays)
-    else:
-        (folder / "logits.npz").unlink(missing_ok=True)  # of an earlier training that got further
+    logits = _to_npz(arrays) if arrays else None
     words = {axis: settings[axis] for axis in AXES}
     whole = {**identifiers, **data, **words, "seed": run.seed, **result, "config": settings}
-    may_write()
-    write_atomically(folder / RESULT, json.dumps(whole, indent=1) + "\n")
+    contents = {
+        "config.yaml": yaml.safe_dump(settings, sort_keys=False).encode(),
+        HISTORY: to_utf8(to_csv(HISTORY_COLUMNS, rows)),
+        LOGITS: logits,
+    }
+    whole["sha256"] = {name: _sha256(content) for name, content in contents.items() if content}
+    files = {name: _writing(content) for name, content in contents.items()}
+    write_together(folder, {**files, WEIGHTS: write_weights, RESULT: _writing(seal(whole))}, RESULT, may_write)
+
+
+def seal(record: Mapping[str, Any]) -> bytes:
+    """A record as JSON that holds the digest of itself, by which `unseal` knows damage."""
+    digests = record.get("sha256", {}) | {"": _sha256_of(record)}
+    return (json.dumps({**record, "sha256": digests}, indent=1) + "\n").encode()
+
+
+def unseal(content: bytes) -> dict[str, Any]:
+    """The record that `seal` made JSON of; records of an older regbench hold no digest.
+
+    Raises:
+        ValueError: it is damaged.
+    """
+    record = json.loads(content)
+    if not isinstance(record, dict) or ("sha256" in record and record["sha256"].get("") != _sha256_of(record)):
+        raise ValueError("the record's digest is not its own")
+    return record
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _sha256_of(record: Mapping[str, Any]) -> str:
+    """Of what a record holds but for the digest itself, in whatever order."""
+    digests = {name: digest for name, digest in record.get("sha256", {}).items() if name}
+    return _sha256(json.dumps({**record, "sha256": digests}, sort_keys=True).encode())
+
+
+def _writing(content: bytes | None) -> Write | None:
+    return None if content is None else lambda file: file.write(content)
+
+
+def _to_npz(arrays: Mapping[str, Any]) -> bytes:
+    file = io.BytesIO()
+    np.savez(file, **arrays)
+    return file.getvalue()
+
+
+def add_to_log(folder: Path, text: str) -> None:
+    """Adds to a run's log.txt; where that fails, on a full disk for one, the text is lost, and no run ends of it."""
+    with suppress(OSError), (folder / "log.txt").open("ab") as file:
+        file.write(to_utf8(text))
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:
-    """A recorded run's result, or None where there is none that can be read: the run is trained again then.
+    """A recorded run's result, or None where there is none that is whole: the run is trained again then.
 
     Raises:
         UsageError: it was written by a newer regbench.
     """
     try:
-        result: dict[str, Any] = json.loads((folder / RESULT).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        result = unseal((folder / RESULT).read_bytes())
+        if not result.keys() >= _ALWAYS:
+            return None
+        version = int(result["protocol_version"])
+        history = (folder / HISTORY).read_bytes()
+    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, AttributeError):
         return None
-    if not isinstance(result, dict) or not result.keys() >= _ALWAYS:
-        return None
-    check_protocol(result["protocol_version"], folder / RESULT)
-    return result
+    check_protocol(version, folder / RESULT)
+    return result if _is_its(history, result) else None
+
+
+def _is_its(history: bytes, result: Mapping[str, Any]) -> bool:
+    """Whether it is the record's own history.csv; of an older regbench's only the length is known."""
+    if "sha256" in result:
+        return bool(result["sha256"].get(HISTORY) == _sha256(history))
+    return result["status"] != "done" or history.count(b"\n") == int(result["epochs"]) + 1
 
 
 def check_protocol(version: str | int, file: Path) -> None:
@@ -202,44 +256,3 @@ def record_stamp(folder: Path) -> str:
     except (FileNotFoundError, NotADirectoryError):
         return ""
     return f"{status.st_mtime_ns}/{status.st_ino}"
-
-
-def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes a file whole or not at all."""
-    with open_atomically(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
-
-
-@contextmanager
-def open_atomically(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes its name when it is whole: readers see the old one or the new one, also when the
-    machine dies."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, OSError):  # a full disk does not say which file
-            error.filename = error.filename or str(path)
-        raise
-
-
-def remove_parts(folder: Path) -> None:
-    """Removes what processes that died left half-written; for who holds the folder's lock."""
-    for file in folder.glob(".*.part"):
-        file.unlink()
-
-
-def to_csv(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
-    """Rows as CSV: floats in full, an empty cell for None or a missing key."""
-    columns = list(columns)
-    text = io.StringIO()
-    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue()

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,13 +21,14 @@ from bench.cores import count_cores
 from bench.dataset import Data, Split, load_source, make_splits
 from bench.dataset.batches import Batches, normalise
 from bench.evaluate import compute_logits, score
+from bench.files import remove_parts
 from bench.interrupt import deferring
 from bench.lock import LockLost
 from bench.memory import ran_out, read_peak, release, reset_peak
 from bench.model import make_chosen
-from bench.model.weights import save_weights, weights_fingerprint
+from bench.model.weights import weights_fingerprint, write_weights
 from bench.optimizer import make_optimizer
-from bench.record import CHECKPOINT, RESULT, WEIGHTS, read_result, remove_parts, write_run
+from bench.record import CHECKPOINT, RESULT, WEIGHTS, add_to_log, read_result, write_run
 from bench.regularizer import make_slots
 from bench.rng import global_stream
 from bench.scores import score_run
@@ -68,18 +70,16 @@ def train_run(
     _tidy(folder)
     keep_weights = keep_weights or (folder / WEIGHTS).is_file()  # those that are there must be the record's
     checkpoint = read_checkpoint(folder)
-    outcome, started = Outcome(_describe(run) | {"workers": workers}), time.perf_counter()
-    with (folder / "log.txt").open("a", buffering=1) as log, deferring():
-        print(f"regbench {__version__}, torch {torch.__version__}, {outcome.result['hardware']}", file=log)
+    outcome, weights, started = Outcome(_describe(run) | {"workers": workers}), None, time.perf_counter()
+    log = partial(add_to_log, folder)
+    with deferring():
+        log(f"regbench {__version__}, torch {torch.__version__}, {outcome.result['hardware']}\n")
         try:
             with _threads(checkpoint["threads"] if checkpoint else None):
-                model = _train_with_what_memory_there_is(
-                    run, folder, outcome, checkpoint, log.write, on_epoch, may_write
-                )
-            if keep_weights:
-                may_write()
-                save_weights(model, folder / WEIGHTS)
+                model = _train_with_what_memory_there_is(run, folder, outcome, checkpoint, log, on_epoch, may_write)
             outcome.result["status"] = "done"
+            if keep_weights:
+                weights = partial(write_weights, model)
         except LockLost:
             raise
         except Diverged as error:
@@ -88,11 +88,11 @@ def train_run(
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise  # that says nothing about the run
             outcome.result |= {"status": "failed", "message": _message(error, run)}
-            traceback.print_exc(file=log)
-        print(f"{outcome.result['status']} {outcome.result['message']}".strip(), file=log)
+            log(traceback.format_exc())
+        log(f"{outcome.result['status']} {outcome.result['message']}".strip() + "\n")
         # Of this process alone, where the run went on from a checkpoint; what the tables hold adds up.
         outcome.result["wall_seconds"] = time.perf_counter() - started
-        write_run(folder, run, outcome.result, outcome.history, outcome.arrays, may_write)
+        write_run(folder, run, outcome.result, outcome.history, outcome.arrays, may_write, weights)
         if outcome.result["status"] != "failed":  # where it failed, going on may be worth hours
             (folder / CHECKPOINT).unlink(missing_ok=True)
     return outcome.result

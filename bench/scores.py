@@ -4,8 +4,8 @@ It is made once, when the run is recorded. Records of an older regbench lack som
 from their logits and keeps it beside them, in metrics.json.
 """
 
-import json
-import zipfile
+import hashlib
+import io
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from bench import metric
-from bench.record import write_atomically
+from bench.files import write_atomically
+from bench.record import LOGITS, read_result, seal, unseal
 from bench.temperature import fit_temperature
 
-LOGITS, MADE_LATER = "logits.npz", "metrics.json"
+MADE_LATER = "metrics.json"
 
 # Of the test split; `evaluate` has accuracy, NLL, ECE and Brier score of every split.
 _METRICS = {
@@ -66,12 +67,27 @@ def scale(logits: Any, temperature: float) -> metric.Floats:
 
 
 def read_logits(folder: Path) -> dict[str, Any] | None:
-    """The arrays of a run's logits.npz, or None where there are none that can be read."""
+    """The arrays of a run's logits.npz, or None where there are none that are whole and its record's."""
     try:
-        with np.load(folder / LOGITS, allow_pickle=False) as file:
-            return dict(file)
-    except (OSError, ValueError, zipfile.BadZipFile, EOFError):
+        content = (folder / LOGITS).read_bytes()
+        digests = (read_result(folder) or {}).get("sha256")  # records of an older regbench have none
+        if digests is not None and digests.get(LOGITS) != hashlib.sha256(content).hexdigest():
+            return None
+        with np.load(io.BytesIO(content), allow_pickle=False) as file:
+            arrays = dict(file)
+        _check_arrays(arrays)
+    except Exception:  # NumPy raises whatever a broken file leads it to
         return None
+    return arrays
+
+
+def _check_arrays(arrays: Mapping[str, Any]) -> None:
+    """Raises ValueError or KeyError where they are not what a run has written."""
+    for split in ("val", "test"):
+        logits, labels = arrays[f"{split}_logits"], arrays[f"{split}_labels"]
+        fit = logits.ndim == 2 and labels.shape == logits.shape[:1]
+        if not fit or (logits.dtype, labels.dtype) != (np.float32, np.int64) or not np.isfinite(logits).all():
+            raise ValueError(f"the logits of {split} are {logits.dtype} {logits.shape}, {labels.dtype} {labels.shape}")
 
 
 def complete(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
@@ -88,20 +104,19 @@ def complete(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         except (KeyError, ValueError):  # there are no logits, or none that fit
             return dict(record)
         with suppress(OSError):  # results that may only be read: they are made again next time
-            write_atomically(folder / MADE_LATER, json.dumps(kept, indent=1) + "\n")
+            write_atomically(folder / MADE_LATER, seal(kept))
     return {**kept, **record}
 
 
 def _read_made(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
     """What was made of this very record by a regbench that knew all the columns."""
     try:
-        made: dict[str, Any] = json.loads((folder / MADE_LATER).read_bytes())
-    except (OSError, ValueError):
+        made = unseal((folder / MADE_LATER).read_bytes())
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
-    whole = isinstance(made, dict) and made.get("made_of") == _stamp(record) and made.keys() >= set(SCORES)
-    return made if whole else None
+    return made if made.get("made_of") == _stamp(record) and made.keys() >= set(SCORES) else None
 
 
 def _stamp(record: Mapping[str, Any]) -> list[Any]:
     """What tells a record from the one of a later training that replaced it."""
-    return [record["test_nll"], record["train_seconds"]]
+    return [record.get("test_nll"), record.get("train_seconds")]

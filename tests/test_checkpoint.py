@@ -42,12 +42,12 @@ def train_interrupted(run, folder, *after):
 
 
 def content_of(folder):
-    """All that is recorded, but for times."""
+    """All that is recorded, but for times and the digests of what holds them."""
     result = json.loads((folder / "result.json").read_text())
     history = [line.rpartition(",")[0] for line in (folder / "history.csv").read_text().splitlines()]
     with np.load(folder / "logits.npz") as arrays:
         logits = {name: array.tobytes() for name, array in arrays.items()}
-    return {k: v for k, v in result.items() if k not in TIMES}, history, logits
+    return {k: v for k, v in result.items() if k not in (*TIMES, "sha256")}, history, logits
 
 
 SLOW = pytest.mark.slow  # all of the cross product; the others are what a change breaks first
@@ -124,7 +124,7 @@ def test_a_damaged_checkpoint_is_set_aside_and_the_run_starts_over(damage, tiny,
     interrupt_after(3, tiny(), folder)
     path = folder / CHECKPOINT
     if damage == "code":  # what would run code is not loaded
-        torch.save({"trainer": {"epoch": print}}, path)
+        checkpoint.write_checkpoint(folder, {"trainer": {"epoch": print}})
     else:
         path.write_bytes({"empty": b"", "junk": b"junk", "half": path.read_bytes()[:-2000]}[damage])
     train_run(tiny(), folder)
@@ -176,6 +176,11 @@ def test_a_full_disk_is_no_failure_of_the_run(tiny, tmp_path, monkeypatch):
     assert not (tmp_path / "result.json").exists()
 
 
+def test_a_log_that_the_disk_has_no_space_for_is_lost_and_no_more(tiny, tmp_path):
+    (tmp_path / "log.txt").symlink_to("/dev/full")
+    assert train_run(tiny(), tmp_path)["status"] == "done"
+
+
 def test_neither_is_one_that_the_weights_do_not_fit_on(tiny, tmp_path, monkeypatch):
     def fail(*_):
         raise RuntimeError("PytorchStreamWriter failed writing file data/0: file write failed")
@@ -204,14 +209,18 @@ def test_a_plan_reads_a_checkpoints_position_without_setting_anything_aside(tiny
     assert (tmp_path / CHECKPOINT).exists()
 
 
-def test_a_flipped_bit_is_damage(tiny, tmp_path, capsys):
+@pytest.mark.parametrize("place", ["weight", "directory", "digest"])
+def test_a_flipped_bit_is_damage(place, tiny, tmp_path, capsys):
     train_run(tiny(), tmp_path / "whole")
     folder = tmp_path / "flipped"
     interrupt_after(3, tiny(), folder)
     weight = torch.load(folder / CHECKPOINT, weights_only=True)["trainer"]["model"]["7.weight"].numpy().tobytes()
     content = (folder / CHECKPOINT).read_bytes()
-    at = content.index(weight) + 2
-    (folder / CHECKPOINT).write_bytes(content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :])
+    # Of the directory at the end, where it begins: what reads there gets EINVAL.
+    at = {"weight": content.index(weight) + 2, "directory": content.rindex(b"PK\x05\x06") + 19, "digest": -1}[place]
+    damaged = bytearray(content)
+    damaged[at] ^= 0x80
+    (folder / CHECKPOINT).write_bytes(damaged)
     train_run(tiny(), folder)
     assert "is damaged and set aside" in capsys.readouterr().err
     assert content_of(folder) == content_of(tmp_path / "whole")
@@ -222,7 +231,7 @@ def test_a_checkpoint_that_does_not_fit_is_set_aside_and_a_retry_starts_over(tin
     interrupt_after(3, tiny(), tmp_path)
     state = torch.load(tmp_path / CHECKPOINT, weights_only=True)
     del state["trainer"]["model"]["7.weight"]
-    torch.save(state, tmp_path / CHECKPOINT)
+    checkpoint.write_checkpoint(tmp_path, state)
     result = train_run(tiny(), tmp_path)
     assert result["status"] == "failed"
     assert "the checkpoint does not fit" in result["message"]
@@ -231,7 +240,7 @@ def test_a_checkpoint_that_does_not_fit_is_set_aside_and_a_retry_starts_over(tin
 
 def test_a_checkpoint_that_cannot_be_read_now_is_left_alone(tiny, tmp_path, monkeypatch):
     interrupt_after(3, tiny(), tmp_path)
-    monkeypatch.setattr(checkpoint.zipfile, "ZipFile", full)
+    monkeypatch.setattr(checkpoint, "_is_whole", full)
     with pytest.raises(OSError, match="No space left"):
         train_run(tiny(), tmp_path)
     assert (tmp_path / CHECKPOINT).is_file()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +67,34 @@ def test_another_process_with_the_pid_of_a_dead_owner_does_not_hold_it(tmp_path)
     write_lock(tmp_path, host=me.host, pid=me.pid, started=f"{machine}/{int(start) - 1}")
     assert holder(tmp_path) is None
     assert take(tmp_path) is not None
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError], ids=["hidepid=2", "hidepid=1"])
+def test_another_users_process_that_proc_hides_is_alive_while_signals_find_it(error, tmp_path, monkeypatch):
+    me, read_text = this_process(), Path.read_text
+    process, got = other_process(tmp_path)
+    assert got
+
+    def hide(path, *arguments, **options):
+        if path.match(f"/proc/{process.pid}/*"):
+            raise error(str(path))
+        return read_text(path, *arguments, **options)
+
+    def answer(kind):
+        def kill(pid, number):
+            raise kind
+
+        monkeypatch.setattr(os, "kill", kill)
+
+    monkeypatch.setattr(Path, "read_text", hide)
+    answer(PermissionError)
+    assert holder(tmp_path).pid == process.pid
+    assert take(tmp_path) is None
+    assert me.runs
+    answer(ProcessLookupError)
+    assert is_abandoned(tmp_path)
+    process.kill()
+    process.communicate()
 
 
 @pytest.mark.parametrize("started", ["another boot/pid:[1]/1", ""])

@@ -1,5 +1,6 @@
 """Several machines' results in one folder, and removing what is in it."""
 
+import errno
 import io
 import json
 import shutil
@@ -104,6 +105,24 @@ def test_numbers_of_another_machine_may_differ(machine, keep, ours, theirs, caps
     assert f"{identifier}: {keep} is kept ({next(iter(machine))}:" in told
     assert rows(ours)[identifier]["test_nll"] == (before if keep == "ours" else "9.25")
     assert weights.exists() == (keep == "ours")
+
+
+def test_a_merge_onto_a_full_disk_leaves_each_run_as_it_was(ours, theirs, monkeypatch):
+    """Their record beside our logits would be a run that nobody has trained."""
+
+    def copy(source, target):
+        if source.name == "logits.npz":
+            raise OSError(errno.ENOSPC, "No space left on device")
+        target.write(source.read_bytes())
+
+    identifier = change(theirs, test_nll=9.25, hardware="another")
+    for results in (ours, theirs):
+        (run_folder(results, identifier) / "logits.npz").write_text(results.name)
+    before = {p: p.read_bytes() for p in sorted((ours / "runs").rglob("*")) if p.is_file()}
+    monkeypatch.setattr("bench.merge._copy", copy)
+    with pytest.raises(OSError, match="No space left"):
+        merge(ours, theirs, keep="theirs")
+    assert {p: p.read_bytes() for p in sorted((ours / "runs").rglob("*")) if p.is_file()} == before
 
 
 def test_unlike_numbers_of_one_machine_are_an_error_and_nothing_is_merged(ours, theirs):

@@ -1,16 +1,19 @@
 import csv
+import errno
 import shutil
 from dataclasses import replace
 from functools import cache
+from pathlib import Path
 
 import pytest
 from conftest import TINY, compose
 
 from bench import CONF, app
 from bench.dataset import load_source
+from bench.files import write_atomically, write_together
 from bench.plan import Command, _settings_of_data, make_plan, resolve_device
 from bench.ranges import RANGES
-from bench.record import read_result, run_id, shorten, write_atomically
+from bench.record import RESULT, read_result, run_id, shorten
 
 # For each key of the table of allowed values: what it is set to, and what must be chosen for that to count. Each moves
 # the id, because it can change the numbers.
@@ -155,6 +158,46 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path):
         write_atomically(tmp_path / "a.txt", 3)
     assert (tmp_path / "a.txt").read_text() == "old"
     assert read_result(tmp_path) is None
+
+
+def write_generation(folder, text, names=(RESULT, "logits.npz", "config.yaml"), gone=()):
+    files = {name: (lambda file: file.write(text.encode())) for name in names}
+    write_together(folder, files | dict.fromkeys(gone), RESULT)
+
+
+def test_a_folder_is_one_runs_or_none_at_each_step_of_a_new_record(tmp_path, monkeypatch):
+    """A process may die after any of them."""
+    write_generation(tmp_path, "old", (RESULT, "logits.npz", "weights.pt", "config.yaml"))
+    seen = []
+
+    def look_after(change):
+        def changed(path, *arguments, **options):
+            result = change(path, *arguments, **options)
+            seen.append({p.name: p.read_text() for p in tmp_path.glob("[!.]*")})
+            return result
+
+        return changed
+
+    for name in ("replace", "unlink"):
+        monkeypatch.setattr(Path, name, look_after(getattr(Path, name)))
+    write_generation(tmp_path, "new", gone=["weights.pt"])
+    assert len(seen) >= 5
+    assert all(len(set(files.values())) == 1 for files in seen if RESULT in files)
+    assert seen[-1] == dict.fromkeys((RESULT, "logits.npz", "config.yaml"), "new")
+
+
+def test_a_record_that_does_not_fit_on_the_disk_leaves_the_old_one(tmp_path):
+    def full(file):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    write_generation(tmp_path, "old")
+    for name in (RESULT, "logits.npz"):
+        with pytest.raises(OSError, match="No space left") as caught:
+            write_together(tmp_path, {"config.yaml": lambda file: file.write(b"new"), name: full}, RESULT)
+        assert caught.value.filename == str(tmp_path / name)
+    assert {p.name: p.read_text() for p in tmp_path.iterdir()} == dict.fromkeys(
+        (RESULT, "logits.npz", "config.yaml"), "old"
+    )
 
 
 def test_the_committed_runs_keep_their_identity(tmp_path):

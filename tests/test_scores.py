@@ -51,7 +51,7 @@ def make_old(results):
     """Has the records be those of a regbench that knew nothing of these columns."""
     for path in results.glob("runs/*/result.json"):
         record = json.loads(path.read_text())
-        path.write_text(json.dumps({key: value for key, value in record.items() if key not in SCORES}))
+        path.write_text(json.dumps({key: value for key, value in record.items() if key not in (*SCORES, "sha256")}))
 
 
 def test_older_records_get_them_from_their_logits_once(results, monkeypatch):
@@ -115,6 +115,36 @@ def test_a_resampled_metric_is_that_of_the_resampled_examples():
     first = np.random.default_rng(0).integers(300, size=300)
     for column, function in (("ece", metric.ece), ("nll", metric.nll), ("brier", metric.brier)):
         assert drawn[f"test_{column}"][0] == pytest.approx(function(logits[first], labels[first]), rel=1e-5)
+
+
+def test_logits_that_are_not_the_records_are_none(results):
+    one, other = (results / "runs" / row["run_id"] for row in runs(results)[:2])
+    assert read_logits(one) is not None
+    shutil.copyfile(other / "logits.npz", one / "logits.npz")
+    assert read_logits(one) is None
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["digest", "older record"])
+def test_damaged_logits_are_none_whatever_numpy_makes_of_them(known, results):
+    folder = results / "runs" / runs(results)[0]["run_id"]
+    if not known:
+        record = json.loads((folder / "result.json").read_text())
+        del record["sha256"]
+        (folder / "result.json").write_text(json.dumps(record))
+    whole = (folder / "logits.npz").read_bytes()
+    random = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[random.integers(len(whole))] ^= 1 << random.integers(8)
+        (folder / "logits.npz").write_bytes(damaged)
+        assert read_logits(folder) is None or not known
+    for shape, dtype in (((3,), "float32"), ((3, 4), "float64"), ((4, 4), "float32")):
+        np.savez(
+            folder / "logits.npz",
+            **{f"{split}_logits": np.zeros(shape, dtype) for split in ("val", "test")},
+            **{f"{split}_labels": np.zeros(3, "int64") for split in ("val", "test")},
+        )
+        assert read_logits(folder) is None
 
 
 def logit_tables(results):

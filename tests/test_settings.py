@@ -12,8 +12,8 @@ from conftest import TINY, compose
 from bench import launcher, lock
 from bench.cli import main
 from bench.dataset import load_source
+from bench.files import to_csv
 from bench.plan import Command, make_plan
-from bench.record import to_csv
 from bench.report.tables import ask, read_csv
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -13,7 +13,7 @@ import torch
 from conftest import TINY, compose
 from test_lock import write_lock
 
-from bench import app, interrupt, plan, record, sweep
+from bench import app, files, interrupt, plan, record, sweep
 from bench import run as run_module
 from bench.escape import escape
 from bench.launcher import Launcher
@@ -84,22 +84,22 @@ def test_fail_fast_stops_at_the_first_failure(failing, regbench, tmp_path):
 
 
 def test_a_full_disk_loses_nothing(regbench, tmp_path, monkeypatch):
-    writing = record.write_atomically
+    fill = files._fill
 
-    def full(path, content):
+    def full(part, path, write):
         if path.name == "result.json":
             raise OSError(errno.ENOSPC, "No space left on device", str(path))
-        writing(path, content)
+        fill(part, path, write)
 
     with monkeypatch.context() as patch:
-        patch.setattr(record, "write_atomically", full)
+        patch.setattr(files, "_fill", full)
         code, out = regbench()
     assert code == 1
     assert len(re.findall("^not recorded: .* could not be recorded: .*No space left", out, re.M)) == 2
     assert statuses(tmp_path) == []
     assert regbench()[0] == 0
     with monkeypatch.context() as patch:
-        patch.setattr(record, "write_atomically", full)
+        patch.setattr(files, "_fill", full)
         code, out = regbench("force=true")
     assert code == 1  # what was asked for is not there, though an earlier record is
     assert "2 of 2 runs are not recorded" in out
@@ -155,8 +155,9 @@ def test_a_plan_tells_each_state_and_what_is_left_and_trains_nothing(regbench, t
     ids = {p.run.seed: p.run_id for p in make_plan(Command("", compose(*TINY, "seed=1,2,3"), tmp_path))}
     failed = run_folder(tmp_path, ids[1])
     failed.mkdir(parents=True)
-    result = next(json.loads(path.read_text()) for path in tmp_path.glob("runs/*/result.json"))
-    (failed / "result.json").write_text(json.dumps(result | {"status": "failed"}))
+    original = next(tmp_path.glob("runs/*/result.json"))
+    (failed / "history.csv").write_bytes((original.parent / "history.csv").read_bytes())
+    (failed / "result.json").write_bytes(record.seal(json.loads(original.read_text()) | {"status": "failed"}))
     partial = run_folder(tmp_path, ids[2])
     partial.mkdir()
     state = {"gradient_evaluations": 3, "trainer": {"epoch": 0}}

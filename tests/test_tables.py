@@ -9,6 +9,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from bench import cli
+from bench.inventory import delete, find
+from bench.record import run_folder
 from bench.report import tables, terminal
 from bench.report.layout import lay_out
 
@@ -156,3 +159,72 @@ def test_the_golden_script_makes_these_files(records):
         assert_golden(name, records)
     for name in ("comparison_80.txt", "comparison.markdown", "comparison.latex", "comparison.html"):
         assert (records / name).read_text() == (GOLDEN / name).read_text()
+
+
+def test_a_column_that_somebody_added_stays_with_its_rows(records):
+    """A note, or what a newer regbench knows."""
+    path = records / "digits_smoke" / "runs.csv"
+    rows = tables.write_tables(records, "digits_smoke")
+    noted = [row | {"note": f"seen, {row['run_id']}"} for row in rows]
+    path.write_text(tables.to_csv([*tables.RUN_COLUMNS[:5], "note", *tables.RUN_COLUMNS[5:]], noted))
+    shutil.rmtree(run_folder(records, rows[0]["run_id"]))
+    assert tables.write_tables(records, "digits_smoke") == noted
+    assert tables.read_csv(path) == noted
+    delete(records, [run for run in find(records) if run.run_id == rows[1]["run_id"]])
+    assert tables.read_csv(path) == [noted[0], *noted[2:]]
+
+
+def test_a_long_message_is_cut_in_the_tables_and_one_that_is_no_text_can_be_written(records):
+    path = next(iter((records / "runs").iterdir())) / "result.json"
+    message = "x" * 200_000 + "\ud800"
+    record = json.loads(path.read_text()) | {"status": "failed", "message": message}
+    path.write_text(json.dumps(record))
+    rows = {row["run_id"]: row for row in tables.write_tables(records, "digits_smoke")}
+    assert rows[record["run_id"]]["message"] == message[:1000]
+    path.write_text(json.dumps(record | {"message": "\ud800 is no text"}))
+    tables.write_tables(records, "digits_smoke")
+    assert tables.read_rows(records, "digits_smoke")[record["run_id"]]["message"] == "\\ud800 is no text"
+
+
+def test_a_table_with_a_message_that_an_older_regbench_did_not_cut_is_read(records):
+    rows = tables.write_tables(records, "digits_smoke")
+    rows[0]["message"] = "x" * 200_000
+    (records / "digits_smoke" / "runs.csv").write_text(tables.to_csv(tables.RUN_COLUMNS, rows))
+    assert tables.read_rows(records, "digits_smoke")[rows[0]["run_id"]] == rows[0]
+
+
+DAMAGES = {
+    "a bad byte": (("runs.csv", "history.csv", "asked.txt", "commands.txt", "arms.json"), lambda b: b[:-4] + b"\xff\n"),
+    "zeros": (("runs.csv", "history.csv", "asked.txt", "arms.json"), lambda b: bytes(len(b))),
+    "nothing": (("runs.csv", "history.csv", "arms.json"), lambda b: b""),
+    "a cut row": (("runs.csv", "history.csv"), lambda b: b[: b.rindex(b",")]),
+    "no number": (("runs.csv", "history.csv"), lambda b: b.replace(b",1.", b",n/a.")),
+    "no seed": (("runs.csv",), lambda b: b.replace(b",sgd,0,", b",sgd,1.0,")),
+    "no status": (("runs.csv",), lambda b: b.replace(b",done,", b",dane,")),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"), [(name, damage) for damage, (names, _) in DAMAGES.items() for name in names]
+)
+@pytest.mark.parametrize("command", ["report", "results"])
+def test_damaged_text_is_told_in_three_lines_and_not_replaced(command, name, damage, records, capsys):
+    folder = records / "digits_smoke"
+    (folder / "commands.txt").write_text("regbench run +exp=digits_smoke\n")
+    tables.write_tables(records, "digits_smoke")
+    shutil.rmtree(records / "runs")  # rows without a record: nothing makes them anew
+    before = (folder / name).read_bytes()
+    (folder / name).write_bytes(DAMAGES[damage][1](before))
+    assert (folder / name).read_bytes() != before
+    damaged = (folder / name).read_bytes()
+    with pytest.raises(SystemExit) as stop:
+        cli.main([command, *(["digits_smoke"] if command == "report" else []), "--results-dir", str(records)])
+    told = capsys.readouterr().err
+    if stop.value.code == 0:  # a list of runs needs no more than runs.csv and asked.txt
+        assert command == "results"
+        assert name not in ("runs.csv", "asked.txt")
+    else:
+        assert stop.value.code == 2
+        assert str(folder / name) in told
+        assert len(told.splitlines()) <= 3
+    assert (folder / name).read_bytes() == damaged

@@ -3,13 +3,12 @@
 import errno
 from hashlib import file_digest
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from torch import Tensor, nn
 
 from bench import UsageError
-from bench.record import open_atomically
 
 
 def weights_fingerprint(path: str) -> str:
@@ -79,7 +78,7 @@ def _read(path: str) -> dict[str, Tensor]:
     return weights
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
+def write_weights(model: nn.Module, file: IO[bytes]) -> None:
     """Writes the model's state dict, its tensors on the CPU.
 
     Raises:
@@ -87,7 +86,6 @@ def save_weights(model: nn.Module, path: Path) -> None:
     """
     weights = {key: value.cpu() for key, value in model.state_dict().items()}
     try:
-        with open_atomically(path) as file:
-            torch.save(weights, file)
+        torch.save(weights, file)
     except RuntimeError as error:  # torch makes one of a full disk
         raise OSError(errno.ENOSPC, f"the weights could not be written: {error}") from error

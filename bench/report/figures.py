@@ -14,7 +14,7 @@ from pathlib import Path
 
 from matplotlib.figure import Figure
 
-from bench.record import write_atomically
+from bench.files import write_atomically
 from bench.report.arms import METRICS, gather_arms, shown
 from bench.report.curves import draw_curves
 from bench.report.forest import draw_differences, draw_metric

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from bench import AXES
+from bench.files import to_csv
 from bench.quantities import COSTS
-from bench.record import to_csv
 from bench.report.layout import BETTER, OTHER, WORSE, Cell, Layout, Line
 
 

@@ -16,8 +16,9 @@ from typing import Any
 import numpy as np
 
 from bench import metric
+from bench.files import to_csv, write_atomically
 from bench.lock import wait_for
-from bench.record import run_folder, to_csv, write_atomically
+from bench.record import run_folder
 from bench.report.tables import Row, read_csv
 from bench.resample import METRICS, interval, resample
 from bench.scores import read_logits, scale

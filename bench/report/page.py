@@ -12,9 +12,10 @@ from markupsafe import Markup
 from bench import AXES, __version__, plugins
 from bench.comparison import MAIN_METRICS, Arm, interactions, read_arms
 from bench.data_record import describe_doubles, describe_dropping, read_data
+from bench.files import write_atomically
 from bench.lock import wait_for
 from bench.quantities import QUALITIES, format_number
-from bench.record import data_id, shorten_hash, write_atomically
+from bench.record import data_id, shorten_hash
 from bench.report import tables
 from bench.report.formats import Grid, html_table, make_grid
 from bench.report.layout import Layout, describe_p, is_against_sgd, lay_out, make_mark, print_with_half

@@ -6,41 +6,33 @@ asked.txt and its runs.csv; a row whose run folder is not here (a fresh clone wi
 stands. Cells are text: a number is written in full once, and read back and written again without a change.
 """
 
-import csv
 import json
 import re
 import shlex
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bench import AXES, UsageError
+from bench import AXES
 from bench.comparison import COMPARISON_COLUMNS, compare, read_arms
+from bench.files import remove_parts, to_csv, write_atomically
 from bench.lock import wait_for
 from bench.quantities import COSTS, QUALITIES
-from bench.record import (
-    ADDED_LATER,
-    HISTORY_COLUMNS,
-    check_protocol,
-    read_result,
-    remove_parts,
-    run_folder,
-    shorten,
-    show_setting,
-    to_csv,
-    write_atomically,
-)
+from bench.record import ADDED_LATER, HISTORY_COLUMNS, check_protocol, read_result, run_folder, shorten, show_setting
+from bench.report.read_tables import Row as Row
+from bench.report.read_tables import explaining_damage, read_lines
+from bench.report.read_tables import read_csv as read_csv
 from bench.scores import SCORES, complete
 from bench.stats import describe
 
-Row = dict[str, str]
 ASKED, COMMANDS = "asked.txt", "commands.txt"
 _NOT_TOLD = re.compile(
     r"\+*(results_dir=|hydra(?!\.sweeper)[/.]|(force|keep_weights|retry_failed|fail_fast)=|dataset\.root=)|--?m"
 )
+
+_MESSAGE = 1000  # characters; csv reads no cell of more than 131,072
 
 METRIC_COLUMNS = [
     *(f"{split}_{metric}" for split in ("test", "val", "train") for metric in ("accuracy", "nll", "ece")),
@@ -56,6 +48,7 @@ RUN_COLUMNS = [
     "message",
 ]
 SUMMARISED = [*METRIC_COLUMNS, *BRIER_COLUMNS, *(column for column in SCORES if column in QUALITIES)]
+_STATUSES = ("done", "diverged", "failed")
 _PARTS = ("mean", "std", "low", "high")
 ARM_COLUMNS = [*AXES, "settings", "arm_id", "runs", "failed", "diverged"]
 SUMMARY_COLUMNS = [
@@ -94,8 +87,7 @@ def note_commands(results: Path, exp: str, lines: Iterable[str]) -> None:
 
 def read_commands(results: Path, exp: str) -> list[str]:
     """The commands that have asked for the experiment's runs, in that order."""
-    path = results / exp / COMMANDS
-    return path.read_text().splitlines() if path.is_file() else []
+    return read_lines(results / exp / COMMANDS)
 
 
 def write_tables(results: Path, exp: str) -> list[Row]:
@@ -112,8 +104,8 @@ def write_tables(results: Path, exp: str) -> list[Row]:
         remove_parts(folder)
         rows, arms, records = collect(results, exp)
         write_atomically(folder / "arms.json", json.dumps(arms, indent=1) + "\n")
-        write_atomically(folder / "runs.csv", to_csv(RUN_COLUMNS, rows))
-        write_atomically(folder / "history.csv", to_csv(HISTORY_COLUMNS, _gather_history(results, exp, rows, records)))
+        write_runs(folder, rows)
+        write_history(folder, _gather_history(results, exp, rows, records))
         write_atomically(folder / "summary.csv", to_csv(SUMMARY_COLUMNS, summarise(rows)))
         compared = compare(read_arms(rows, arms))
         write_atomically(folder / "comparison.csv", to_csv(COMPARISON_COLUMNS, compared))
@@ -130,7 +122,8 @@ def collect(results: Path, exp: str) -> tuple[list[Row], dict[str, dict[str, Any
     asked = read_asked(results, exp)
     records = {i: record for i in dict.fromkeys([*kept, *asked]) if (record := read_result(run_folder(results, i)))}
     for identifier, record in records.items():
-        kept[identifier] = make_row(complete(run_folder(results, identifier), record)) | {"exp": exp}
+        row = make_row(complete(run_folder(results, identifier), record)) | {"exp": exp}
+        kept[identifier] = kept.get(identifier, {}) | row  # with the columns that are somebody else's
     arms = read_settings(results, exp)
     for record in records.values():
         arms[record["arm_id"]] = {key: value for key, value in record["config"].items() if key != "seed"}
@@ -140,6 +133,21 @@ def collect(results: Path, exp: str) -> tuple[list[Row], dict[str, dict[str, Any
     return sorted(kept.values(), key=order), arms, records
 
 
+def write_runs(folder: Path, rows: Collection[Row]) -> None:
+    """Writes an experiment's runs.csv; columns that regbench does not know stay, behind its own."""
+    write_atomically(folder / "runs.csv", to_csv(_with_unknown(RUN_COLUMNS, rows), rows))
+
+
+def write_history(folder: Path, rows: Iterable[Row]) -> None:
+    """Writes an experiment's history.csv likewise."""
+    rows = list(rows)
+    write_atomically(folder / "history.csv", to_csv(_with_unknown(HISTORY_COLUMNS, rows), rows))
+
+
+def _with_unknown(columns: Sequence[str], rows: Iterable[Row]) -> dict[str, None]:
+    return dict.fromkeys([*columns, *(column for row in rows for column in row)])
+
+
 def experiments(results: Path) -> list[str]:
     """The experiments that have asked for runs, by name."""
     folders = sorted(path for path in results.glob("*") if path.name != "runs")
@@ -147,8 +155,9 @@ def experiments(results: Path) -> list[str]:
 
 
 def make_row(record: Mapping[str, Any]) -> Row:
-    """A record's row of runs.csv, but for what depends on the experiment."""
-    return {column: cell(record.get(column)) for column in RUN_COLUMNS}
+    """A record's row of runs.csv, but for what depends on the experiment; log.txt has a long message in full."""
+    row = {column: cell(record.get(column)) for column in RUN_COLUMNS}
+    return row | {"message": row["message"][:_MESSAGE]}
 
 
 def read_rows(results: Path, exp: str) -> dict[str, Row]:
@@ -159,25 +168,26 @@ def read_rows(results: Path, exp: str) -> dict[str, Row]:
     """
     path = results / exp / "runs.csv"
     blank = dict.fromkeys(RUN_COLUMNS, "")  # an older regbench had fewer columns
-    with _telling_damage(path):
-        rows = {row["run_id"]: blank | row for row in read_csv(path)}
-        for row in rows.values():
+    rows = {row.get("run_id", ""): blank | row for row in read_csv(path)}
+    with explaining_damage(path):
+        for identifier, row in rows.items():
+            if not identifier.isalnum() or row["status"] not in _STATUSES or int(row["seed"]) < 0:
+                raise ValueError(f"no row of runs.csv: {row}")
             check_protocol(row["protocol_version"], path)
     return rows
 
 
 def read_asked(results: Path, exp: str) -> dict[str, None]:
-    """Which runs the experiment has asked for, in that order."""
-    path = results / exp / ASKED
-    return dict.fromkeys(path.read_text().split() if path.is_file() else [])
+    """Which runs the experiment has asked for, in that order.
 
-
-def read_csv(path: Path) -> list[Row]:
-    """Rows of a table as text; none where there is no table."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    Raises:
+        UsageError: the list is damaged.
+    """
+    lines = read_lines(results / exp / ASKED)
+    with explaining_damage(results / exp / ASKED):
+        if not all(line.isalnum() for line in lines):
+            raise ValueError("no list of run ids")
+    return dict.fromkeys(lines)
 
 
 def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -229,20 +239,11 @@ def read_settings(results: Path, exp: str) -> dict[str, dict[str, Any]]:
         UsageError: they are damaged.
     """
     path = results / exp / "arms.json"
-    with _telling_damage(path):
+    with explaining_damage(path):
         arms: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+        if not all(arm.keys() >= set(AXES) for arm in arms.values()):
+            raise ValueError("an arm lacks a setting")
     return arms
-
-
-@contextmanager
-def _telling_damage(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (KeyError, TypeError, ValueError, csv.Error) as error:
-        raise UsageError(
-            f"{path} is damaged, or is no table of regbench ({type(error).__name__}).\n"
-            "Restore it, or take it away: what is in the folder runs is put into a new one."
-        ) from error
 
 
 def _tell_apart(rows: Iterable[Row], arms: dict[str, dict[str, Any]]) -> None:

@@ -1,0 +1,122 @@
+"""Files that are written whole or not at all, and CSV as text."""
+
+import csv
+import io
+import os
+import secrets
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import IO, Any
+
+Write = Callable[[IO[bytes]], object]  # writes a file's content
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes a file whole or not at all."""
+    with open_atomically(path) as file:
+        file.write(to_utf8(content) if isinstance(content, str) else content)
+
+
+def to_utf8(text: str) -> bytes:
+    """Any text as bytes: what UTF-8 lacks, as half of a pair of surrogates in a message, is written as its escape."""
+    return text.encode(errors="backslashreplace")
+
+
+@contextmanager
+def open_atomically(path: Path) -> Iterator[IO[bytes]]:
+    """A file to write that takes its name when it is whole: readers see the old one or the new one, also when the
+    machine dies."""
+    with _part_of(path) as part, _naming(path):
+        with part.open("wb") as file:
+            yield file
+            _flush(file)
+        part.replace(path)
+
+
+@contextmanager
+def _part_of(path: Path) -> Iterator[Path]:
+    """A name beside `path` that no other process has, also none on another machine; what lies there is removed."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
+    try:
+        yield part
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def _fill(part: Path, path: Path, write: Write) -> None:
+    with _naming(path), part.open("wb") as file:
+        write(file)
+        _flush(file)
+
+
+@contextmanager
+def _naming(path: Path) -> Iterator[None]:
+    """A full disk does not say which file."""
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)
+        raise
+
+
+def _flush(file: IO[bytes]) -> None:
+    """Has a file's content on the disk."""
+    file.flush()
+    os.fsync(file.fileno())
+
+
+def _flush_folder(folder: Path) -> None:
+    """Has a folder's names on the disk, where its file system can."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    with suppress(OSError):
+        os.fsync(descriptor)
+    os.close(descriptor)
+
+
+def write_together(
+    folder: Path, files: Mapping[str, Write | None], last: str, may_write: Callable[[], None] = lambda: None
+) -> None:
+    """Replaces files of a folder by others that belong together, so that one of them stands for all.
+
+    All are written beside first, which is where a full disk stops it and nothing has changed; then the old file `last`
+    goes, the others take their names, and the new one comes last. It holds when a process dies and, as files and folder
+    are flushed, when the power fails.
+
+    Args:
+        folder: made if need be.
+        files: by name, what writes each; None: there is none, and an old one is removed.
+        last: the one without which the others do not count.
+        may_write: called before anything is replaced; raises where nothing may be.
+    """
+    with ExitStack() as parts:
+        written: dict[str, Path] = {}
+        for name, write in files.items():
+            if write:
+                written[name] = parts.enter_context(_part_of(folder / name))
+                _fill(written[name], folder / name, write)
+        may_write()
+        (folder / last).unlink(missing_ok=True)
+        for name in sorted(files, key=lambda name: name == last):
+            if name in written:
+                written[name].replace(folder / name)
+            else:
+                (folder / name).unlink(missing_ok=True)
+        _flush_folder(folder)
+
+
+def remove_parts(folder: Path) -> None:
+    """Removes what processes that died left half-written; for who holds the folder's lock."""
+    for file in folder.glob(".*.part"):
+        file.unlink()
+
+
+def to_csv(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:
+    """Rows as CSV: floats in full, an empty cell for None or a missing key."""
+    columns = list(columns)
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue()

@@ -1,0 +1,64 @@
+"""Reading the text files of an experiment, its tables above all; what is damaged is bad input."""
+
+import csv
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from bench import UsageError
+from bench.quantities import COSTS, QUALITIES
+
+Row = dict[str, str]
+
+# Of every table: what a report computes with.
+_NUMBERS = {
+    *(*QUALITIES, *COSTS),
+    *("epoch", "train_loss", "lr", "seconds"),
+    *("difference", "low", "high", "p", "p_holm", "improved", "count", "confidence"),
+}
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text file; none where there is no file.
+
+    Raises:
+        UsageError: it is damaged.
+    """
+    with explaining_damage(path):
+        return path.read_text().splitlines() if path.is_file() else []
+
+
+def read_csv(path: Path) -> list[Row]:
+    """Rows of a table as text; none where there is no table.
+
+    Raises:
+        UsageError: it is damaged: no text, a row of more or fewer cells, or no number where there must be one.
+    """
+    if not path.is_file():
+        return []
+    csv.field_size_limit(sys.maxsize)  # an older regbench wrote messages of any length
+    with explaining_damage(path), path.open(newline="") as file:
+        reader = csv.DictReader(file, strict=True)
+        if not {"run_id", "arm_id"} & set(reader.fieldnames or ()):
+            raise ValueError("there is no header")
+        rows = list(reader)
+        for row in rows:
+            if None in row or None in row.values():
+                raise ValueError("a row has more or fewer cells than the header")
+            for column in _NUMBERS & row.keys():
+                float(row[column] or "nan")
+            int(row.get("epoch") or 0), int(row.get("bin") or 0)
+    return rows
+
+
+@contextmanager
+def explaining_damage(path: Path) -> Iterator[None]:
+    """Within it, what comes of a damaged file is a UsageError that names it."""
+    try:
+        yield
+    except (AttributeError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise UsageError(
+            f"{path} is damaged, or is no table of regbench ({type(error).__name__}).\n"
+            "Restore it, or take it away: what is in the folder runs is put into a new one."
+        ) from error
