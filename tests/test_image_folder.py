@@ -164,8 +164,8 @@ def test_classes_that_a_split_lacks_are_said_before_training(flat, tmp_path, cap
         )
     )
     said = capsys.readouterr().err
-    assert said.count("the test split has no image of 2 of the 5 classes: 3, 4\n") == 1
-    assert said.count("the val split has no image of 1 of the 5 classes: 4\n") == 1
+    assert said.count("the test split has no image of 2 of the 5 classes: rare, single\n") == 1
+    assert said.count("the val split has no image of 1 of the 5 classes: single\n") == 1
     assert "train split" not in said
 
 

@@ -208,7 +208,8 @@ def test_look_sam_equals_a_plain_restatement(optimizer):
         step_by.step()
     ours, _ = run_steps(LookSAM(rho=0.1, interval=3, alpha=0.7), optimizer=optimizer, batches=batches)
     expected = torch.cat([p.detach().flatten() for p in theirs.parameters()])
-    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-9)
+    # Adam divides by its eps of 1e-8 where a gradient is all but 0, and with it the rounding, which CPUs differ in.
+    torch.testing.assert_close(ours, expected, rtol=0, atol=1e-7)
 
 
 def test_look_sam_reduces_to_sam():
