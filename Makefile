@@ -3,26 +3,32 @@ PYTHON ?= python3
 VENV   ?= .venv
 EXP    ?= digits
 ARGS   ?=
-BIN    := $(VENV)/bin
+BIN     = $(VENV)/bin
 # Two workers of one thread each: most of the tests' time is spent outside torch.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+PYTEST  = OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 READY  := $(VENV)/.ready
+TESTED := --constraint constraints.txt --editable '.[dev]'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup run report list test test-slow test-cluster check clean
+.PHONY: help setup constraints run report list test test-slow test-cluster test-newest test-oldest check clean
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 12
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
 	@echo
 	@echo "EXP=$(EXP) is the experiment; ARGS holds overrides: make run EXP=cifar_sam ARGS='seed=0,1'"
 
 setup: $(READY) ## make the environment in .venv
 
-$(READY): pyproject.toml
+$(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit("regbench needs Python 3.11 to 3.13, and $(PYTHON) is %d.%d: make PYTHON=python3.12 ..." % sys.version_info[:2] if not (3, 11) <= sys.version_info < (3, 14) else 0)'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	if command -v uv >/dev/null; then uv pip install --quiet --python $(BIN)/python $(TESTED); \
+	else $(BIN)/python -m pip install --quiet --disable-pip-version-check $(TESTED); fi
 	@touch $@
+
+constraints: ## remake constraints.txt by uv, with what changed in pyproject.toml; ARGS=--upgrade renews all
+	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate \
+		--custom-compile-command 'make constraints' $(ARGS) pyproject.toml --output-file constraints.txt
 
 run: $(READY) ## train EXP and print its table
 	$(BIN)/regbench run +exp=$(EXP) $(ARGS)
@@ -42,6 +48,16 @@ test-slow: $(READY) ## run the slow tests
 test-cluster: $(READY) ## run the tests of launchers, with a Ray and a Slurm of their own
 	$(BIN)/python -m pytest -m cluster
 
+# The two ends of what pyproject.toml takes, each in an environment of its own that uv makes anew.
+test-newest: RESOLUTION := highest
+test-newest: VENV := .venv-newest
+test-oldest: RESOLUTION := lowest-direct
+test-oldest: VENV := .venv-oldest
+test-newest test-oldest: ## run the tests with the newest, the oldest versions that pyproject.toml takes; needs uv
+	uv venv --quiet --clear --python $(PYTHON) $(VENV)
+	uv pip install --quiet --python $(VENV) --resolution $(RESOLUTION) --editable '.[dev]'
+	$(PYTEST) -m 'not slow and not cluster'
+
 check: $(READY) ## lint, types and tests: what CI runs before the slow tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -49,5 +65,5 @@ check: $(READY) ## lint, types and tests: what CI runs before the slow tests
 	$(MAKE) test
 
 clean: ## remove the environment and caches; results and data stay
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-newest .venv-oldest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
 	find bench hydra_plugins tests scripts -name __pycache__ -prune -exec rm -rf {} +
