@@ -15,6 +15,7 @@ from typing import Any
 import torch
 
 from bench import interrupt
+from bench.gone import is_gone, unless_gone
 from bench.memory import ran_out
 from bench.record import CHECKPOINT, open_atomically
 from bench.train import Trainer, count_evaluations
@@ -76,9 +77,9 @@ def read_checkpoint(folder: Path, lazily: bool = False) -> dict[str, Any] | None
                 raise ValueError(f"the checksum of {damaged} is wrong")
         checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=lazily)
         checkpoint["trainer"]["epoch"]
-    except FileNotFoundError:
-        return None
-    except (OSError, MemoryError):  # that says nothing about the file
+    except (OSError, MemoryError) as error:  # the others say nothing about the file
+        if is_gone(error):
+            return None
         raise
     except Exception as error:  # torch.load raises whatever a broken file leads it to
         if not lazily:
@@ -108,4 +109,4 @@ def go_on(trainer: Trainer, checkpoint: dict[str, Any], folder: Path) -> None:
 
 
 def _set_aside(folder: Path) -> None:
-    (folder / CHECKPOINT).replace(folder / "checkpoint.damaged")
+    unless_gone(lambda: (folder / CHECKPOINT).replace(folder / "checkpoint.damaged"))

@@ -10,6 +10,7 @@ import torch
 
 from bench import __version__
 from bench.app import compose
+from bench.cores import limit_threads
 from bench.plan import computes_bf16, make_plan
 from bench.plugins import config_files, resolve
 from bench.run import describe_hardware, train_run
@@ -26,6 +27,7 @@ _EXTRAS = {
 
 def examine() -> int:
     """Prints it all; 0 if training works on every device in every precision, else 1."""
+    limit_threads()
     packages = ((package, _version(package) or "missing, and regbench needs it") for package in _PACKAGES)
     _show("versions", [("regbench", __version__), ("python", python_version()), *packages])
     _show("devices", _devices())

@@ -12,8 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import UsageError
+from bench.gone import is_file, look_again, names_in, remove
 from bench.lock import take, wait_for
-from bench.record import HISTORY_COLUMNS, RESULT, WEIGHTS, read_result, run_folder, to_csv, write_atomically
+from bench.record import (
+    HISTORY_COLUMNS,
+    RESULT,
+    WEIGHTS,
+    read_result,
+    run_folder,
+    run_folders,
+    to_csv,
+    write_atomically,
+)
 from bench.report import tables
 from bench.report.tables import Row
 from bench.scores import LOGITS, MADE_LATER
@@ -95,11 +105,11 @@ def _find_all(results: Path, experiments: Sequence[str]) -> dict[str, _Found]:
         for identifier, row in tables.read_rows(results, exp).items():
             config = arms.get(row["arm_id"], {})
             found[identifier] = _Found(row, False, config.get("train.deterministic", True))
-    for path in sorted((results / "runs").glob(f"*/{RESULT}")):
-        result = read_result(path.parent)
+    for folder in run_folders(results):
+        result = read_result(folder)
         if result:
             config = result["config"]
-            found[path.parent.name] = _Found(tables.make_row(result), True, config.get("train.deterministic", True))
+            found[folder.name] = _Found(tables.make_row(result), True, config.get("train.deterministic", True))
     return found
 
 
@@ -134,15 +144,20 @@ def _copy_run(ours: Path, theirs: Path, identifier: str) -> None:
     if lock is None:
         raise UsageError(f"{identifier} is in training here.\nMerge again when it is done.")
     with lock:
-        files = [f for f in sorted(source.iterdir()) if f.is_file() and not f.name.startswith((".", "lock."))]
-        for file in sorted(files, key=lambda file: file.name == RESULT):
-            temporary = folder / f".{file.name}.merge.part"
-            shutil.copyfile(file, temporary)
-            temporary.replace(folder / file.name)
+        names = look_again(lambda: _copy_files(source, folder))  # whoever trains it there may replace some
         # Those that are there must be the record's.
-        for name in {LOGITS, MADE_LATER, WEIGHTS} - {file.name for file in files}:
-            (folder / name).unlink(missing_ok=True)
+        for name in {LOGITS, MADE_LATER, WEIGHTS} - names:
+            remove(folder / name)
         shutil.rmtree(folder / CURVES, ignore_errors=True)
+
+
+def _copy_files(source: Path, folder: Path) -> set[str]:
+    names = [name for name in names_in(source) if is_file(source / name) and not name.startswith((".", "lock."))]
+    for name in sorted(names, key=lambda name: name == RESULT):
+        temporary = folder / f".{name}.merge.part"
+        shutil.copyfile(source / name, temporary)
+        temporary.replace(folder / name)
+    return set(names)
 
 
 def _adopt_rows(ours: Path, theirs: Path, exp: str, rows: dict[str, Row]) -> None:

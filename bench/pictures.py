@@ -31,6 +31,7 @@ from rich.progress import track
 
 from bench import UsageError
 from bench.cores import count_cores
+from bench.home import ensure_home
 from bench.record import open_atomically
 
 _DECODER = 1  # raised when the same file would give other pixels
@@ -46,7 +47,7 @@ def make_fingerprint(root: Path, files: Sequence[str]) -> str:
     seen = [(f, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for f, s in zip(files, stats, strict=True)]
     known = _cached(f"{_hash(str((str(root.resolve()), seen)))}.fingerprint")
     with suppress(OSError):
-        if len(fingerprint := known.read_text()) == 64:
+        if len(fingerprint := known.read_text("utf-8")) == 64:
             return fingerprint
     hashes = _on_all_cores(partial(_hash_file, root), files, "reading")
     fingerprint = _hash("\n".join(f"{file} {content}" for file, content in zip(files, hashes, strict=True)))
@@ -90,6 +91,7 @@ def load_pixels(
 
 
 def _cached(name: str) -> Path:
+    ensure_home()
     cache = os.environ.get("REGBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "regbench")
     return Path(cache, "image_folder", name).expanduser()
 
@@ -119,15 +121,15 @@ def _free_memory() -> int:
     """Bytes that a process can still get, or may have; where the system does not tell, all that there are."""
     free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
         free = 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
     with suppress(OSError, ValueError):  # a container's limit; "max" is none
-        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text("utf-8")))
     return free
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()  # file names may be no UTF-8
+    return hashlib.sha256(os.fsencode(text)).hexdigest()  # file names as they are on the disk, UTF-8 or not
 
 
 def _hash_file(root: Path, file: str) -> str:
@@ -195,8 +197,9 @@ def _in_turn(function: Callable[[str], R], files: Sequence[str]) -> list[R]:
 
 
 def _follow_parent() -> None:
-    """A process of the pool leaves Ctrl-C to its parent, and ends with it however that dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A process of the pool leaves Ctrl-C and SIGHUP to its parent, and ends with it however that dies."""
+    for each in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None
 

@@ -19,6 +19,8 @@ import numpy as np
 import yaml
 
 from bench import AXES, UsageError
+from bench.escape import to_utf8
+from bench.gone import names_in, read_if_there, remove, unless_gone
 from bench.settings import Choice, Run
 
 # Raised when a change moves numbers under equal settings; CHANGELOG.md tells what moved.
@@ -109,6 +111,11 @@ def run_folder(results: Path, identifier: str) -> Path:
     return results / "runs" / identifier
 
 
+def run_folders(results: Path) -> list[Path]:
+    """The folders of all runs that have one, by name."""
+    return [run_folder(results, name) for name in names_in(results / "runs") if not name.startswith(".")]
+
+
 def write_run(
     folder: Path,
     run: Run,
@@ -137,7 +144,7 @@ def write_run(
         with open_atomically(folder / "logits.npz") as file:
             np.savez(file, **arrays)
     else:
-        (folder / "logits.npz").unlink(missing_ok=True)  # of an earlier training that got further
+        remove(folder / "logits.npz")  # of an earlier training that got further
     words = {axis: settings[axis] for axis in AXES}
     whole = {**identifiers, **words, "seed": run.seed, **result, "config": settings}
     may_write()
@@ -150,9 +157,10 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     Raises:
         UsageError: it was written by a newer regbench.
     """
+    content = read_if_there(folder / RESULT)
     try:
-        result: dict[str, Any] = json.loads((folder / RESULT).read_bytes())
-    except (FileNotFoundError, NotADirectoryError, ValueError):
+        result: dict[str, Any] | None = json.loads(content or b"null")
+    except ValueError:
         return None
     if not isinstance(result, dict) or not result.keys() >= _ALWAYS:
         return None
@@ -171,17 +179,14 @@ def check_protocol(version: str | int, file: Path) -> None:
 
 def record_stamp(folder: Path) -> str:
     """What tells a run's record from the one that replaces it; empty where there is none."""
-    try:
-        status = (folder / RESULT).stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    return f"{status.st_mtime_ns}/{status.st_ino}"
+    status = unless_gone((folder / RESULT).stat)
+    return f"{status.st_mtime_ns}/{status.st_ino}" if status else ""
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file whole or not at all."""
     with open_atomically(path) as file:
-        file.write(content.encode() if isinstance(content, str) else content)
+        file.write(to_utf8(content) if isinstance(content, str) else content)
 
 
 @contextmanager
@@ -197,7 +202,7 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except BaseException as error:
-        temporary.unlink(missing_ok=True)
+        remove(temporary)
         if isinstance(error, OSError):  # a full disk does not say which file
             error.filename = error.filename or str(path)
         raise
@@ -205,8 +210,9 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
 
 def remove_parts(folder: Path) -> None:
     """Removes what processes that died left half-written; for who holds the folder's lock."""
-    for file in folder.glob(".*.part"):
-        file.unlink()
+    for name in names_in(folder):
+        if name.startswith(".") and name.endswith(".part"):
+            remove(folder / name)
 
 
 def to_csv(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench import metric
+from bench.gone import remove
 from bench.lock import wait_for
 from bench.record import run_folder, to_csv, write_atomically
 from bench.report.tables import Row, read_csv
@@ -64,7 +65,7 @@ def _write(path: Path, columns: Sequence[str], parts: Iterable[Sequence[Mapping[
     if rows:
         write_atomically(path, to_csv(columns, rows))
     else:
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
 def _by_key(rows: Iterable[Row], key: Sequence[str]) -> dict[tuple[str, ...], list[Row]]:

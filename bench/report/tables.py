@@ -7,6 +7,7 @@ stands. Cells are text: a number is written in full once, and read back and writ
 """
 
 import csv
+import io
 import json
 import re
 import shlex
@@ -18,6 +19,7 @@ from typing import Any
 
 from bench import AXES, UsageError
 from bench.comparison import COMPARISON_COLUMNS, compare, read_arms
+from bench.gone import is_file, names_in, read_if_there
 from bench.lock import wait_for
 from bench.quantities import COSTS, QUALITIES
 from bench.record import (
@@ -92,8 +94,7 @@ def note_commands(results: Path, exp: str, lines: Iterable[str]) -> None:
 
 def read_commands(results: Path, exp: str) -> list[str]:
     """The commands that have asked for the experiment's runs, in that order."""
-    path = results / exp / COMMANDS
-    return path.read_text().splitlines() if path.is_file() else []
+    return _read_text(results / exp / COMMANDS).splitlines()
 
 
 def write_tables(results: Path, exp: str) -> list[Row]:
@@ -131,8 +132,8 @@ def write_tables(results: Path, exp: str) -> list[Row]:
 
 def experiments(results: Path) -> list[str]:
     """The experiments that have asked for runs, by name."""
-    folders = sorted(path for path in results.glob("*") if path.name != "runs")
-    return [path.name for path in folders if (path / "runs.csv").is_file() or (path / ASKED).is_file()]
+    names = [name for name in names_in(results) if name != "runs"]
+    return [name for name in names if is_file(results / name / "runs.csv") or is_file(results / name / ASKED)]
 
 
 def make_row(record: Mapping[str, Any]) -> Row:
@@ -157,16 +158,17 @@ def read_rows(results: Path, exp: str) -> dict[str, Row]:
 
 def read_asked(results: Path, exp: str) -> dict[str, None]:
     """Which runs the experiment has asked for, in that order."""
-    path = results / exp / ASKED
-    return dict.fromkeys(path.read_text().split() if path.is_file() else [])
+    return dict.fromkeys(_read_text(results / exp / ASKED).split())
 
 
 def read_csv(path: Path) -> list[Row]:
     """Rows of a table as text; none where there is no table."""
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return list(csv.DictReader(io.StringIO(_read_text(path), newline="")))
+
+
+def _read_text(path: Path) -> str:
+    """A file's text as it stands, empty where there is none."""
+    return (read_if_there(path) or b"").decode()
 
 
 def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
@@ -213,7 +215,7 @@ def read_settings(results: Path, exp: str) -> dict[str, dict[str, Any]]:
     """
     path = results / exp / "arms.json"
     with _telling_damage(path):
-        arms: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+        arms: dict[str, dict[str, Any]] = json.loads(_read_text(path) or "{}")
     return arms
 
 
