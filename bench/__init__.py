@@ -12,6 +12,8 @@ The map, from the command to the table:
     sweep.py    trains what is missing          worker.py    what a process that trains does
     launcher.py where runs are trained          watch.py     tells of records while a sweep goes on
     lock.py     one process at a time           cores.py    how many there are to use
+    gone.py     what others replace or remove   home.py     for users who have none
+    streams.py  output that nothing ends        ending.py   a command's exit code and last words
     checkpoint.py, interrupt.py  stopping and going on
     forecast.py what a command would do         merge.py, inventory.py  bringing in and removing records
     data_record.py  what a dataset holds, and which of its images are equal
@@ -23,6 +25,7 @@ The map, from the command to the table:
 The four axes are packages: dataset/, model/, regularizer/ and optimizer/, each with its choices in conf/<axis>/.
 """
 
+import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -53,12 +56,14 @@ def results(exp: str, results_dir: str | Path | None = None) -> "pandas.DataFram
     """
     import pandas
 
+    from bench.gone import read_if_there
     from bench.quantities import COSTS, QUALITIES
 
     file = Path(results_dir or os.environ.get("REGBENCH_RESULTS") or "results", exp, "runs.csv")
-    if not file.is_file():
+    content = read_if_there(file)
+    if content is None:
         raise UsageError(f"there is no {file}.\nName the experiment and the folder of results, or train it first.")
-    frame = pandas.read_csv(file, dtype=str, keep_default_na=False)
+    frame = pandas.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
     numbers = ["seed", "epochs", "train_size", "batch_size", "workers", "threads", *QUALITIES, *COSTS]
     for column in (column for column in numbers if column in frame):
         frame[column] = pandas.to_numeric(frame[column])

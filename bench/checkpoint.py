@@ -16,6 +16,7 @@ import torch
 
 from bench import interrupt
 from bench.files import open_atomically
+from bench.gone import unless_gone
 from bench.memory import ran_out
 from bench.record import CHECKPOINT
 from bench.train import Trainer, count_evaluations
@@ -102,11 +103,11 @@ def read_checkpoint(folder: Path, lazily: bool = False) -> dict[str, Any] | None
         OSError, MemoryError: it cannot be read now, which says nothing about the file.
     """
     path = folder / CHECKPOINT
-    try:
-        with path.open("rb") as file:
-            whole = lazily or _is_whole(file)
-    except FileNotFoundError:
+    file = unless_gone(lambda: path.open("rb"))
+    if file is None:
         return None
+    with file:
+        whole = lazily or _is_whole(file)
     try:
         if not whole:
             raise ValueError("its digest is not that of its content")
@@ -152,4 +153,4 @@ def go_on(trainer: Trainer, checkpoint: dict[str, Any], folder: Path) -> None:
 
 
 def _set_aside(folder: Path) -> None:
-    (folder / CHECKPOINT).replace(folder / "checkpoint.damaged")
+    unless_gone(lambda: (folder / CHECKPOINT).replace(folder / "checkpoint.damaged"))

@@ -5,7 +5,6 @@ import atexit
 import functools
 import gc
 import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,7 +13,10 @@ from pathlib import Path
 from typing import NoReturn
 
 from bench import AXES, UsageError, __version__, completion, plugins
+from bench.ending import exit_code
 from bench.escape import escape
+from bench.home import ensure_home
+from bench.streams import lasting
 
 STATUSES = ("done", "diverged", "failed", "partial", "running")
 
@@ -32,44 +34,15 @@ exit code: 0 every run is finished, 1 some run failed or diverged, 2 bad input (
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The entry point of the `regbench` command: exits with 0, 1 or 2, or 130 when interrupted."""
+    """The entry point of the `regbench` command: exits with 0, 1 or 2, or 128 and the signal that interrupted it."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
-        import argcomplete
-
-        argcomplete.autocomplete(_make_parser())
+        completion.answer(_make_parser())
     atexit.register(gc.freeze)  # else the interpreter's end looks at all that torch imported: 0.7 s
-    try:
-        try:
-            code = _dispatch(_use_config_dir(arguments))
-        finally:  # of --help, too; else a reader that has gone is found out at the interpreter's end
-            sys.stdout.flush()
-        sys.exit(code)
-    except BrokenPipeError:  # `regbench list | head`: whoever read is satisfied
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    except (Exception, KeyboardInterrupt) as error:
-        if not _interrupted(error):
-            if isinstance(error, OSError) and error.filename:  # of commands that read; the others tell more
-                error = UsageError(f"{error.filename} cannot be read or written: {error.strerror}.")
-            if not isinstance(error, UsageError):
-                raise
-            print(f"regbench: {escape(str(error))}", file=sys.stderr)
-            sys.exit(2)
-        print("regbench: interrupted; what is finished is kept, and the same command does the rest", file=sys.stderr)
-        sys.exit(128 + _signal(error))
-
-
-def _signal(error: BaseException) -> int:
-    """The signal that interrupted: of the error itself, Ctrl-C where a library hid it."""
-    return int(getattr(error, "signal", signal.SIGINT))
-
-
-def _interrupted(error: BaseException | None) -> bool:
-    """Whether Ctrl-C is behind an error: libraries that are interrupted may raise one of their own over it."""
-    while error is not None and not isinstance(error, KeyboardInterrupt):
-        error = error.__cause__ or error.__context__
-    return error is not None
+    ensure_home()
+    with lasting():
+        code = exit_code(lambda: _dispatch(_use_config_dir(arguments)))
+    sys.exit(code)
 
 
 def _use_config_dir(arguments: Sequence[str]) -> list[str]:
@@ -262,3 +235,7 @@ def _list(options: argparse.Namespace) -> int:
         for file in files:
             print(f"  {file.stem:{width}}{plugins.first_comment(file)}")
     return 0
+
+
+if __name__ == "__main__":
+    main()

@@ -1,13 +1,28 @@
 """What the shell offers on TAB; argcomplete asks from within the shell. Nothing here imports torch."""
 
 import argparse
+import os
 import re
+import sys
 from contextlib import suppress
+from functools import partial
+from pathlib import Path
 from typing import Any
 
 from bench import AXES, UsageError
+from bench.gone import is_file, names_in
 from bench.plugins import config_files, use_folder
 from bench.ranges import RANGES, OneOf
+
+
+def answer(parser: argparse.ArgumentParser) -> None:
+    """Prints what may come next, as argcomplete does it, names of files byte for byte."""
+    import argcomplete
+
+    file = os.environ.get("_ARGCOMPLETE_STDOUT_FILENAME")
+    open_ = Path(file).open if file else partial(os.fdopen, 8)  # where argcomplete prints by itself
+    with open_("w", encoding=sys.getfilesystemencoding(), errors="surrogateescape") as out:
+        argcomplete.autocomplete(parser, output_stream=out)  # ends the process
 
 
 def complete_override(prefix: str, parsed_args: argparse.Namespace, **_: Any) -> list[str]:
@@ -26,7 +41,8 @@ def complete_override(prefix: str, parsed_args: argparse.Namespace, **_: Any) ->
 
 def complete_exp(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """The experiments that have results."""
-    return [table.parent.name for table in parsed_args.results_dir.glob("*/runs.csv")]
+    results = parsed_args.results_dir
+    return [name for name in names_in(results) if is_file(results / name / "runs.csv")]
 
 
 def _choices(key: str) -> list[str]:

@@ -11,6 +11,7 @@ import torch
 
 from bench import __version__
 from bench.app import compose
+from bench.cores import limit_threads
 from bench.data_record import describe_data, describe_doubles, name_members
 from bench.escape import escape
 from bench.plan import computes_bf16, load_data, make_plan
@@ -29,6 +30,7 @@ _EXTRAS = {
 
 def examine() -> int:
     """Prints it all; 0 if training works on every device in every precision, else 1."""
+    limit_threads()
     packages = ((package, _version(package) or "missing, and regbench needs it") for package in _PACKAGES)
     _show("versions", [("regbench", __version__), ("python", python_version()), *packages])
     _show("devices", _devices())

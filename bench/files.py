@@ -9,6 +9,9 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
+from bench.escape import to_utf8
+from bench.gone import names_in, remove
+
 Write = Callable[[IO[bytes]], object]  # writes a file's content
 
 
@@ -16,11 +19,6 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes a file whole or not at all."""
     with open_atomically(path) as file:
         file.write(to_utf8(content) if isinstance(content, str) else content)
-
-
-def to_utf8(text: str) -> bytes:
-    """Any text as bytes: what UTF-8 lacks, as half of a pair of surrogates in a message, is written as its escape."""
-    return text.encode(errors="backslashreplace")
 
 
 @contextmanager
@@ -42,7 +40,7 @@ def _part_of(path: Path) -> Iterator[Path]:
     try:
         yield part
     finally:
-        part.unlink(missing_ok=True)
+        remove(part)
 
 
 def _fill(part: Path, path: Path, write: Write) -> None:
@@ -97,19 +95,20 @@ def write_together(
                 written[name] = parts.enter_context(_part_of(folder / name))
                 _fill(written[name], folder / name, write)
         may_write()
-        (folder / last).unlink(missing_ok=True)
+        remove(folder / last)
         for name in sorted(files, key=lambda name: name == last):
             if name in written:
                 written[name].replace(folder / name)
             else:
-                (folder / name).unlink(missing_ok=True)
+                remove(folder / name)
         _flush_folder(folder)
 
 
 def remove_parts(folder: Path) -> None:
     """Removes what processes that died left half-written; for who holds the folder's lock."""
-    for file in folder.glob(".*.part"):
-        file.unlink()
+    for name in names_in(folder):
+        if name.startswith(".") and name.endswith(".part"):
+            remove(folder / name)
 
 
 def to_csv(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 
 from bench.checkpoint import read_checkpoint
 from bench.data_record import note_data
+from bench.gone import is_file
 from bench.lock import holder
 from bench.plan import Command, Planned, make_plan
 from bench.record import CHECKPOINT, arm_id, run_folder
@@ -49,7 +50,7 @@ def _state(planned: Planned, results: Path) -> tuple[str, str]:
     owner = holder(folder)
     if owner:
         return "running elsewhere", f": {owner}"
-    return planned.status or ("partial" if (folder / CHECKPOINT).is_file() else "missing"), ""
+    return planned.status or ("partial" if is_file(folder / CHECKPOINT) else "missing"), ""
 
 
 def _evaluations_left(planned: Planned, results: Path) -> int:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM: a training writes a checkpoint first; whatever else is going on ends at once.
+"""Ctrl-C, SIGTERM and SIGHUP: a training writes a checkpoint first; whatever else is going on ends at once.
 
 Cluster managers announce a preemption by a signal of their own (submitit: SIGUSR2), whose handler hands the job in
 again: it is called after the checkpoint.
@@ -11,9 +11,15 @@ from contextlib import contextmanager
 from types import FrameType
 
 _ANNOUNCEMENTS = (signal.SIGUSR1, signal.SIGUSR2)
+_REQUESTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 _asked: signal.Signals | None = None
 _deferring = False
+
+
+def requests() -> list[signal.Signals]:
+    """The signals that ask a process to stop; without a dropped connection's where `nohup` has it ignored."""
+    return [each for each in _REQUESTS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
 
 
 class Interrupted(KeyboardInterrupt):
@@ -43,7 +49,7 @@ def handling(patient: bool = False) -> Iterator[None]:
     global _asked
     _asked = None
     announced = [each for each in _ANNOUNCEMENTS if callable(signal.getsignal(each))]
-    previous = {each: signal.signal(each, handle) for each in (signal.SIGINT, signal.SIGTERM, *announced)}
+    previous = {each: signal.signal(each, handle) for each in (*requests(), *announced)}
     try:
         yield
     except Interrupted as interrupted:

@@ -1,6 +1,5 @@
 """`regbench results`: what is on record, and the only way to remove any of it."""
 
-import shutil
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -8,8 +7,9 @@ from pathlib import Path
 
 from bench import AXES
 from bench.files import write_atomically
+from bench.gone import is_file, remove, remove_folder, unless_gone
 from bench.lock import holder, take, wait_for
-from bench.record import CHECKPOINT, RESULT, read_result, run_folder
+from bench.record import CHECKPOINT, RESULT, read_result, run_folder, run_folders
 from bench.report import tables
 
 
@@ -51,13 +51,12 @@ def find(results: Path) -> list[Found]:
         rows |= known
         for identifier in dict.fromkeys([*known, *tables.read_asked(results, exp)]):
             exps[identifier].append(exp)
-    folders = {path.name for path in (results / "runs").glob("[!.]*") if path.is_dir()}
     found = []
-    for identifier in dict.fromkeys([*rows, *sorted(folders)]):
+    for identifier in dict.fromkeys([*rows, *(folder.name for folder in run_folders(results))]):
         folder = run_folder(results, identifier)
         result = read_result(folder)
         row = tables.make_row(result) if result else rows.get(identifier, {})
-        status = row.get("status") or ("partial" if (folder / CHECKPOINT).is_file() else "")
+        status = row.get("status") or ("partial" if is_file(folder / CHECKPOINT) else "")
         if holder(folder):
             status = "running"
         if status:
@@ -71,14 +70,14 @@ def delete(results: Path, runs: Iterable[Found]) -> list[Found]:
     running, gone = [], []
     for run in runs:
         folder = run_folder(results, run.run_id)
-        if folder.is_dir():
+        if unless_gone(folder.stat):
             lock = take(folder)
             if lock is None:
                 running.append(run)
                 continue
             with lock:
-                (folder / RESULT).unlink(missing_ok=True)  # the first, so that no half of it counts
-                shutil.rmtree(folder)
+                remove(folder / RESULT)  # the first, so that no half of it counts
+                remove_folder(folder)
         gone.append(run)
     for exp in sorted({exp for run in gone for exp in run.exps}):
         _delete_rows(results, exp, {run.run_id for run in gone})

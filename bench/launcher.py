@@ -1,6 +1,8 @@
 """Where a sweep's runs are trained: what Hydra's launchers mean for devices, processes and threads."""
 
-from collections.abc import Mapping, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
@@ -17,6 +19,9 @@ _PLUGINS = {
     "submitit_slurm": "hydra_plugins.hydra_submitit_launcher",
     "ray": "hydra_plugins.hydra_ray_launcher",
 }
+# What Slurm's commands read, and a user, or a site, sets; all else of these prefixes describes the job it stands in.
+_SLURM = ("SLURM_", "SLURMD_", "SRUN_", "SUBMITIT_")
+_SLURM_SETTINGS = {f"SLURM_{name}" for name in ("CONF", "CONF_SERVER", "CLUSTERS", "JWT", "DEBUG_FLAGS", "EXIT_ERROR")}
 _HERE = "local"  # Ray's address for one that is started for the sweep
 
 
@@ -116,6 +121,19 @@ def arrange(launcher: Launcher, settings: Mapping[str, Any], jobs: int) -> dict[
             init["object_store_memory"] = None
         arranged["ray"] = {"init": init, "remote": remote}
     return arranged
+
+
+@contextmanager
+def outside_of_slurm() -> Iterator[None]:
+    """Within it what is launched inherits nothing of the Slurm job that this process may run in: its memory and cores
+    would be those of the jobs that it submits, or contradict them."""
+    job = {key: os.environ[key] for key in os.environ if key.startswith(_SLURM) and key not in _SLURM_SETTINGS}
+    for key in job:
+        del os.environ[key]
+    try:
+        yield
+    finally:
+        os.environ.update(job)
 
 
 def _is_installed(plugin: str) -> bool:

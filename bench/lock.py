@@ -7,7 +7,6 @@ takes over creates the next number, looks again that nobody else is alive, and r
 that was only asleep finds at its next check that it lost the lock.
 """
 
-import errno
 import json
 import os
 import re
@@ -21,6 +20,8 @@ from pathlib import Path
 from threading import Event, Thread
 from types import TracebackType
 from typing import Self
+
+from bench.gone import is_gone, look_again, names_in, read_if_there, remove, unless_gone
 
 HEARTBEAT_SECONDS = 15.0
 STALE_SECONDS = 120.0
@@ -66,7 +67,7 @@ def process_start(pid: int) -> str:
     `hidden` where it is another user's, and the system shows no more than that it is there (/proc under hidepid).
     """
     try:
-        state, *others = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        state, *others = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace").rpartition(")")[2].split()
     except (FileNotFoundError, PermissionError):
         if not _accepts_signals(pid):
             return ""
@@ -90,7 +91,7 @@ def _accepts_signals(pid: int) -> bool:
 def _machine() -> str:
     """This machine since its last start, and the namespace of process ids in it."""
     try:
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+        boot = Path("/proc/sys/kernel/random/boot_id").read_text("utf-8").strip()
         return f"{boot}/{Path('/proc/self/ns/pid').readlink()}"
     except OSError:
         return ""
@@ -119,7 +120,7 @@ class Lock:
         self._released.set()
         owner = _read(self.path)
         if owner is not None and owner.token == self.owner.token:
-            self.path.unlink(missing_ok=True)
+            remove(self.path)
 
     def __enter__(self) -> Self:
         return self
@@ -136,6 +137,10 @@ def take(folder: Path, sweep: str = "") -> Lock | None:
     Raises:
         OSError: the folder cannot be written to.
     """
+    return look_again(lambda: _try_to_take(folder, sweep))  # somebody may be removing the folder
+
+
+def _try_to_take(folder: Path, sweep: str) -> Lock | None:
     folder.mkdir(parents=True, exist_ok=True)
     others = _locks(folder)
     if any(map(_is_alive, others)):
@@ -143,19 +148,19 @@ def take(folder: Path, sweep: str = "") -> Lock | None:
     owner = this_process(sweep)
     path = folder / f"lock.{max(map(_number, others), default=0) + 1}"
     try:
-        with path.open("x") as file:
+        with path.open("x", encoding="utf-8") as file:
             json.dump(asdict(owner), file)
     except FileExistsError:  # another process was faster
         return None
     except OSError:
-        path.unlink(missing_ok=True)
+        remove(path)
         raise
     others = [other for other in _locks(folder) if other != path]
     if any(map(_is_alive, others)):
-        path.unlink(missing_ok=True)
+        remove(path)
         return None
     for other in others:
-        other.unlink(missing_ok=True)
+        remove(other)
     return Lock(path, owner)
 
 
@@ -178,11 +183,7 @@ def is_abandoned(folder: Path) -> bool:
 
 
 def _locks(folder: Path) -> list[Path]:
-    try:
-        names = os.listdir(folder)  # noqa: PTH208  Path.iterdir is slower, and plans ask for each run
-    except (FileNotFoundError, NotADirectoryError):
-        return []
-    return [folder / name for name in names if re.fullmatch(r"lock\.\d+", name)]
+    return [folder / name for name in names_in(folder) if re.fullmatch(r"lock\.\d+", name)]
 
 
 def _number(path: Path) -> int:
@@ -191,14 +192,9 @@ def _number(path: Path) -> int:
 
 def _read(path: Path) -> Owner | None:
     """The owner that a lock names, None where there is no lock; unknown while it is being written."""
+    content = read_if_there(path)
     try:
-        return Owner(**json.loads(path.read_text()))
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        if error.errno == errno.ESTALE:
-            return None
-        raise
+        return None if content is None else Owner(**json.loads(content))
     except (ValueError, TypeError):
         return Owner("unknown", 0, "")
 
@@ -209,10 +205,8 @@ def _is_alive(path: Path) -> bool:
         return False
     if owner.here:
         return owner.runs
-    try:
-        return _server_time(path.parent) - path.stat().st_mtime < STALE_SECONDS
-    except FileNotFoundError:
-        return False
+    status = unless_gone(path.stat)
+    return status is not None and _server_time(path.parent) - status.st_mtime < STALE_SECONDS
 
 
 def _server_time(folder: Path) -> float:
@@ -228,8 +222,6 @@ def _touch(path: Path) -> bool:
     """Sets the heartbeat; False where the file is gone."""
     try:
         os.utime(path)
-    except FileNotFoundError:
-        return False
-    except OSError as error:
-        return error.errno != errno.ESTALE
+    except OSError as error:  # a network that is away may be back
+        return not is_gone(error)
     return True

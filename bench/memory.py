@@ -15,7 +15,7 @@ def reset_peak(device: torch.device) -> None:
         torch.cuda.reset_peak_memory_stats(device)
     else:
         with suppress(OSError):
-            _RESET.write_text("5")
+            _RESET.write_text("5", "utf-8")
 
 
 def read_used(device: torch.device) -> float | None:
@@ -34,7 +34,7 @@ def read_peak(device: torch.device) -> float | None:
 
 def _read_status(key: str) -> float | None:
     with suppress(OSError):
-        for line in _STATUS.read_text().splitlines():
+        for line in _STATUS.read_text("utf-8", "replace").splitlines():
             if line.startswith(key):
                 return int(line.split()[1]) / 2**10
     return None

@@ -16,8 +16,9 @@ from typing import IO
 from bench import UsageError
 from bench.data_record import copy_data
 from bench.files import Write, write_atomically, write_together
+from bench.gone import is_file, look_again, names_in
 from bench.lock import take, wait_for
-from bench.record import LOGITS, RESULT, WEIGHTS, read_result, run_folder
+from bench.record import LOGITS, RESULT, WEIGHTS, read_result, run_folder, run_folders
 from bench.report import tables
 from bench.report.tables import Row
 from bench.scores import MADE_LATER
@@ -100,11 +101,11 @@ def _find_all(results: Path, experiments: Sequence[str]) -> dict[str, _Found]:
         for identifier, row in tables.read_rows(results, exp).items():
             config = arms.get(row["arm_id"], {})
             found[identifier] = _Found(row, False, config.get("train.deterministic", True))
-    for path in sorted((results / "runs").glob(f"*/{RESULT}")):
-        result = read_result(path.parent)
+    for folder in run_folders(results):
+        result = read_result(folder)
         if result:
             config = result["config"]
-            found[path.parent.name] = _Found(tables.make_row(result), True, config.get("train.deterministic", True))
+            found[folder.name] = _Found(tables.make_row(result), True, config.get("train.deterministic", True))
     return found
 
 
@@ -139,13 +140,17 @@ def _copy_run(ours: Path, theirs: Path, identifier: str) -> None:
     if lock is None:
         raise UsageError(f"{identifier} is in training here.\nMerge again when it is done.")
     with lock:
-        # What theirs lacks goes: what is there must be the record's.
-        files: dict[str, Write | None] = dict.fromkeys((LOGITS, MADE_LATER, WEIGHTS))
-        for file in source.iterdir():
-            if file.is_file() and not file.name.startswith((".", "lock.")):
-                files[file.name] = partial(_copy, file)
-        write_together(folder, files, RESULT)
+        look_again(lambda: _copy_files(source, folder))  # whoever trains it there may replace some
         shutil.rmtree(folder / CURVES, ignore_errors=True)
+
+
+def _copy_files(source: Path, folder: Path) -> None:
+    # What theirs lacks goes: what is there must be the record's.
+    files: dict[str, Write | None] = dict.fromkeys((LOGITS, MADE_LATER, WEIGHTS))
+    for name in names_in(source):
+        if is_file(source / name) and not name.startswith((".", "lock.")):
+            files[name] = partial(_copy, source / name)
+    write_together(folder, files, RESULT)
 
 
 def _copy(source: Path, target: IO[bytes]) -> None:

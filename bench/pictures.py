@@ -35,6 +35,7 @@ from bench import UsageError
 from bench.cores import count_cores
 from bench.decode import Decoder, Picture
 from bench.files import open_atomically
+from bench.home import ensure_home
 
 _DECODER = 2  # raised when the same file would give other pixels
 _CHUNK = 256  # pictures that a process takes at a time, at most
@@ -61,7 +62,7 @@ def make_fingerprint(root: Path, files: Sequence[str]) -> str:
     seen = list(_all_read(files, _in_turn(partial(_stat, root), files)))
     known = _cached(f"{_hash(str((str(root.resolve()), seen)))}.fingerprint")
     with suppress(OSError):
-        if len(fingerprint := known.read_text()) == 64:
+        if len(fingerprint := known.read_text("utf-8")) == 64:
             return fingerprint
     hashes = list(_all_read(files, _on_all_cores(partial(_hash_file, root), files, "reading")))
     fingerprint = _hash("\n".join(f"{file} {content}" for file, content in hashes))
@@ -142,6 +143,7 @@ def _check_alike(shapes: Mapping[tuple[int, ...], str], brightest: int) -> None:
 
 
 def _cached(name: str) -> Path:
+    ensure_home()
     cache = os.environ.get("REGBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "regbench")
     return Path(cache, "image_folder", name).expanduser()
 
@@ -172,15 +174,15 @@ def _free_memory() -> int:
     """Bytes that a process can still get, or may have; where the system does not tell, all that there are."""
     free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, StopIteration):
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
         free = 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
     with suppress(OSError, ValueError):  # a container's limit; "max" is none
-        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text()))
+        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text("utf-8")))
     return free
 
 
 def _hash(text: str) -> str:
-    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()  # file names may be no UTF-8
+    return hashlib.sha256(os.fsencode(text)).hexdigest()  # file names as they are on the disk, UTF-8 or not
 
 
 def _stat(root: Path, file: str) -> tuple[int, int, int]:
@@ -250,8 +252,9 @@ def _try(function: Callable[[str], R], file: str) -> R | _Unread:
 
 
 def _follow_parent() -> None:
-    """A process of the pool leaves Ctrl-C to its parent, and ends with it however that dies."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """A process of the pool leaves Ctrl-C and SIGHUP to its parent, and ends with it however that dies."""
+    for each in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(each, signal.SIG_IGN)
     parent = parent_process()
     assert parent is not None
 

@@ -18,6 +18,7 @@ from torch import nn
 from bench import UsageError
 from bench.dataset import Source, find_gaps, load_source, split_source
 from bench.escape import escape
+from bench.gone import is_file
 from bench.launcher import THIS_PROCESS, Launcher
 from bench.model import make_chosen
 from bench.model.weights import weights_fingerprint
@@ -77,7 +78,7 @@ class Command(NamedTuple):
         """Whether a run is to be trained; one on record, too, if its weights are asked for and were not kept."""
         if planned.status is None or self.force:
             return True
-        kept = (run_folder(self.results, planned.run_id) / WEIGHTS).is_file()
+        kept = is_file(run_folder(self.results, planned.run_id) / WEIGHTS)
         failed = self.retry_failed and planned.status == "failed"
         return failed or (self.keep_weights and planned.status == "done" and not kept)
 
@@ -166,7 +167,7 @@ def computes_bf16(device: str) -> bool:
 def _cpu_flags() -> frozenset[str]:
     """What the processor can do; nothing is known where the kernel does not tell."""
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:
         return frozenset()
     return frozenset(flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split())

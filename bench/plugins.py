@@ -56,7 +56,7 @@ def config_files(group: str) -> list[Path]:
 
 def first_comment(file: Path) -> str:
     """What a config file says of itself: its first comment that is not for Hydra."""
-    comments = (line[1:].strip() for line in file.read_text().splitlines() if line.startswith("#"))
+    comments = (line[1:].strip() for line in file.read_text("utf-8").splitlines() if line.startswith("#"))
     return next((comment for comment in comments if not comment.startswith("@package")), "")
 
 
@@ -121,7 +121,7 @@ def _check_file(file: Path, group: str) -> None:
     if (CONF / group / file.name).is_file():
         raise UsageError(f"{file}: there is a {group} {file.stem} already.\nGive the file another name.")
     try:
-        text = file.read_text()
+        text = file.read_text("utf-8")
         values = yaml.safe_load(text)
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise UsageError(f"{file} cannot be read as YAML: {' '.join(str(error).split())}") from error

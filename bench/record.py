@@ -18,7 +18,9 @@ import numpy as np
 import yaml
 
 from bench import AXES, UsageError
-from bench.files import Write, to_csv, to_utf8, write_together
+from bench.escape import to_utf8
+from bench.files import Write, to_csv, write_together
+from bench.gone import names_in, read_if_there, unless_gone
 from bench.settings import PROTOCOL, Choice, Run
 
 # Raised when a change moves numbers under equal settings; CHANGELOG.md tells what moved.
@@ -133,6 +135,11 @@ def run_folder(results: Path, identifier: str) -> Path:
     return results / "runs" / identifier
 
 
+def run_folders(results: Path) -> list[Path]:
+    """The folders of all runs that have one, by name."""
+    return [run_folder(results, name) for name in names_in(results / "runs") if not name.startswith(".")]
+
+
 def write_run(
     folder: Path,
     run: Run,
@@ -221,16 +228,16 @@ def read_result(folder: Path) -> dict[str, Any] | None:
     Raises:
         UsageError: it was written by a newer regbench.
     """
+    content = read_if_there(folder / RESULT)
     try:
-        result = unseal((folder / RESULT).read_bytes())
+        result = unseal(content or b"null")
         if not result.keys() >= _ALWAYS:
             return None
         version = int(result["protocol_version"])
-        history = (folder / HISTORY).read_bytes()
-    except (FileNotFoundError, NotADirectoryError, ValueError, TypeError, AttributeError):
+    except (ValueError, TypeError, AttributeError):
         return None
     check_protocol(version, folder / RESULT)
-    return result if _is_its(history, result) else None
+    return result if _is_its(read_if_there(folder / HISTORY) or b"", result) else None
 
 
 def _is_its(history: bytes, result: Mapping[str, Any]) -> bool:
@@ -251,8 +258,5 @@ def check_protocol(version: str | int, file: Path) -> None:
 
 def record_stamp(folder: Path) -> str:
     """What tells a run's record from the one that replaces it; empty where there is none."""
-    try:
-        status = (folder / RESULT).stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return ""
-    return f"{status.st_mtime_ns}/{status.st_ino}"
+    status = unless_gone((folder / RESULT).stat)
+    return f"{status.st_mtime_ns}/{status.st_ino}" if status else ""

@@ -22,6 +22,7 @@ from bench.dataset import Data, Split, load_source, make_splits
 from bench.dataset.batches import Batches, normalise
 from bench.evaluate import compute_logits, score
 from bench.files import remove_parts
+from bench.gone import is_file, remove, unless_gone
 from bench.interrupt import deferring
 from bench.lock import LockLost
 from bench.memory import ran_out, read_peak, release, reset_peak
@@ -68,7 +69,7 @@ def train_run(
     """
     folder.mkdir(parents=True, exist_ok=True)
     _tidy(folder)
-    keep_weights = keep_weights or (folder / WEIGHTS).is_file()  # those that are there must be the record's
+    keep_weights = keep_weights or is_file(folder / WEIGHTS)  # those that are there must be the record's
     checkpoint = read_checkpoint(folder)
     outcome, weights, started = Outcome(_describe(run) | {"workers": workers}), None, time.perf_counter()
     log = partial(add_to_log, folder)
@@ -94,7 +95,7 @@ def train_run(
         outcome.result["wall_seconds"] = time.perf_counter() - started
         write_run(folder, run, outcome.result, outcome.history, outcome.arrays, may_write, weights)
         if outcome.result["status"] != "failed":  # where it failed, going on may be worth hours
-            (folder / CHECKPOINT).unlink(missing_ok=True)
+            remove(folder / CHECKPOINT)
     return outcome.result
 
 
@@ -111,10 +112,10 @@ def _tidy(folder: Path) -> None:
     """Removes what a dead process left half-written, and a checkpoint that its record has outlived."""
     remove_parts(folder)
     result = read_result(folder)
-    checkpoint, record = folder / CHECKPOINT, folder / RESULT
-    over = result is not None and result["status"] != "failed" and checkpoint.is_file()
-    if over and checkpoint.stat().st_mtime_ns <= record.stat().st_mtime_ns:
-        checkpoint.unlink()
+    saved, recorded = (unless_gone((folder / name).stat) for name in (CHECKPOINT, RESULT))
+    over = result is not None and result["status"] != "failed"
+    if over and saved and recorded and saved.st_mtime_ns <= recorded.st_mtime_ns:
+        remove(folder / CHECKPOINT)
 
 
 def _train_with_what_memory_there_is(
@@ -278,7 +279,7 @@ def describe_hardware(device: str) -> str:
     if device.startswith("cuda") and (torch.device(device).index or 0) < torch.cuda.device_count():
         return torch.cuda.get_device_name(device)
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
         name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         name = platform.processor() or platform.machine()

@@ -18,6 +18,7 @@ import torch
 from bench import UsageError
 from bench.app import with_command
 from bench.contestants import Contestant, make_ceiling, make_evaluations, make_script, make_training
+from bench.cores import limit_threads
 from bench.dataset import Data, load_source, make_splits, split_source
 from bench.files import to_csv, write_atomically
 from bench.memory import read_peak, read_used, release, reset_peak
@@ -64,6 +65,7 @@ def speed(arguments: Sequence[str]) -> int:
 
 def _measure(command: Command) -> int:
     """Times each of the command's models on its data with all of its regularizers, writes and prints it; returns 0."""
+    limit_threads()
     console = Terminal()
     groups: dict[str, list[Run]] = defaultdict(list)
     for planned in make_plan(command._replace(force=True)):

@@ -15,6 +15,7 @@ from dataclasses import replace
 
 from bench import UsageError, interrupt
 from bench.data_record import note_data
+from bench.launcher import outside_of_slurm
 from bench.lock import holder, is_abandoned, this_process
 from bench.plan import Command, Planned, make_plan
 from bench.plugins import user_folder
@@ -113,7 +114,7 @@ class _Sweep:
         worker = replace(self.worker, todo=chosen, jobs=jobs, show=show)
         failed = ""
         try:
-            with self._stopping_workers():
+            with self._stopping_workers(), outside_of_slurm():
                 self.problems |= self.launch(worker, jobs)
         except Exception as error:  # whatever a launcher makes of a process of its that died, or of its own trouble
             if self.launcher.in_process:
@@ -160,7 +161,7 @@ class _Sweep:
                     time.sleep(0.1)
                 raise interrupt.Interrupted(number)
 
-        previous = {each: signal.signal(each, handle) for each in (signal.SIGINT, signal.SIGTERM)}
+        previous = {each: signal.signal(each, handle) for each in interrupt.requests()}
         try:
             yield
         finally:

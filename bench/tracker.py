@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from bench import UsageError
+from bench.gone import names_in, remove
 from bench.record import HISTORY_COLUMNS
 
 CURVES = "tensorboard"  # in a run's folder
@@ -48,11 +49,12 @@ def tracking(
     Raises:
         LockLost: another process has taken the run over, as `may_write` tells.
     """
-    load, old = load_writer(tracker), list((folder / CURVES).glob("events.out.tfevents.*"))
+    load = load_writer(tracker)
+    old = [name for name in names_in(folder / CURVES) if name.startswith("events.out.tfevents.")]
     if load or old:
         may_write()
-    for file in old:
-        file.unlink(missing_ok=True)
+    for name in old:
+        remove(folder / CURVES / name)
     if load is None:
         yield lambda row: None
         return

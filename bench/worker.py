@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from bench import interrupt
+from bench.cores import limit_threads
 from bench.launcher import Launcher
 from bench.lock import Lock, LockLost, Owner, take
 from bench.memory import release_and_settle
@@ -58,6 +59,7 @@ class Worker:
         Raises:
             Interrupted: a signal asked this process to stop, and it must end; there is a checkpoint.
         """
+        limit_threads()
         if self.launcher.in_process:
             return self._train_all(self.todo)
         os.chdir(self.folder)

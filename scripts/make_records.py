@@ -16,10 +16,10 @@ GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "runs"
 
 def make_records(n: int, results: Path) -> None:
     """Writes n records into `results`, and has the experiment `many` ask for them."""
-    originals = [path.parent for path in sorted(GOLDEN.glob("*/result.json")) if '"done"' in path.read_text()]
-    by_regularizer = {json.loads((f / "result.json").read_text())["regularizer"]: f for f in originals}
-    records = [json.loads((folder / "result.json").read_text()) for folder in by_regularizer.values()]
-    histories = [(folder / "history.csv").read_text() for folder in by_regularizer.values()]
+    originals = [path.parent for path in sorted(GOLDEN.glob("*/result.json")) if '"done"' in path.read_text("utf-8")]
+    by_regularizer = {json.loads((f / "result.json").read_text("utf-8"))["regularizer"]: f for f in originals}
+    records = [json.loads((folder / "result.json").read_text("utf-8")) for folder in by_regularizer.values()]
+    histories = [(folder / "history.csv").read_text("utf-8") for folder in by_regularizer.values()]
     ids = []
     for i in range(n):
         arm, seed = divmod(i, 5)
@@ -30,9 +30,9 @@ def make_records(n: int, results: Path) -> None:
         accuracy = record["test_accuracy"] + 1e-6 * (i * i % 9973)
         folder = results / "runs" / identifier
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "history.csv").write_text(history.replace(record["run_id"], identifier))
+        (folder / "history.csv").write_text(history.replace(record["run_id"], identifier), "utf-8")
         whole = record | changed | {"config": config, "test_accuracy": accuracy}
-        (folder / "result.json").write_text(json.dumps(whole, indent=1))
+        (folder / "result.json").write_text(json.dumps(whole, indent=1), "utf-8")
         ids.append(identifier)
     ask(results, "many", ids)
 

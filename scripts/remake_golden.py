@@ -21,10 +21,10 @@ def remake(folder: Path) -> None:
     rows = tables.write_tables(folder, "digits_smoke")
     layouts = lay_out("digits_smoke", rows, tables.read_settings(folder, "digits_smoke"))
     for width in (80, 160):
-        with (folder / f"comparison_{width}.txt").open("w") as file:
+        with (folder / f"comparison_{width}.txt").open("w", encoding="utf-8") as file:
             terminal.show_comparison(Console(file=file, width=width, highlight=False), layouts, rows)
     for name, write in FORMATS.items():
-        (folder / f"comparison.{name}").write_text(write(layouts))
+        (folder / f"comparison.{name}").write_text(write(layouts), "utf-8")
 
 
 if __name__ == "__main__":

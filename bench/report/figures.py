@@ -15,6 +15,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from bench.files import write_atomically
+from bench.gone import remove
 from bench.report.arms import METRICS, gather_arms, shown
 from bench.report.curves import draw_curves
 from bench.report.forest import draw_differences, draw_metric
@@ -81,7 +82,7 @@ def remove_others(folder: Path, names: Sequence[str]) -> None:
     for file in folder.glob("*.*"):
         ours = file.name.partition(".")[0].partition("-")[0] in NAMES and file.suffix in (".png", ".svg")
         if ours and file.stem not in names:
-            file.unlink(missing_ok=True)
+            remove(file)
 
 
 def to_svg(name: str, figure: Figure) -> bytes:

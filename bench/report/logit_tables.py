@@ -17,6 +17,7 @@ import numpy as np
 
 from bench import metric
 from bench.files import to_csv, write_atomically
+from bench.gone import remove
 from bench.lock import wait_for
 from bench.record import run_folder
 from bench.report.tables import Row, read_csv
@@ -65,7 +66,7 @@ def _write(path: Path, columns: Sequence[str], parts: Iterable[Sequence[Mapping[
     if rows:
         write_atomically(path, to_csv(columns, rows))
     else:
-        path.unlink(missing_ok=True)
+        remove(path)
 
 
 def _by_key(rows: Iterable[Row], key: Sequence[str]) -> dict[tuple[str, ...], list[Row]]:

@@ -118,7 +118,7 @@ def _about(exp: str) -> str:
 
 def _inline(file: Path, name: str) -> Markup:
     """A figure as an element of the page: in the page's ink, its ids its own."""
-    svg = file.read_text()
+    svg = file.read_text("utf-8")
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
     svg = re.sub(r'(\bid="|href="#|url\(#)', rf"\g<1>{name}-", svg)
     return Markup(svg)  # Matplotlib escapes what it writes

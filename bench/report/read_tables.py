@@ -1,12 +1,14 @@
 """Reading the text files of an experiment, its tables above all; what is damaged is bad input."""
 
 import csv
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from bench import UsageError
+from bench.gone import read_if_there
 from bench.quantities import COSTS, QUALITIES
 
 Row = dict[str, str]
@@ -26,7 +28,7 @@ def read_lines(path: Path) -> list[str]:
         UsageError: it is damaged.
     """
     with explaining_damage(path):
-        return path.read_text().splitlines() if path.is_file() else []
+        return (read_if_there(path) or b"").decode().splitlines()
 
 
 def read_csv(path: Path) -> list[Row]:
@@ -35,11 +37,12 @@ def read_csv(path: Path) -> list[Row]:
     Raises:
         UsageError: it is damaged: no text, a row of more or fewer cells, or no number where there must be one.
     """
-    if not path.is_file():
+    content = read_if_there(path)
+    if content is None:
         return []
     csv.field_size_limit(sys.maxsize)  # an older regbench wrote messages of any length
-    with explaining_damage(path), path.open(newline="") as file:
-        reader = csv.DictReader(file, strict=True)
+    with explaining_damage(path):
+        reader = csv.DictReader(io.StringIO(content.decode(), newline=""), strict=True)
         if not {"run_id", "arm_id"} & set(reader.fieldnames or ()):
             raise ValueError("there is no header")
         rows = list(reader)

@@ -18,6 +18,7 @@ from typing import Any
 from bench import AXES
 from bench.comparison import COMPARISON_COLUMNS, compare, read_arms
 from bench.files import remove_parts, to_csv, write_atomically
+from bench.gone import is_file, names_in
 from bench.lock import wait_for
 from bench.quantities import COSTS, QUALITIES
 from bench.record import ADDED_LATER, HISTORY_COLUMNS, check_protocol, read_result, run_folder, shorten, show_setting
@@ -150,8 +151,8 @@ def _with_unknown(columns: Sequence[str], rows: Iterable[Row]) -> dict[str, None
 
 def experiments(results: Path) -> list[str]:
     """The experiments that have asked for runs, by name."""
-    folders = sorted(path for path in results.glob("*") if path.name != "runs")
-    return [path.name for path in folders if (path / "runs.csv").is_file() or (path / ASKED).is_file()]
+    names = [name for name in names_in(results) if name != "runs"]
+    return [name for name in names if is_file(results / name / "runs.csv") or is_file(results / name / ASKED)]
 
 
 def make_row(record: Mapping[str, Any]) -> Row:
@@ -239,8 +240,9 @@ def read_settings(results: Path, exp: str) -> dict[str, dict[str, Any]]:
         UsageError: they are damaged.
     """
     path = results / exp / "arms.json"
+    text = "".join(f"{line}\n" for line in read_lines(path))
     with explaining_damage(path):
-        arms: dict[str, dict[str, Any]] = json.loads(path.read_text()) if path.is_file() else {}
+        arms: dict[str, dict[str, Any]] = json.loads(text or "{}")
         if not all(arm.keys() >= set(AXES) for arm in arms.values()):
             raise ValueError("an arm lacks a setting")
     return arms

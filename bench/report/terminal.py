@@ -4,8 +4,6 @@ Piped into a file it holds no control codes and a line per run; on a terminal on
 training.
 """
 
-import os
-import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -26,15 +24,10 @@ from bench.settings import Run
 
 
 class Terminal(Console):
-    """Standard output; where its reader has gone, as in `| head`, the command does the rest without a word."""
+    """Standard output, whose words are not coloured by what they look like."""
 
     def __init__(self) -> None:
         super().__init__(highlight=False)
-
-    def on_broken_pipe(self) -> None:
-        """Not to be called by us; rich's own ends the process."""
-        self.quiet = True
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def show_counts(console: Console, exp: str, runs: Sequence[Run], done: int) -> None:
