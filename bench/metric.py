@@ -48,10 +48,37 @@ def top5_accuracy(logits: Any, labels: Any) -> float:
 
 def worst_class_accuracy(logits: Any, labels: Any) -> float:
     """The lowest accuracy over the classes that occur among the labels, in [0, 1]."""
+    hits, count, _ = _count_classes(logits, labels)
+    return float((hits[count > 0] / count[count > 0]).min())
+
+
+def balanced_accuracy(logits: Any, labels: Any) -> float:
+    """Mean accuracy over the classes that occur among the labels, in [0, 1].
+
+    Source: Brodersen et al. 2010, "The Balanced Accuracy and Its Posterior Distribution", for any number of classes.
+    """
+    hits, count, _ = _count_classes(logits, labels)
+    return float((hits[count > 0] / count[count > 0]).mean())
+
+
+def macro_f1(logits: Any, labels: Any) -> float:
+    """Mean over classes of F1, the harmonic mean of precision and recall, in [0, 1].
+
+    Over the classes that occur among labels or predictions; one that occurs among one of them alone has an F1 of 0.
+    Source: the mean of F1 scores in Opitz & Burst 2019, "Macro F1 and Macro F1", which is that of scikit-learn.
+    """
+    hits, count, predicted = _count_classes(logits, labels)
+    occurs = count + predicted > 0
+    return float((2 * hits[occurs] / (count + predicted)[occurs]).mean())
+
+
+def _count_classes(logits: Any, labels: Any) -> tuple[Floats, Labels, Labels]:
+    """Per class: right predictions, labels, predictions."""
     logits, labels = _check(logits, labels)
-    correct = np.bincount(labels, weights=logits.argmax(axis=1) == labels)
-    count = np.bincount(labels)
-    return float((correct[count > 0] / count[count > 0]).min())
+    predictions, classes = logits.argmax(axis=1), logits.shape[1]
+    hits = np.bincount(labels, weights=predictions == labels, minlength=classes).astype(np.float64)
+    count, predicted = (np.bincount(ids, minlength=classes).astype(np.int64) for ids in (labels, predictions))
+    return hits, count, predicted
 
 
 def nll(logits: Any, labels: Any) -> float:

@@ -49,6 +49,8 @@ _OF_A_SPLIT = [
 _OF_TEST = [
     _percent("test_top5_accuracy", "top-5", "higher"),
     _percent("test_worst_class_accuracy", "worst class", "higher"),
+    _percent("test_balanced_accuracy", "balanced accuracy", "higher"),
+    _percent("test_macro_f1", "macro F1", "higher"),
     _percent("test_ece_debiased", "ECE debiased", "nearer 0"),
     _percent("test_ece_equal_mass", "ECE equal-mass", "lower"),
     _percent("test_ece_classwise", "ECE classwise", "lower"),

@@ -24,6 +24,8 @@ MADE_LATER = "metrics.json"
 _METRICS = {
     "top5_accuracy": metric.top5_accuracy,
     "worst_class_accuracy": metric.worst_class_accuracy,
+    "balanced_accuracy": metric.balanced_accuracy,
+    "macro_f1": metric.macro_f1,
     "ece_debiased": metric.ece_debiased,
     "ece_equal_mass": metric.ece_equal_mass,
     "ece_classwise": metric.ece_classwise,

@@ -18,7 +18,7 @@ from typing import Any
 from bench import AXES
 from bench.comparison import COMPARISON_COLUMNS, compare, read_arms
 from bench.files import remove_parts, to_csv, write_atomically
-from bench.gone import is_file, names_in
+from bench.gone import is_file, names_in, read_if_there
 from bench.lock import wait_for
 from bench.quantities import COSTS, QUALITIES
 from bench.record import ADDED_LATER, HISTORY_COLUMNS, check_protocol, read_result, run_folder, shorten, show_setting
@@ -240,9 +240,9 @@ def read_settings(results: Path, exp: str) -> dict[str, dict[str, Any]]:
         UsageError: they are damaged.
     """
     path = results / exp / "arms.json"
-    text = "".join(f"{line}\n" for line in read_lines(path))
+    content = read_if_there(path)
     with explaining_damage(path):
-        arms: dict[str, dict[str, Any]] = json.loads(text or "{}")
+        arms: dict[str, dict[str, Any]] = {} if content is None else json.loads(content)
         if not all(arm.keys() >= set(AXES) for arm in arms.values()):
             raise ValueError("an arm lacks a setting")
     return arms
