@@ -48,6 +48,11 @@ def use_folder(folder: Path) -> None:
             _check_file(file, group)
 
 
+def is_published(name: str) -> bool:
+    """Whether a module, or what it holds, is regbench's own or a library's that its choices name."""
+    return name.partition(".")[0] in _PUBLISHED
+
+
 def config_files(group: str) -> list[Path]:
     """The YAML files of an axis, or of `exp`: those of conf/, then the user's, each by name."""
     folders = [CONF, user_folder()]
@@ -81,7 +86,7 @@ def source_fingerprint(target: str) -> str | None:
     """
     folder, names = user_folder(), _with_parents(target.replace(":", "."))
     files = _imported_files(folder, names) if folder else set()
-    if not files and names[0] not in _PUBLISHED:
+    if not files and not is_published(target):
         resolve(target)  # now its module is loaded
         loaded = [sys.modules[name] for name in names if name in sys.modules]
         files = {Path(module.__file__) for module in loaded[-1:] if module.__file__}

@@ -28,7 +28,7 @@ from bench.model.weights import save_weights, weights_fingerprint
 from bench.optimizer import make_optimizer
 from bench.record import CHECKPOINT, RESULT, WEIGHTS, read_result, remove_parts, write_run
 from bench.regularizer import make_slots
-from bench.rng import global_stream
+from bench.rng import global_stream, kept_numpy_and_python
 from bench.scores import score_run
 from bench.settings import Run, apply_settings
 from bench.tracker import tracking
@@ -69,7 +69,7 @@ def train_run(
     keep_weights = keep_weights or (folder / WEIGHTS).is_file()  # those that are there must be the record's
     checkpoint = read_checkpoint(folder)
     outcome, started = Outcome(_describe(run) | {"workers": workers}), time.perf_counter()
-    with (folder / "log.txt").open("a", buffering=1) as log, deferring():
+    with (folder / "log.txt").open("a", buffering=1) as log, deferring(), kept_numpy_and_python():
         print(f"regbench {__version__}, torch {torch.__version__}, {outcome.result['hardware']}", file=log)
         try:
             with _threads(checkpoint["threads"] if checkpoint else None):
@@ -168,7 +168,8 @@ def _train(
 
     def evaluate(name: str, split: Split) -> tuple[dict[str, float], dict[str, Any]]:
         started = time.perf_counter()
-        logits, labels = compute_logits(model, split, data), split.labels.cpu().numpy()
+        with global_stream(device, run.seed, "evaluate"):
+            logits, labels = compute_logits(model, split, data), split.labels.cpu().numpy()
         metrics = score(name, logits, labels)
         progress["evaluation_seconds"] = progress.get("evaluation_seconds", 0.0) + time.perf_counter() - started
         return metrics, {f"{name}_logits": logits, f"{name}_labels": labels}
@@ -236,7 +237,9 @@ def make_trainer(run: Run, data: Data) -> Trainer:
         )
     device = torch.device(run.train.device)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Trainer(run, model, make_slots(run.regularizers), make_optimizer(run.optimizer, model.parameters()), device)
+    with global_stream(device, run.seed, "slots"):
+        slots, optimizer = make_slots(run.regularizers), make_optimizer(run.optimizer, model.parameters())
+    return Trainer(run, model, slots, optimizer, device)
 
 
 def _message(error: Exception, run: Run) -> str:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bench import UsageError
-from bench.rng import stream
+from bench.rng import global_stream, stream
 from bench.settings import Choice, make
 
 _SPLIT_SEED = 0
@@ -113,7 +113,10 @@ def load_source(choice: Choice) -> Source:
 
 @cache
 def _load(values: str) -> Source:
-    source: Source = make(json.loads(values))
+    with global_stream(torch.device("cpu"), _SPLIT_SEED, "load"):
+        source: Source = make(json.loads(values))
+    if not isinstance(source, Source):
+        raise ValueError(f"the loader gives {type(source).__name__} instead of a bench.dataset.Source")
     return replace(source, fingerprint=source.fingerprint or source.hash_content())
 
 
