@@ -13,6 +13,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import torch
+from numpy.random.mtrand import get_bit_generator, set_bit_generator
 
 
 def stream(seed: int, name: str, *position: int) -> np.random.Generator:
@@ -71,14 +72,14 @@ def kept_numpy_and_python() -> Iterator[None]:
     NumPy's gets other bits to draw from meanwhile: to read and to set its state takes 0.1 ms, so only the outermost
     context does, for the sake of the second normal of a pair, which NumPy keeps beside the bits.
     """
-    python, bits = random.getstate(), np.random.get_bit_generator()
+    python, bits = random.getstate(), get_bit_generator()
     numpy = None if isinstance(bits, _Bits) else np.random.get_state()  # noqa: NPY002
     ours = _spare.pop() if _spare else _Bits(0)
-    np.random.set_bit_generator(ours)
+    set_bit_generator(ours)
     try:
         yield
     finally:
-        np.random.set_bit_generator(bits)
+        set_bit_generator(bits)
         if numpy is not None:
             np.random.set_state(numpy)  # noqa: NPY002
         _spare.append(ours)

@@ -152,6 +152,7 @@ def _train(
     data = _load_data(run, device)
     batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
     result |= {"train_size": len(data.train), "threads": torch.get_num_threads()}
+    result["normalisation"] = {"mean": data.mean.tolist(), "std": data.std.tolist()}
 
     trainer = make_trainer(run, data)
     started = time.perf_counter()

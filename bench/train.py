@@ -223,15 +223,13 @@ def _find_own(trainer: Trainer) -> frozenset[str]:
 
     Published code draws from torch's alone, in the model's forward pass. The gradient rule runs the model's hooks, too.
     """
-    run, slots = trainer.run, {name: getattr(trainer.slots, name) for name in Slots.__dataclass_fields__}
-    parts = {"model": [*trainer.model.modules()], "optimizer": [trainer.optimizer]} | {n: [s] for n, s in slots.items()}
-    choices = {"model": run.model, "optimizer": run.optimizer} | {each.slot: each for each in run.regularizers}
-    own = {
-        name
-        for name, held in parts.items()
-        if not all(is_published(str(part.__module__)) for part in held)
-        or (name in choices and not is_published(choices[name].values.get("_target_", "bench")))
-    }
+    run, parts = trainer.run, {name: [getattr(trainer.slots, name)] for name in Slots.__dataclass_fields__}
+    parts |= {"model": [*trainer.model.modules()], "optimizer": [trainer.optimizer]}
+    places = {name: {str(part.__module__) for part in held} for name, held in parts.items()}
+    choices = {"model": run.model, "optimizer": run.optimizer, **{each.slot: each for each in run.regularizers}}
+    for name in places.keys() & choices.keys():
+        places[name].add(choices[name].values["_target_"])
+    own = {name for name, modules in places.items() if not all(map(is_published, modules))}
     return frozenset(own | {"gradient"} if "model" in own else own)
 
 

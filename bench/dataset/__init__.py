@@ -27,8 +27,9 @@ _PROTOCOL = ("train_size", "val_fraction", "augment")  # keys of every dataset, 
 class Source:
     """A dataset as it was published.
 
-    images are uint8 (N, H, W, C), labels integers (N,) in [0, classes). `flips` says whether a horizontal flip keeps
-    the class; `fingerprint` identifies the content wherever it lies, and is a hash of it where it is left out.
+    images are uint8 (N, H, W, C), labels integers (N,) in [0, classes); lists and views become arrays of their own.
+    `flips` says whether a horizontal flip keeps the class; `fingerprint` identifies the content wherever it lies, and
+    is a hash of it where it is left out.
 
     Raises:
         ValueError: arrays of another kind or shape, or labels out of their range.
@@ -43,9 +44,14 @@ class Source:
     fingerprint: str = ""
 
     def __post_init__(self) -> None:
+        for name in ("train_images", "train_labels", "test_images", "test_labels"):
+            object.__setattr__(self, name, _as_array(getattr(self, name)))
         for split, images, labels in self._splits():
             if images.dtype != np.uint8 or images.ndim != 4:
                 raise ValueError(f"{split} images must be uint8 (N, H, W, C), got {images.dtype} {images.shape}")
+            _, height, width, channels = images.shape
+            if channels > 4 and (height <= 4 or width == channels != height):
+                raise ValueError(f"{split} images must be (N, H, W, C), and {images.shape} looks like (N, C, H, W)")
             if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1] or len(labels) == 0:
                 raise ValueError(
                     f"{split} labels must be integers, one for each of {len(images)} images and one at least, "
@@ -99,6 +105,12 @@ class Data:
         """Of the images as a model sees them: (N, C, H, W)."""
         n, height, width, channels = self.train.images.shape
         return torch.Size((n, channels, height, width))
+
+
+def _as_array(values: Any) -> NDArray[Any]:
+    """An array that torch takes: no view backwards, in the machine's byte order."""
+    array = np.ascontiguousarray(values)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def load_source(choice: Choice) -> Source:

@@ -36,7 +36,7 @@ class GradientRule(Protocol):
     def evaluations_per_step(self) -> int | Fraction:
         """Forward and backward passes over a batch that one call costs, on average; the first calls cost the most."""
 
-    def __call__(self, model: nn.Module, loss_closure: Callable[[], Tensor], *, step: int = 0, **random: Any) -> Tensor:
+    def __call__(self, model: nn.Module, loss_closure: Callable[[], Tensor], *, step: int = 0) -> Tensor:
         """Detached loss, a scalar, of the first pass; discards gradients that it finds, and fills `.grad`.
 
         Args:
