@@ -22,7 +22,7 @@ from bench.dataset.batches import PADDING, Batches, normalise
 from bench.evaluate import BATCH_SIZE, compute_logits
 from bench.run import make_trainer
 from bench.settings import Run
-from bench.train import DTYPES
+from bench.train import DTYPES, Trainer
 
 _PREFETCHED = 2  # batches by each of them
 
@@ -52,7 +52,7 @@ class Contestant:
 
 def make_ceiling(run: Run, data: Data, steps: int) -> Contestant:
     """Forward, backward and optimizer step on one batch that lies on the device; nothing else."""
-    trainer = make_trainer(_still(run), data)
+    trainer = _make_still(run, data)
     batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
     trainer.warm_up(batches)
     images, targets = next(batches.epoch(0))
@@ -73,7 +73,7 @@ def make_ceiling(run: Run, data: Data, steps: int) -> Contestant:
 
 def make_training(run: Run, data: Data, steps: int, name: str) -> Contestant:
     """Our own loop: whole epochs, with all that an epoch needs."""
-    trainer = make_trainer(_still(run), data)
+    trainer = _make_still(run, data)
     batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
     trainer.warm_up(batches)
     epochs = trainer.epochs(batches)
@@ -95,7 +95,7 @@ def make_script(run: Run, data: Data, steps: int, *, default: bool) -> Contestan
         steps: of a turn.
         default: in torch's default precision and layout, fp32 and contiguous; else in the run's.
     """
-    trainer = make_trainer(_still(run), data)
+    trainer = _make_still(run, data)
     device = trainer.device
     model = trainer.model.train()
     model.to(memory_format=torch.contiguous_format if default else torch.channels_last)
@@ -134,7 +134,7 @@ def make_script(run: Run, data: Data, steps: int, *, default: bool) -> Contestan
 def make_evaluations(run: Run, data: Data, steps: int) -> tuple[Contestant, Contestant]:
     """Forward passes on one batch that lies on the device, and our evaluations; of as many images as so many training
     steps have."""
-    trainer = make_trainer(_still(run), data)
+    trainer = _make_still(run, data)
     split, model = data.train, trainer.model
     images = normalise(split.images[:BATCH_SIZE], data)
     evaluations = ceil(steps * run.train.batch_size / len(split))
@@ -158,10 +158,13 @@ def make_evaluations(run: Run, data: Data, steps: int) -> tuple[Contestant, Cont
     )
 
 
-def _still(run: Run) -> Run:
-    """The run with weights that as good as stay where they are, for as long as it is asked to train."""
+def _make_still(run: Run, data: Data) -> Trainer:
+    """A trainer whose weights as good as stay where they are, for as long as it is asked to train."""
     train = replace(run.train, epochs=10**9, gradient_evaluations=None, warmup_epochs=0)
-    return replace(run, train=train, optimizer=replace(run.optimizer, values={**run.optimizer.values, "lr": 1e-9}))
+    trainer = make_trainer(replace(run, train=train), data)
+    trainer.base_lrs = [1e-9] * len(trainer.base_lrs)
+    trainer.scale_lrs(1)
+    return trainer
 
 
 class _Pictures(Dataset[tuple[Tensor, int]]):

@@ -3,33 +3,24 @@
 Whatever is wrong with any of them is said here, so nothing trains on a command that cannot be finished.
 """
 
-import traceback
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from rich.console import Console
-from torch import nn
 
 from bench import UsageError
-from bench.dataset import Source, find_gaps, load_source, split_source
-from bench.escape import escape
+from bench.dataset import Source, load_source
+from bench.fit import Tried, as_usage_error, check_fit
 from bench.gone import is_file
 from bench.launcher import THIS_PROCESS, Launcher
-from bench.model import make_chosen
 from bench.model.weights import weights_fingerprint
-from bench.optimizer import make_optimizer
-from bench.plugins import source_fingerprint, user_folder
+from bench.plugins import source_fingerprint
 from bench.record import WEIGHTS, arm_id, read_result, record_stamp, run_folder, run_id
-from bench.regularizer import Slots, make_slots
-from bench.rng import global_stream, stream
 from bench.settings import Choice, Run, apply_settings
 from bench.tracker import load_writer
-from bench.train import count_evaluations, total_steps, warmup_steps
 
 
 @dataclass(frozen=True)
@@ -91,12 +82,12 @@ def make_plan(command: Command) -> list[Planned]:
     """
     planned: dict[str, Planned] = {}
     evaluations: dict[str, int] = {}
-    tried: set[str] = set()
+    tried: Tried = {}
     hash_weights = cache(weights_fingerprint)  # for this command alone: the file may be another at the next
     for run in command.runs:
         source = load_data(run.dataset)
         run = replace(resolve_device(run, command.launcher), fingerprint=source.fingerprint)
-        with _telling("a class of your own"):
+        with as_usage_error("a class of your own"):
             run = replace(run, contents=_hash_contents(run, hash_weights) | _settings_of_data(source))
         identifier = run_id(run)
         if identifier in planned:
@@ -106,7 +97,7 @@ def make_plan(command: Command) -> list[Planned]:
             load_writer(run.train.tracker)
             arm = arm_id(run)
             if arm not in evaluations:
-                evaluations[arm] = _check_fit(apply_settings(run), source, tried)
+                evaluations[arm] = check_fit(apply_settings(run), source, tried)
             each = replace(each, evaluations=evaluations[arm])
         planned[identifier] = each
     return list(planned.values())
@@ -118,7 +109,7 @@ def load_data(choice: Choice) -> Source:
     Raises:
         UsageError: whatever went wrong in it.
     """
-    with _telling(f"dataset {choice.name}"):
+    with as_usage_error(f"dataset {choice.name}"):
         return load_source(choice)
 
 
@@ -190,106 +181,3 @@ def _settings_of_data(source: Source) -> dict[str, Any]:
     """What stands in a run's identity for settings that count with some data only; None where they do not."""
     split = {} if source.val_labels is None else {"val_fraction": None}
     return {f"dataset.{key}": value for key, value in {**source.settings, **split}.items()}
-
-
-@contextmanager
-def _telling(what: str) -> Iterator[None]:
-    """Tells whatever goes wrong in the making of `what` as bad input: the class may be the user's own."""
-    try:
-        yield
-    except UsageError:
-        raise
-    except Exception as error:
-        raise UsageError(f"{what}: {_describe(error)}") from error
-
-
-def _describe(error: Exception) -> str:
-    """The error's first line, with its kind unless it states a rule, and where in the user's own files it came up."""
-    message = (str(error) or repr(error)).splitlines()[0][:300]
-    folder, frames = user_folder(), traceback.extract_tb(error.__traceback__)
-    own = [frame for frame in frames if folder and frame.filename.startswith(str(folder))]
-    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
-    return f"{kind}{message}" + (f"\n({own[-1].filename}, line {own[-1].lineno})" if own else "")
-
-
-def _check_fit(run: Run, source: Source, tried: set[str]) -> int:
-    """The run's gradient evaluations; builds model and optimizer, but trains nothing.
-
-    Args:
-        run: with its settings applied.
-        source: its data.
-        tried: the data, and the models on which data, that have been looked at, which takes a while: added to.
-
-    Raises:
-        UsageError: model, optimizer or budget cannot work with the data.
-    """
-    train, _ = split_source(run.dataset, source)
-    if len(train) == 0:
-        raise UsageError("validation leaves no image to train on.\nLower dataset.val_fraction.")
-    if (data := str((run.dataset, run.fingerprint))) not in tried:
-        for line in find_gaps(run.dataset, source):
-            Console(stderr=True, highlight=False).print(escape(line), markup=False, soft_wrap=True)
-        tried.add(data)
-    if run.train.batch_size > len(train):
-        raise UsageError(
-            f"train.batch_size={run.train.batch_size} is more than the {len(train)} images to train on.\n"
-            f"Set train.batch_size to at most {len(train)}, or raise dataset.train_size."
-        )
-    per_epoch = len(train) // run.train.batch_size
-    with _telling(f"regularizer {run.regularizer}"):
-        slots = make_slots(run.regularizers)
-        with global_stream(torch.device("cpu"), run.seed, "init"):
-            _try_slots(slots, source)
-        steps = total_steps(run.train, per_epoch, slots.gradient.evaluations_per_step)
-    if steps == 0:
-        raise UsageError(
-            f"train.gradient_evaluations={run.train.gradient_evaluations} pays for no step: a step of "
-            f"{run.regularizer} costs more.\nRaise it."
-        )
-    if steps <= warmup_steps(run.train, per_epoch):
-        raise UsageError(
-            f"the run would have {steps} steps, and the warm-up takes {warmup_steps(run.train, per_epoch)} of them.\n"
-            "Raise train.gradient_evaluations (or train.epochs), or lower train.warmup_epochs."
-        )
-    model = str((run.model, run.train.batch_size, run.dataset.name, run.fingerprint))
-    if model not in tried:
-        with _telling(f"model {run.model.name} on batches of {run.train.batch_size} of these images"):
-            _try_model(run, source)
-        tried.add(model)
-    with _telling(f"optimizer {run.optimizer.name}"):
-        make_optimizer(run.optimizer, [nn.Parameter(torch.zeros(1))])
-    return count_evaluations(steps, slots.gradient.evaluations_per_step)
-
-
-def _try_model(run: Run, source: Source) -> None:
-    """Builds the model and shows it a batch: of shapes without memory, or where it cannot be built so, a real one."""
-    _, height, width, channels = source.train_images.shape
-    for device, most in (("meta", run.train.batch_size), ("cpu", 2)):
-        n = min(run.train.batch_size, most)
-        try:
-            with torch.device(device), global_stream(torch.device("cpu"), run.seed, "init"):
-                model = make_chosen(run.model, torch.Size((n, channels, height, width)), source.classes)
-                logits = model.train()(torch.zeros(n, channels, height, width))
-        except Exception:
-            if device == "cpu":
-                raise
-        else:
-            break
-    if tuple(logits.shape) != (n, source.classes):
-        raise ValueError(f"gives {tuple(logits.shape)} instead of logits of shape {(n, source.classes)}")
-
-
-def _try_slots(slots: Slots, source: Source) -> None:
-    """Has a step's parts work on two images; raises where they do not give what the step expects of them."""
-    _, height, width, channels = source.train_images.shape
-    images, targets = torch.zeros(2, channels, height, width), torch.eye(source.classes)[:2]
-    mixed, mixed_targets = slots.mixing(images, targets, stream(0, "mixing"))
-    if (mixed.shape, mixed_targets.shape) != (images.shape, targets.shape):
-        shapes = f"{tuple(mixed.shape)} and {tuple(mixed_targets.shape)}"
-        raise ValueError(f"mixing gives {shapes} of {tuple(images.shape)} and {tuple(targets.shape)}")
-    model = nn.Linear(1, source.classes)
-    loss = slots.gradient(model, lambda: slots.loss(model(torch.ones(2, 1)), mixed_targets), step=0)
-    if loss.ndim != 0 or loss.requires_grad:
-        raise ValueError(f"gradient gives a loss of shape {tuple(loss.shape)}; it must be a detached scalar")
-    if model.weight.grad is None:
-        raise ValueError("gradient leaves no .grad behind")

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 from hashlib import sha256
+from importlib.machinery import PathFinder
 from importlib.util import resolve_name
 from itertools import accumulate
 from pathlib import Path
@@ -48,6 +49,11 @@ def use_folder(folder: Path) -> None:
             _check_file(file, group)
 
 
+def is_published(name: str) -> bool:
+    """Whether a module, or what it holds, is regbench's own or a library's that its choices name."""
+    return name.partition(".")[0] in _PUBLISHED
+
+
 def config_files(group: str) -> list[Path]:
     """The YAML files of an axis, or of `exp`: those of conf/, then the user's, each by name."""
     folders = [CONF, user_folder()]
@@ -65,11 +71,39 @@ def resolve(target: str) -> Any:
 
     Raises:
         ImportError, AttributeError: there is none of that name.
+        UsageError: the user's module has the name of a library's, which Python takes.
     """
     folder = os.environ.get(VARIABLE)
     if folder and folder not in sys.path:
         sys.path.append(folder)  # the last, so that no file of the user's takes a library's place
-    return pkgutil.resolve_name(target)
+    try:
+        found = _import(target)
+    except (ImportError, AttributeError):
+        _check_name(target)
+        raise
+    if not is_published(target):
+        _check_name(target)
+    return found
+
+
+def _import(target: str) -> Any:
+    import torch  # which not every command needs
+
+    from bench.rng import global_stream
+
+    with global_stream(torch.device("cpu"), 0, "import"):  # a module may draw where it is imported
+        return pkgutil.resolve_name(target)
+
+
+def _check_name(target: str) -> None:
+    """Raises UsageError where the user's folder holds the target's module, and Python takes another one."""
+    folder, name = user_folder(), re.split("[.:]", target)[0]
+    file, spec = _find_module(folder, name) if folder else None, PathFinder.find_spec(name)
+    if file and (name in sys.stdlib_module_names or (spec and Path(spec.origin or "").resolve() != file.resolve())):
+        raise UsageError(
+            f"{file} is not seen: Python has a module {name} of its own, or of a library's.\n"
+            f"Give the file another name, and write it in the _target_, here {target}."
+        )
 
 
 @cache
@@ -81,7 +115,7 @@ def source_fingerprint(target: str) -> str | None:
     """
     folder, names = user_folder(), _with_parents(target.replace(":", "."))
     files = _imported_files(folder, names) if folder else set()
-    if not files and names[0] not in _PUBLISHED:
+    if not files and not is_published(target):
         resolve(target)  # now its module is loaded
         loaded = [sys.modules[name] for name in names if name in sys.modules]
         files = {Path(module.__file__) for module in loaded[-1:] if module.__file__}
@@ -94,8 +128,7 @@ def _imported_files(folder: Path, names: Sequence[str]) -> set[Path]:
     left = list(names)
     while left:
         name = left.pop()
-        path = folder / name.replace(".", "/")
-        file = next((f for f in (path / "__init__.py", path.with_name(f"{path.name}.py")) if f.is_file()), None)
+        file = _find_module(folder, name)
         if file is None or file in files:
             continue
         files.add(file)
@@ -107,6 +140,12 @@ def _imported_files(folder: Path, names: Sequence[str]) -> set[Path]:
                 base = resolve_name("." * node.level + (node.module or ""), package or None)
                 left += [parent for alias in node.names for parent in _with_parents(f"{base}.{alias.name}")]
     return files
+
+
+def _find_module(folder: Path, name: str) -> Path | None:
+    """The file of the folder that a module's name stands for."""
+    path = folder / name.replace(".", "/")
+    return next((f for f in (path / "__init__.py", path.with_name(f"{path.name}.py")) if f.is_file()), None)
 
 
 def _with_parents(name: str) -> list[str]:

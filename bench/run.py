@@ -31,7 +31,7 @@ from bench.model.weights import weights_fingerprint, write_weights
 from bench.optimizer import make_optimizer
 from bench.record import CHECKPOINT, RESULT, WEIGHTS, add_to_log, read_result, write_run
 from bench.regularizer import make_slots
-from bench.rng import global_stream
+from bench.rng import global_stream, kept_numpy_and_python
 from bench.scores import score_run
 from bench.settings import Run, apply_settings
 from bench.tracker import tracking
@@ -73,7 +73,7 @@ def train_run(
     checkpoint = read_checkpoint(folder)
     outcome, weights, started = Outcome(_describe(run) | {"workers": workers}), None, time.perf_counter()
     log = partial(add_to_log, folder)
-    with deferring():
+    with deferring(), kept_numpy_and_python():
         log(f"regbench {__version__}, torch {torch.__version__}, {outcome.result['hardware']}\n")
         try:
             with _threads(checkpoint["threads"] if checkpoint else None):
@@ -153,6 +153,7 @@ def _train(
     data = _load_data(run, device)
     batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
     result |= {"train_size": len(data.train), "class_names": [*data.class_names], "threads": torch.get_num_threads()}
+    result["normalisation"] = {"mean": data.mean.tolist(), "std": data.std.tolist()}
 
     trainer = make_trainer(run, data)
     started = time.perf_counter()
@@ -169,7 +170,8 @@ def _train(
 
     def evaluate(name: str, split: Split) -> tuple[dict[str, float], dict[str, Any]]:
         started = time.perf_counter()
-        logits, labels = compute_logits(model, split, data), split.labels.cpu().numpy()
+        with global_stream(device, run.seed, "evaluate"):
+            logits, labels = compute_logits(model, split, data), split.labels.cpu().numpy()
         metrics = score(name, logits, labels)
         progress["evaluation_seconds"] = progress.get("evaluation_seconds", 0.0) + time.perf_counter() - started
         return metrics, {f"{name}_logits": logits, f"{name}_labels": labels}
@@ -237,7 +239,9 @@ def make_trainer(run: Run, data: Data) -> Trainer:
         )
     device = torch.device(run.train.device)
     model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Trainer(run, model, make_slots(run.regularizers), make_optimizer(run.optimizer, model.parameters()), device)
+    with global_stream(device, run.seed, "slots"):
+        slots, optimizer = make_slots(run.regularizers), make_optimizer(run.optimizer, model.parameters())
+    return Trainer(run, model, slots, optimizer, device)
 
 
 def _message(error: Exception, run: Run) -> str:

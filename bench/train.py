@@ -7,7 +7,7 @@ the losses are read, and fp16's gradient scaling.
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
@@ -18,9 +18,11 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
+from bench.buffers import kept_buffers
 from bench.dataset.batches import Batches
 from bench.memory import ran_out
-from bench.regularizer import Slots
+from bench.plugins import is_published
+from bench.regularizer import Slots, keep
 from bench.rng import global_stream, stream
 from bench.schedule import lr_factor
 from bench.settings import Run, Train
@@ -34,8 +36,8 @@ class Diverged(Exception):
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch's training steps gave: the mean objective, the last step's lr, and their time in
-    seconds; `number` counts from 1 up to the run's `epochs`."""
+    """What an epoch's training steps gave: the mean objective, the last step's lr (the largest of the optimizer's
+    groups), and their time in seconds; `number` counts from 1 up to the run's `epochs`."""
 
     number: int
     epochs: int
@@ -76,19 +78,28 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.run.train.precision == "fp16")
         self.forward = torch.compile(self.model) if self.run.train.compile else self.model
         self.one = torch.ones((), device=self.device)
-        self.base_lr = self.optimizer.param_groups[0]["lr"]
+        self.base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
+        self.own = _find_own(self)
 
     def step(self, images: Tensor, targets: Tensor, step: int) -> Tensor:
         """Trains on one batch, images (N, C, H, W) and targets (N, K); the detached loss stays on the device."""
-        images, targets = self.slots.mixing(images, targets, stream(self.run.seed, "mixing", step))
-        loss = self.slots.gradient(self.model, lambda: self._loss(images, targets, step), step=step)
-        loss = loss / self.scaler.scale(self.one)  # the scale stays on the device
+        if self.slots.mixing is not keep:  # to make a generator takes longer than some nets' passes
+            with self._seeded("mixing", step):
+                images, targets = self.slots.mixing(images, targets, stream(self.run.seed, "mixing", step))
+        loss = self._gradient(images, targets, step) / self.scaler.scale(self.one)  # the scale stays on the device
         self.scaler.unscale_(self.optimizer)
         if self.run.train.clip_norm is not None:
             clip_grad_norm_(self.model.parameters(), self.run.train.clip_norm)
-        self.scaler.step(self.optimizer)
+        with self._seeded("optimizer", step):
+            self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss
+
+    def _gradient(self, images: Tensor, targets: Tensor, step: int) -> Tensor:
+        """Fills `.grad`; the detached loss."""
+        random = self.slots.random("gradient", self.run.seed, step)
+        with self._seeded("gradient", step):
+            return self.slots.gradient(self.model, lambda: self._loss(images, targets, step), step=step, **random)
 
     def _loss(self, images: Tensor, targets: Tensor, step: int) -> Tensor:
         """The loss to differentiate.
@@ -96,9 +107,16 @@ class Trainer:
         A gradient rule may call it twice. Both passes draw the same dropout masks, and each enters autocast anew: one
         context around both would hand the first pass's low-precision weights to the second.
         """
-        with global_stream(self.device, self.run.seed, "dropout", step), self.autocast():
+        seed, torch_only = self.run.seed, "model" not in self.own
+        with global_stream(self.device, seed, "dropout", step, torch_only=torch_only), self.autocast():
             logits = self.forward(images)
-        return self.scaler.scale(self.slots.loss(logits.to(targets.dtype), targets))
+        with self._seeded("loss", step):
+            loss = self.slots.loss(logits.to(targets.dtype), targets, **self.slots.random("loss", seed, step))
+        return self.scaler.scale(loss)
+
+    def _seeded(self, part: str, step: int) -> AbstractContextManager[None]:
+        """The context of a part of the step: where it is a user's own, the global generators are its stream's."""
+        return global_stream(self.device, self.run.seed, part, step) if part in self.own else nullcontext()
 
     @property
     def compiled(self) -> bool:
@@ -126,7 +144,7 @@ class Trainer:
             last = min(first + per_epoch, steps) - 1
             left = range(first + len(self.losses), last + 1)
             for step, (images, targets) in zip(left, batches.epoch(self.epoch, len(self.losses))):  # noqa: B905
-                self._set_lr(self.base_lr * lr_factor(train.schedule, step, steps, warmup))
+                self.scale_lrs(lr_factor(train.schedule, step, steps, warmup))
                 self.losses.append(self.step(images, targets, step))
                 self.steps = step + 1
                 if pauses and pauses.due():
@@ -135,14 +153,18 @@ class Trainer:
                     pauses.write(self)
                     started = time.perf_counter()
             train_loss = _read_losses(self.losses, first)
-            lr = self.base_lr * lr_factor(train.schedule, last, steps, warmup)
+            lr = max(self.base_lrs) * lr_factor(train.schedule, last, steps, warmup)
             seconds = self.seconds + time.perf_counter() - started
             done, self.epoch, self.losses, self.seconds = len(self.losses), self.epoch + 1, [], 0.0
             yield Epoch(self.epoch, epochs, done, train_loss, lr, seconds)
 
-    def _set_lr(self, lr: float) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
+    def scale_lrs(self, factor: float) -> None:
+        """Sets the learning rate of each of the optimizer's groups to its own times `factor`."""
+        for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            if isinstance(group["lr"], Tensor):
+                group["lr"].fill_(lr * factor)
+            else:
+                group["lr"] = lr * factor
 
     def state_dict(self) -> dict[str, Any]:
         """All that a trainer of the same run needs to go on from here, as tensors and plain values."""
@@ -181,21 +203,34 @@ class Trainer:
             return note
         before = {name: value.clone() for name, value in self.model.state_dict().items()}
         images, targets = next(batches.epoch(0))
-
-        def try_gradient() -> None:
-            self.slots.gradient(self.model.train(), lambda: self._loss(images, targets, 0), step=0)
-
-        try:
-            try_gradient()
-        except Exception as error:  # of the model itself, or whatever a compiler makes of it
-            if not self.run.train.compile or ran_out(error):
-                raise
-            self.forward = self.model
-            try_gradient()
-            note = f"not compiled: {type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}"
+        self.model.train()
+        with kept_buffers([*self.model.modules()]):  # also those that are no part of a state dict
+            try:
+                self._gradient(images, targets, 0)
+            except Exception as error:  # of the model itself, or whatever a compiler makes of it
+                if not self.run.train.compile or ran_out(error):
+                    raise
+                self.forward = self.model
+                self._gradient(images, targets, 0)
+                note = f"not compiled: {type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}"
         self.model.load_state_dict(before)
         self.synchronise()
         return note
+
+
+def _find_own(trainer: Trainer) -> frozenset[str]:
+    """Which parts of the step are, or may hold, a user's own code, which may draw from any global generator.
+
+    Published code draws from torch's alone, in the model's forward pass. The gradient rule runs the model's hooks, too.
+    """
+    run, parts = trainer.run, {name: [getattr(trainer.slots, name)] for name in Slots.__dataclass_fields__}
+    parts |= {"model": [*trainer.model.modules()], "optimizer": [trainer.optimizer]}
+    places = {name: {str(part.__module__) for part in held} for name, held in parts.items()}
+    choices = {"model": run.model, "optimizer": run.optimizer, **{each.slot: each for each in run.regularizers}}
+    for name in places.keys() & choices.keys():
+        places[name].add(choices[name].values["_target_"])
+    own = {name for name, modules in places.items() if not all(map(is_published, modules))}
+    return frozenset(own | {"gradient"} if "model" in own else own)
 
 
 def count_evaluations(steps: int, evaluations_per_step: int | Fraction) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from bench import UsageError
 from bench.dataset.doubles import find_kept
-from bench.rng import stream
+from bench.rng import global_stream, stream
 from bench.settings import PROTOCOL, Choice, make
 
 Indices = NDArray[np.int64]
@@ -32,12 +32,12 @@ _NAMED = 5  # of many classes that a split lacks
 class Source:
     """A dataset as it was published.
 
-    images are uint8 (N, H, W, C), labels integers (N,) in [0, classes). `flips` says whether a horizontal flip keeps
-    the class; `fingerprint` identifies the content wherever it lies, and is a hash of it where it is left out. A
-    validation split that was published, too, is taken as it is, and else carved from training. `settings` holds what
-    stands in a run's identity for settings that count with some data only: None, which stays out, where they do not.
-    `class_names` are in the order of the labels, or empty where classes have no names; `names`, by split, are those of
-    the images, such as their files', where they have any.
+    images are uint8 (N, H, W, C), labels integers (N,) in [0, classes); lists and views become arrays of their own.
+    `flips` says whether a horizontal flip keeps the class; `fingerprint` identifies the content wherever it lies, and
+    is a hash of it where it is left out. A validation split that was published, too, is taken as it is, and else carved
+    from training. `settings` holds what stands in a run's identity for settings that count with some data only: None,
+    which stays out, where they do not. `class_names` are in the order of the labels, or empty where classes have no
+    names; `names`, by split, are those of the images, such as their files', where they have any.
 
     Raises:
         ValueError: arrays of another kind or shape, labels out of their range, or names of another number.
@@ -59,9 +59,15 @@ class Source:
     def __post_init__(self) -> None:
         if (self.val_images is None) != (self.val_labels is None):
             raise ValueError("a validation split has both val_images and val_labels, got one of them")
+        for name in ("train_images", "train_labels", "val_images", "val_labels", "test_images", "test_labels"):
+            if getattr(self, name) is not None:
+                object.__setattr__(self, name, _as_array(getattr(self, name)))
         for split, images, labels in self.splits():
             if images.dtype != np.uint8 or images.ndim != 4:
                 raise ValueError(f"{split} images must be uint8 (N, H, W, C), got {images.dtype} {images.shape}")
+            _, height, width, channels = images.shape
+            if channels > 4 and (height <= 4 or width == channels != height):
+                raise ValueError(f"{split} images must be (N, H, W, C), and {images.shape} looks like (N, C, H, W)")
             if not np.issubdtype(labels.dtype, np.integer) or labels.shape != images.shape[:1] or len(labels) == 0:
                 raise ValueError(
                     f"{split} labels must be integers, one for each of {len(images)} images and one at least, "
@@ -128,6 +134,12 @@ class Data:
         return torch.Size((n, channels, height, width))
 
 
+def _as_array(values: Any) -> NDArray[Any]:
+    """An array that torch takes: no view backwards, in the machine's byte order."""
+    array = np.ascontiguousarray(values)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+
 def load_source(choice: Choice) -> Source:
     """The dataset's original splits, kept for the process's other runs.
 
@@ -140,7 +152,10 @@ def load_source(choice: Choice) -> Source:
 
 @cache
 def _load(values: str) -> Source:
-    source: Source = make(json.loads(values))
+    with global_stream(torch.device("cpu"), _SPLIT_SEED, "load"):
+        source: Source = make(json.loads(values))
+    if not isinstance(source, Source):
+        raise ValueError(f"the loader gives {type(source).__name__} instead of a bench.dataset.Source")
     return replace(source, fingerprint=source.fingerprint or source.hash_content())
 
 

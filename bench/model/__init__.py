@@ -1,11 +1,12 @@
 """Models: one file per architecture, each a class of (channels, classes, ...) for images of 8x8 pixels upward.
 
 A class that takes `image_size`, too, is told the images' (height, width). A model with a method `look_at(images)` is
-shown normalised training images, once, before it is trained: the same ones in every arm and seed.
+shown normalised training images, once, before it is trained: the same ones in every arm and seed. A model may give its
+logits (N, K), or an object or a mapping that holds them as `logits`, as Hugging Face's do.
 """
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -37,10 +38,17 @@ def make_chosen(
         values = {"image_size": (height, width), **values}
     model: nn.Module = make(values, channels, classes)
     with torch.no_grad():  # draws the weights of layers that learn their input's size, such as the mlp's first
-        model.eval()(torch.zeros(1, channels, height, width))
+        output = model.eval()(torch.zeros(1, channels, height, width))
+    if not isinstance(output, Tensor | tuple) and isinstance(_take_logits(model, (), output), Tensor):
+        model.register_forward_hook(_take_logits)
     look_at: Any = getattr(model, "look_at", None)
     if look_at and load_images:
         look_at(load_images())
     if weights is not None:
         load_weights(model, weights, classes)
     return model
+
+
+def _take_logits(model: nn.Module, inputs: Any, output: Any) -> Any:
+    """A forward hook: the logits of what the model gives."""
+    return output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)

@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from bench import UsageError
-from bench.model.torchvision import like
+from bench.model.torchvision import check_args, like
 
 
 def make_timm(
@@ -38,8 +38,7 @@ def make_timm(
 
     if not timm.is_model(arch.partition(".")[0]):
         raise ValueError(f"timm has no classifier {arch}, but {like(arch, timm.list_models())}")
-    if not {"pretrained", "checkpoint_path"}.isdisjoint(args):
-        raise ValueError("weights to start from are given by model.weights=FILE, so that they are part of the identity")
+    check_args(args)
     values: dict[str, Any] = {"drop_rate": dropout} if dropout else {}  # a few architectures know no dropout
     published = timm.get_pretrained_cfg(arch)
     if image_size and published and published.fixed_input_size:

@@ -24,7 +24,7 @@ def make_torchvision(
         image_size: (height, width) of the images, for architectures that are built for one size.
 
     Raises:
-        ValueError: no classifier of that name, or other channels.
+        ValueError: no classifier of that name, other channels, or weights among `args`.
     """
     from torchvision import models
 
@@ -33,6 +33,7 @@ def make_torchvision(
         raise ValueError(f"torchvision has no classifier {arch}, but {like(arch, known)}")
     if channels not in (1, 3):
         raise ValueError(f"torchvision's classifiers take images of 3 channels, or of 1, not of {channels}")
+    check_args(args)
     sized: dict[str, Any] = {}
     if image_size and arch.startswith("vit_"):
         sized = {"image_size": image_size[0]}
@@ -43,6 +44,17 @@ def make_torchvision(
     if channels == 1:
         model.register_forward_pre_hook(_show_thrice)
     return model
+
+
+def check_args(args: Mapping[str, Any]) -> None:
+    """Raises ValueError where a library's arguments name what regbench sets: weights, or the number of classes."""
+    if not {"weights", "weights_backbone", "pretrained", "pretrained_backbone", "checkpoint_path"}.isdisjoint(args):
+        raise ValueError(
+            "model.args cannot name weights: save published ones by torch.save(model.state_dict(), FILE), and give "
+            "model.weights=FILE, so that they are part of the identity"
+        )
+    if not {"num_classes", "in_chans"}.isdisjoint(args):
+        raise ValueError("model.args cannot set the numbers of classes and channels, which are the data's")
 
 
 def like(name: str, known: list[str]) -> str:

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from bench import UsageError
 
+_WRAPPERS = {"_orig_mod", "module"}  # torch.compile's and DataParallel's; parts of a tensor's name
+
 
 def weights_fingerprint(path: str) -> str:
     """Twelve hex digits that stand for the file's content.
@@ -30,12 +32,14 @@ def weights_fingerprint(path: str) -> str:
 def load_weights(model: nn.Module, path: str, classes: int) -> None:
     """Puts the file's weights into the model; a head for another number of classes stays as it was drawn.
 
-    The head are the tensors that differ in their first dimension only, which is K in the model.
+    The head are the tensors that differ in their first dimension only, which is K in the model. Names may have the
+    prefixes of torch.compile, DataParallel and Lightning.
 
     Raises:
         UsageError: not a state dict, or one of another architecture.
     """
-    weights, own = _read(path), model.state_dict()
+    own = model.state_dict()
+    weights = _rename(_read(path), own)
     # Counts of batches are younger than many published files; torch does without them, too.
     strange = [f"it lacks {key}" for key in own if key not in weights and not key.endswith("num_batches_tracked")]
     strange += [f"the model has no {key}" for key in weights if key not in own]
@@ -58,6 +62,20 @@ def load_weights(model: nn.Module, path: str, classes: int) -> None:
         model.load_state_dict({**own, **{key: weight for key, weight in weights.items() if key not in head}})
 
 
+def _rename(weights: dict[str, Tensor], own: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The weights by the model's own names, where they differ in what wrappers add."""
+    names = {_strip(name): name for name in own}
+    weights = {name: weight for name, weight in weights.items() if name != "n_averaged" or name in own}  # of an average
+    if not any(_strip(name) in names for name in weights):
+        weights = {name.removeprefix("model."): weight for name, weight in weights.items()}  # a LightningModule's
+    renamed = {names.get(_strip(name), name): weight for name, weight in weights.items()}
+    return renamed if len(names) == len(own) and len(renamed) == len(weights) else weights
+
+
+def _strip(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in _WRAPPERS)
+
+
 def _is_head(own: torch.Size, other: torch.Size, classes: int) -> bool:
     return len(own) == len(other) > 0 and own[0] == classes and own[1:] == other[1:]
 
@@ -70,6 +88,8 @@ def _read(path: str) -> dict[str, Tensor]:
             f"model.weights={path} is not a file of weights: torch.load(..., weights_only=True) refuses it.\n"
             "Save it by torch.save(model.state_dict(), path)."
         ) from error
+    if isinstance(weights, dict) and isinstance(weights.get("state_dict"), dict):  # Lightning's and others' checkpoints
+        weights = weights["state_dict"]
     if not isinstance(weights, dict) or not weights or not all(isinstance(w, Tensor) for w in weights.values()):
         held = "a " + type(weights).__name__
         if isinstance(weights, dict):

@@ -4,6 +4,9 @@ mixing    (images, targets, random) -> (images, targets), once per batch; neutra
 loss      (logits, targets) -> scalar; neutral: cross-entropy
 gradient  (model, loss closure, step) -> detached loss, and fills `.grad`; neutral: one backward pass
 
+A loss or a gradient rule that also takes `random` is given a generator of its own, as mixing is: a function of seed and
+step.
+
 A fourth kind, `slot: setting`, is a regularizer that lives elsewhere: it sets one value of the model or the optimizer.
 Targets are probabilities from the start, so smoothing and mixing commute and the order of a stack has no meaning.
 """
@@ -11,16 +14,19 @@ Targets are probabilities from the start, so smoothing and mixing commute and th
 from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
+from inspect import signature
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from bench.rng import stream
 from bench.settings import Choice, make
 
 Mixing = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
-Loss = Callable[[Tensor, Tensor], Tensor]
+Loss = Callable[..., Tensor]  # of logits and targets
 
 
 class GradientRule(Protocol):
@@ -67,6 +73,22 @@ class Slots:
     mixing: Mixing = keep
     loss: Loss = cross_entropy
     gradient: GradientRule = Backward()
+
+    def random(self, slot: str, seed: int, step: int) -> dict[str, np.random.Generator]:
+        """The keyword `random` for the loss or the gradient rule, where it takes one: the same in each pass of a
+        step."""
+        return {"random": stream(seed, slot, step)} if slot in self._drawing else {}
+
+    @cached_property
+    def _drawing(self) -> frozenset[str]:
+        return frozenset(slot for slot in ("loss", "gradient") if _takes_random(getattr(self, slot)))
+
+
+def _takes_random(filling: Any) -> bool:
+    try:
+        return "random" in signature(filling.forward if isinstance(filling, nn.Module) else filling).parameters
+    except (TypeError, ValueError):  # of what is written in C
+        return False
 
 
 def make_slots(regularizers: tuple[Choice, ...]) -> Slots:

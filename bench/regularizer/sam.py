@@ -2,8 +2,8 @@
 
 Source: Foret et al. 2021, eq. 2: to first order e = rho·g/||g||, and the gradient is taken at w + e. It is no optimizer
 wrapper and keeps no state, so any optimizer, schedule, gradient scaling and checkpoint works as it does without it.
-Deviations from common code: weights are put back by copy (add-then-subtract leaves rounding), BatchNorm's running
-statistics move in the first pass only, and weight decay is not part of the perturbation.
+Deviations from common code: weights are put back by copy (add-then-subtract leaves rounding), running state such as
+BatchNorm's statistics moves in the first pass only, and weight decay is not part of the perturbation.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,8 +13,8 @@ from fractions import Fraction
 
 import torch
 from torch import Tensor, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from bench.buffers import frozen_statistics
 from bench.regularizer import Backward
 
 _backward = Backward()
@@ -83,22 +83,6 @@ def perturbed(model: nn.Module, perturbation: Perturbation) -> Iterator[None]:
         with torch.no_grad():
             torch._foreach_copy_(weights, before)
         torch.clear_autocast_cache()
-
-
-@contextmanager
-def frozen_statistics(model: nn.Module) -> Iterator[None]:
-    """Keeps BatchNorm's running mean, variance and count as they are, while batches are still normalised by their own.
-
-    The usual `momentum = 0` would count the batch twice, and turn an infinite batch into NaN statistics.
-    """
-    tracking = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-    try:
-        for module in tracking:
-            module.track_running_stats = False
-        yield
-    finally:
-        for module in tracking:
-            module.track_running_stats = True
 
 
 def global_norm(tensors: list[Tensor]) -> Tensor:
