@@ -68,10 +68,10 @@ class Path:
     optional: bool = False
 
     def __contains__(self, value: Any) -> bool:
-        return self.optional if value is None else isinstance(value, str) and value != ""
+        return self.optional if value is None else isinstance(value, str) and value != "" and value[0] != "~"
 
     def __str__(self) -> str:
-        return f"the path of a {self.kind}" + (", or null" if self.optional else "")
+        return f"the path of a {self.kind} (~ is not expanded)" + (", or null" if self.optional else "")
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,17 @@ class Word:
 
     def __str__(self) -> str:
         return "of letters, digits, _, - and ."
+
+
+@dataclass(frozen=True)
+class Name:
+    """The name of a folder in the results, that a command line can name, too."""
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value) is not None and value.lower() != "runs"
+
+    def __str__(self) -> str:
+        return "of letters, digits, _, - and ., the first a letter, a digit or _; not runs"
 
 
 @dataclass(frozen=True)
@@ -116,7 +127,8 @@ _FRACTION = Range(low=0, high=1, high_open=True)
 _NOT_NEGATIVE = Range(low=0)
 _POSITIVE = Range(low=0, low_open=True)
 
-RANGES: dict[str, Range | OneOf | Path | Word | Mapping | Pair] = {
+RANGES: dict[str, Range | OneOf | Path | Word | Name | Mapping | Pair] = {
+    "exp": Name(),
     "seed": Range(integer=True, low=0),
     "results_dir": Path(),
     "force": _SWITCH,
@@ -191,6 +203,11 @@ def check(key: str, rule: str, value: Any) -> None:
     if allowed is not None and value not in allowed:
         shown = "null" if value is None else value
         raise UsageError(f"{key}={shown} is not allowed.\nIt must be {allowed}.")
+
+
+def is_text(key: str) -> bool:
+    """Whether the values of a config key are text as they are typed, whatever they look like."""
+    return isinstance(RANGES.get(key), Path | Word)
 
 
 def as_markdown() -> str:

@@ -133,11 +133,15 @@ def make(values: Mapping[str, Any], *args: Any) -> Any:
     return target(*args, **{key: value for key, value in values.items() if key not in DESCRIBES})
 
 
+def reads(axis: str, name: str, key: str) -> bool:
+    """Whether our own code reads a key of the choice `name`, and not only a user's class."""
+    return key in _READ_HERE or (CONF / axis / f"{name}.yaml").is_file()
+
+
 def _check_values(axis: str, name: str, path: str, values: Mapping[str, Any]) -> None:
     """Checks what the table of ranges knows; of a user's own choices it knows what our own code reads."""
-    ours = (CONF / axis / f"{name}.yaml").is_file()
     for key, value in values.items():
-        if ours or key in _READ_HERE:
+        if reads(axis, name, key):
             check(f"{path}.{key}", f"{axis}.{key}" if axis == "optimizer" else f"{path}.{key}", value)
 
 

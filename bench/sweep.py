@@ -47,6 +47,7 @@ def train_missing(command: Command, launch: Launch) -> int:
         tables.ask(command.results, command.exp, asked, [*own, *command.arguments])
     except OSError as error:
         raise UsageError(f"results_dir={command.results} cannot be written to: {error.strerror}.") from error
+    tell_unused(console, command)
     terminal.show_counts(console, command.exp, [planned.run for planned in plan], len(plan) - len(todo))
     with interrupt.handling(), terminal.live_line(console) as show:
         watch = Watch(console, command, todo, show)

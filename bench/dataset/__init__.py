@@ -5,7 +5,8 @@ by a fixed seed, so every run of every arm sees the same examples, and a smaller
 """
 
 import json
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from functools import cache
 from hashlib import sha256
 from typing import Any
@@ -28,7 +29,8 @@ class Source:
     """A dataset as it was published.
 
     images are uint8 (N, H, W, C), labels integers (N,) in [0, classes). `flips` says whether a horizontal flip keeps
-    the class; `fingerprint` identifies the content wherever it lies, and is a hash of it where it is left out.
+    the class; `fingerprint` identifies the content wherever it lies, and is a hash of it where it is left out. `unused`
+    says, by key, why a setting of the dataset does nothing with these data.
 
     Raises:
         ValueError: arrays of another kind or shape, or labels out of their range.
@@ -41,6 +43,7 @@ class Source:
     classes: int
     flips: bool
     fingerprint: str = ""
+    unused: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for split, images, labels in self._splits():

@@ -50,6 +50,7 @@ def load_image_folder(
         classes=len(classes),
         flips=flips,
         fingerprint=fingerprint,
+        unused={"test_fraction": f"{root} has a test folder"} if test else {},
     )
 
 
