@@ -2,6 +2,7 @@
 
 The map, from the command to the table:
     cli.py      `regbench <command>`            app.py       Hydra: a command line -> plain typed runs
+    overrides.py, yaml_text.py, hydra_errors.py  what is typed and written, for Hydra; its errors, for users
     plan.py     the runs of a command, checked  run.py       one run, top to bottom: start reading here
     train.py    the training step and epochs    evaluate.py  logits of a split and their metrics
     record.py   a run's identity and its files  report/      CSV tables, the terminal, figures and the page
@@ -12,7 +13,8 @@ The map, from the command to the table:
     launcher.py where runs are trained          watch.py     tells of records while a sweep goes on
     lock.py     one process at a time           cores.py    how many there are to use
     checkpoint.py, interrupt.py  stopping and going on
-    forecast.py what a command would do         merge.py, inventory.py  bringing in and removing records
+    forecast.py what a command would do         unused.py    overrides that no run uses
+    merge.py, inventory.py  bringing in and removing records
     doctor.py   what this machine offers        completion.py what the shell offers on TAB
     speed.py    times the training loop         contestants.py what it is compared with
     metric.py, temperature.py, quantities.py  what is measured, and scores.py, of a finished run

@@ -33,7 +33,7 @@ from bench.plugins import user_folder
 from bench.ranges import check
 from bench.settings import DESCRIBES, Run, read_run
 from bench.sweep import Launch, train_missing
-from bench.text import reads_text, restore_text
+from bench.yaml_text import reads_text, restore_text
 from bench.worker import Worker
 
 T = TypeVar("T")
@@ -97,6 +97,7 @@ def _launch(config: DictConfig, context: HydraContext, worker: Worker, jobs: int
         merge=False,
         force_add=True,
     )
+    OmegaConf.update(arranged, "hydra.sweep", {"dir": ".", "subdir": "."})  # else the launcher makes an empty folder
     job = functools.partial(_run_job, worker)
     launcher = Plugins.instance().instantiate_launcher(config=arranged, hydra_context=context, task_function=job)
     returned = launcher.launch([[] for _ in range(jobs)], initial_job_idx=0)

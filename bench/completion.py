@@ -1,8 +1,10 @@
 """What the shell offers on TAB; argcomplete asks from within the shell. Nothing here imports torch."""
 
 import argparse
+import os
 import re
 from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 from bench import AXES, UsageError
@@ -21,12 +23,17 @@ def complete_override(prefix: str, parsed_args: argparse.Namespace, **_: Any) ->
         plain = [rule for rule in RANGES if not rule.startswith("optimizer.")]
         return [f"{name}=" for name in ("+exp", *AXES, *plain)]
     typed = re.sub(r"[^,\[]*$", "", value)  # of a sweep or a stack: none,[mixup,
-    return [f"{key}={typed}{choice}" for choice in _choices(key.lstrip("+"))]
+    named = _recorded(Path(os.environ.get("REGBENCH_RESULTS") or "results")) if key == "exp" else []
+    return [f"{key}={typed}{choice}" for choice in dict.fromkeys([*_choices(key.lstrip("+")), *named])]
 
 
 def complete_exp(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """The experiments that have results."""
-    return [table.parent.name for table in parsed_args.results_dir.glob("*/runs.csv")]
+    return _recorded(parsed_args.results_dir)
+
+
+def _recorded(results: Path) -> list[str]:
+    return [table.parent.name for table in results.glob("*/runs.csv")]
 
 
 def _choices(key: str) -> list[str]:

@@ -135,6 +135,7 @@ RANGES: dict[str, Range | OneOf | Path | Word | Name | Mapping | Pair] = {
     "keep_weights": _SWITCH,
     "retry_failed": _SWITCH,
     "fail_fast": _SWITCH,
+    "hydra.launcher.submitit_folder": Path(),
     "dataset.root": Path(),
     "dataset.train_size": Range(integer=True, low=1, optional=True),
     "dataset.val_fraction": _FRACTION,
@@ -205,9 +206,13 @@ def check(key: str, rule: str, value: Any) -> None:
         raise UsageError(f"{key}={shown} is not allowed.\nIt must be {allowed}.")
 
 
+# Of Slurm's jobs; the account 2024_01 is no number.
+_LAUNCHER_WORDS = {f"hydra.launcher.{key}" for key in ("partition", "account", "qos", "name", "constraint", "comment")}
+
+
 def is_text(key: str) -> bool:
     """Whether the values of a config key are text as they are typed, whatever they look like."""
-    return isinstance(RANGES.get(key), Path | Word)
+    return isinstance(RANGES.get(key), Path | Word) or key in _LAUNCHER_WORDS
 
 
 def as_markdown() -> str:

@@ -8,6 +8,7 @@ from typing import Any
 from bench import CONF, UsageError
 from bench.plugins import resolve
 from bench.ranges import check
+from bench.schedule import rises_itself
 
 SLOTS = ("none", "mixing", "loss", "gradient", "setting")  # also the order of a stack's parts in its name
 _READ_HERE = ("train_size", "val_fraction", "augment", "root", "weights", "dropout", "lr", "weight_decay")
@@ -99,6 +100,12 @@ def read_run(config: Mapping[str, Any], names: Mapping[str, str]) -> Run:
         raise UsageError(
             f"train.warmup_epochs={run.train.warmup_epochs} leaves nothing of train.epochs={run.train.epochs}.\n"
             "The warm-up must be shorter than the training: lower it, or train for more epochs."
+        )
+    if run.train.warmup_epochs > 0 and rises_itself(run.train.schedule):
+        raise UsageError(
+            f"train.schedule={run.train.schedule} begins with a warm-up of its own, and train.warmup_epochs="
+            f"{run.train.warmup_epochs} would be a second one.\n"
+            "Set train.warmup_epochs=0, or choose another train.schedule."
         )
     apply_settings(run)
     return run

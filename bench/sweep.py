@@ -20,6 +20,7 @@ from bench.plugins import user_folder
 from bench.record import run_folder
 from bench.report import tables, terminal
 from bench.report.layout import lay_out
+from bench.unused import find_unused
 from bench.watch import Watch, watching
 from bench.worker import Worker, any_failed, show_nothing
 
@@ -47,7 +48,8 @@ def train_missing(command: Command, launch: Launch) -> int:
         tables.ask(command.results, command.exp, asked, [*own, *command.arguments])
     except OSError as error:
         raise UsageError(f"results_dir={command.results} cannot be written to: {error.strerror}.") from error
-    tell_unused(console, command)
+    for line in find_unused(command):
+        terminal.tell(console, line)
     terminal.show_counts(console, command.exp, [planned.run for planned in plan], len(plan) - len(todo))
     with interrupt.handling(), terminal.live_line(console) as show:
         watch = Watch(console, command, todo, show)
