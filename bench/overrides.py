@@ -79,7 +79,10 @@ def _as_text(key: str, element: str) -> str:
     quoted = re.fullmatch(r"""(["']).*\1""", element, re.DOTALL)
     if quoted or (not isinstance(RANGES.get(key), Word) and element.lower() == "null"):
         return element
-    return _quote(_ESCAPED.sub(r"\1", element))
+    text = _ESCAPED.sub(r"\1", element)
+    if text.startswith("~"):
+        check(key, key, text)  # also where no run has such a key
+    return _quote(text)
 
 
 def _quote(text: str) -> str:
