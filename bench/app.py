@@ -1,4 +1,4 @@
-"""Hydra: composes a command line into plain typed runs, and launches them. The only module that sees a DictConfig."""
+"""Hydra: composes a command line into plain typed runs, and launches them. Only yaml_text.py sees a DictConfig, too."""
 
 import copy
 import functools
@@ -33,8 +33,8 @@ from bench.plugins import user_folder
 from bench.ranges import check
 from bench.settings import DESCRIBES, Run, read_run
 from bench.sweep import Launch, train_missing
-from bench.yaml_text import reads_text, restore_text
 from bench.worker import Worker
+from bench.yaml_text import reads_text, restore_text
 
 T = TypeVar("T")
 
@@ -199,8 +199,8 @@ def _compose_arm(
 
 
 def _read(settings: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str]) -> Run:
-    seeds = [override.removeprefix("seed=") for override in overrides if override.startswith("seed=")]
-    seed = {"seed": yaml.safe_load(seeds[-1])} if seeds else {}
+    seeds = [override for override in overrides if override.startswith("seed=")]
+    seed = {"seed": OverridesParser.create().parse_override(seeds[-1]).value()} if seeds else {}
     return read_run({**settings, **seed}, choices)
 
 

@@ -25,7 +25,8 @@ def explain_hydra_error(error: Exception) -> str:
     missing = re.search(r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']*':((?:\n\t.*)+)", text)
     if missing:
         group, name, options = missing[1], missing[2], missing[3].split()
-        return f"there is no {group} {name}{_did_you_mean(name, options) or '.'}\nThere are: {', '.join(options)}"
+        message = f"there is no {group} {name}{_did_you_mean(name, options) or '.'}\nThere are: {', '.join(options)}"
+        return message + "\nexp=NAME, without the plus, names a command of your own." * (group == "exp")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     internal = re.compile(r"^(full_key|object_type|reference_type|Config search path|See https?:|provider=)")
     return "\n".join([line.removeprefix("In 'config': ") for line in lines if not internal.match(line)][:3])

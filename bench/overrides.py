@@ -20,9 +20,8 @@ SWITCHES = ("force", "retry_failed", "fail_fast", "keep_weights")
 PLAIN_KEYS = ("seed", "results_dir", *SWITCHES)
 GROUPS = (*AXES, "train")
 _HYDRA_SHOWS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
-_ELEMENT = re.compile(
-    r"""\s*("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?:\\.|\[[^]]*]|\$\{[^}]*}|[^,])*?)\s*,"""  # of a sweep, with its comma
-)
+# One of a sweep, with the comma that ends it: those in quotes or brackets, and after a backslash, do not.
+_ELEMENT = re.compile(r"""\s*("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?:\\.|\[(?:\[[^]]*]|[^]])*]|\{[^}]*}|[^,])*?)\s*,""")
 _ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")
 _FUNCTION = re.compile(r"(choice|range|shuffle|sort|str|tag)\(.*\)")  # Hydra's own ways to write a sweep
 _NUMBER_LIKE = re.compile(r"(?<![\w.'\"-])([-+]?[\d.][\w.+-]*|true|false|inf|nan)(?![\w.'\"-])", re.IGNORECASE)

@@ -4,7 +4,7 @@ What an experiment's file holds for choices that a command leaves out stays sile
 uses.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from bench.dataset import load_source, split_indices
@@ -32,13 +32,23 @@ def find_unused(command: Command) -> Iterator[str]:
     for override in typed:
         key = typed_key(override)
         if last[key] is not override and key != "exp":
-            reasons: list[str | None] = [f"{last[key]} comes after it"]
+            reason: str | None = f"{last[key]} comes after it"
         elif key.startswith(("hydra.run.", "hydra.sweep.")):
-            reasons = ["results go to results_dir"]
+            reason = "results go to results_dir"
         else:
-            reasons = [_reason(key, run) for run in command.runs]
-        if None not in reasons:
-            yield f"{override} has no effect: {reasons[0]}."
+            reason = _shared_reason(key, command.runs)
+        if reason:
+            yield f"{override} has no effect: {reason}."
+
+
+def _shared_reason(key: str, runs: Sequence[Run]) -> str | None:
+    """Why a key does nothing in all runs; None where it does something in one."""
+    reason = None
+    for run in runs:
+        reason = _reason(key, run)
+        if reason is None:
+            return None
+    return reason
 
 
 def _reason(key: str, run: Run) -> str | None:

@@ -90,8 +90,8 @@ def test_values_of_a_users_own_choice_keep_their_types(tmp_path):
     """What they are is for the user's class to say: an int stays one, and the runs' ids stay what they were."""
     own(tmp_path, model__net="_target_: net.Net\narch: 18\n", regularizer__007="# @package regularizer.007\n" + MIXUP)
     assert [run.model.values["arch"] for run in compose(["model=net"]).runs] == [18]
-    runs = compose(["model=net", "model.arch=18,1_0,small,0.5", "regularizer=[007,sam]"]).runs
-    assert [run.model.values["arch"] for run in runs] == [18, 10, "small", 0.5]
+    runs = compose(["model=net", "model.arch=18,1_0,small,0.5,[[1,2],[3]],{a:1,b:2}", "regularizer=[007,sam]"]).runs
+    assert [run.model.values["arch"] for run in runs] == [18, 10, "small", 0.5, [[1, 2], [3]], {"a": 1, "b": 2}]
     assert {run.regularizer for run in runs} == {"007+sam"}
 
 

@@ -26,7 +26,7 @@ BAD = {
     "model=resnet19": ["no model resnet19", "did you mean resnet18"],
     "dataset=cifar": ["no dataset cifar", "did you mean cifar10"],
     "+exp=digit": ["no exp digit", "did you mean digits"],
-    "+exp=nope": ["nope", "digits"],
+    "+exp=nope": ["nope", "digits", "exp=NAME, without the plus"],
     "hydra/launcher=jobli": ["jobli", "did you mean joblib"],
     "hydra/launcher=ray_aws": ["ray_aws", "joblib"],
     "hydra/launcher=joblib hydra.launcher.jobs=2": ["hydra.launcher.jobs", "launcher"],
@@ -58,6 +58,8 @@ BAD = {
     "seed=-1": ["seed=-1", "at least 0"],
     "seed=1.5": ["seed=1.5", "integer"],
     "seed=abc": ["seed=abc", "integer"],
+    "seed=010": ["seed=010", "integer"],  # which YAML reads as 8
+    "seed=1:30": ["seed=1:30", "integer"],  # and this as 90
     "force=maybe": ["force=maybe", "true, false"],
     "force=true,false": ["force cannot be swept"],
     "train.epochs=0": ["train.epochs=0", "at least 1"],
