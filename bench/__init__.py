@@ -2,6 +2,7 @@
 
 The map, from the command to the table:
     cli.py      `regbench <command>`            app.py       Hydra: a command line -> plain typed runs
+    overrides.py, yaml_text.py, hydra_errors.py  what is typed and written, for Hydra; its errors, for users
     plan.py     the runs of a command, checked  run.py       one run, top to bottom: start reading here
     train.py    the training step and epochs    evaluate.py  logits of a split and their metrics
     record.py   a run's identity and its files  report/      CSV tables, the terminal, figures and the page
@@ -15,7 +16,8 @@ The map, from the command to the table:
     gone.py     what others replace or remove   home.py     for users who have none
     streams.py  output that nothing ends        ending.py   a command's exit code and last words
     checkpoint.py, interrupt.py  stopping and going on
-    forecast.py what a command would do         merge.py, inventory.py  bringing in and removing records
+    forecast.py what a command would do         unused.py    overrides that no run uses
+    merge.py, inventory.py  bringing in and removing records
     data_record.py  what a dataset holds, and which of its images are equal
     doctor.py   what this machine offers        completion.py what the shell offers on TAB
     speed.py    times the training loop         contestants.py what it is compared with

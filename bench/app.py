@@ -1,4 +1,4 @@
-"""Hydra: composes a command line into plain typed runs, and launches them. The only module that sees a DictConfig."""
+"""Hydra: composes a command line into plain typed runs, and launches them. Only yaml_text.py sees a DictConfig, too."""
 
 import copy
 import functools
@@ -6,15 +6,13 @@ import operator
 import os
 import re
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
 import yaml
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-from hydra._internal.utils import get_args_parser
 from hydra.core.config_loader import ConfigLoader
 from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
@@ -27,22 +25,21 @@ from omegaconf.errors import OmegaConfBaseException
 
 from bench import CONF, UsageError
 from bench.forecast import show_forecast
+from bench.hydra_errors import explain_hydra_error, no_setting
 from bench.launcher import arrange, read_launcher
+from bench.overrides import GROUPS, PLAIN_KEYS, SWITCHES, hydra_arguments, loosen, take_name, typed_key, unquote
 from bench.plan import Command
 from bench.plugins import user_folder
 from bench.ranges import check
 from bench.settings import DESCRIBES, Run, read_run
 from bench.sweep import Launch, train_missing
 from bench.worker import Worker
+from bench.yaml_text import reads_text, restore_text
 
 T = TypeVar("T")
 
-_SWITCHES = ("force", "retry_failed", "fail_fast", "keep_weights")
-_PLAIN_KEYS = ("seed", "results_dir", *_SWITCHES)
-_GROUPS = ("dataset", "model", "regularizer", "optimizer", "train")
-_SETS_VALUE = re.compile(rf"\+\+({'|'.join(_GROUPS)})\.[\w.]+=")  # an override that chooses nothing
-OmegaConf.register_new_resolver("folder_name", lambda path: re.sub(r"[^\w.-]+", "_", Path(path).resolve().name))
-_HYDRA_SHOWS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
+_SETS_VALUE = re.compile(rf"\+\+({'|'.join(GROUPS)})\.[\w.]+=")  # an override that chooses nothing
+OmegaConf.register_new_resolver("folder_name", lambda path: re.sub(r"[^\w.-]+", "_", Path(str(path)).resolve().name))
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -79,12 +76,14 @@ def compose(arguments: Sequence[str]) -> Command:
 def with_command(arguments: Sequence[str], act: Callable[[Command, Launch], T]) -> T | None:
     """Calls `act` with what the command line asks for, and with what launches it; what it returns."""
     outcome: list[T] = []
+    others, name = take_name(arguments)
 
     def command(config: DictConfig, context: HydraContext, sweep: Sequence[str]) -> None:
-        asked = _compose(config, context, sweep)._replace(arguments=tuple(arguments))
+        asked = _compose(config, context, sweep)
+        asked = asked._replace(exp=name or asked.exp, arguments=tuple(arguments))
         outcome.append(act(asked, functools.partial(_launch, config, context)))
 
-    _start_hydra(command, arguments)
+    _start_hydra(command, others)
     return outcome[0] if outcome else None
 
 
@@ -98,6 +97,7 @@ def _launch(config: DictConfig, context: HydraContext, worker: Worker, jobs: int
         merge=False,
         force_add=True,
     )
+    OmegaConf.update(arranged, "hydra.sweep", {"dir": ".", "subdir": "."})  # else the launcher makes an empty folder
     job = functools.partial(_run_job, worker)
     launcher = Plugins.instance().instantiate_launcher(config=arranged, hydra_context=context, task_function=job)
     returned = launcher.launch([[] for _ in range(jobs)], initial_job_idx=0)
@@ -119,7 +119,7 @@ def _start_hydra(command: Callable[..., None], arguments: Sequence[str]) -> None
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us, instead of a print and an exit
     _use_own_launcher_files()
     folder = user_folder()
-    sys.argv = ["regbench run", *(["--config-dir", str(folder)] if folder else []), *_arrange(arguments)]
+    sys.argv = ["regbench run", *(["--config-dir", str(folder)] if folder else []), *hydra_arguments(arguments)]
     try:
         hydra.main(version_base="1.3", config_path=str(CONF), config_name="config")(command)()
     except OverrideParseException as error:
@@ -128,7 +128,7 @@ def _start_hydra(command: Callable[..., None], arguments: Sequence[str]) -> None
             "An override is key=value; quote a value with special characters twice: 'key=\"a, b\"'. ~ is not expanded."
         ) from error
     except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
-        raise UsageError(_tell(error)) from error
+        raise UsageError(explain_hydra_error(error)) from error
 
 
 def _use_own_launcher_files() -> None:
@@ -139,81 +139,26 @@ def _use_own_launcher_files() -> None:
         stored.pop(file.name, None)
 
 
-def _arrange(arguments: Sequence[str]) -> list[str]:
-    """Hydra's flags first, then the overrides; a command is always a sweep, unless a flag only shows something."""
-    overrides = [a for a in arguments if not a.startswith("-") and ("=" in a or a.startswith("~"))]
-    others = [a for a in arguments if a not in overrides and a not in ("-m", "--multirun")]
-    known = get_args_parser()._option_string_actions
-    for argument in others:
-        if argument.startswith("-") and argument.split("=")[0] not in known:
-            raise UsageError(f"there is no flag {argument}.\nSettings are written key=value; see regbench run --help")
-    for override in overrides:
-        if re.fullmatch(rf"({'|'.join(_GROUPS)})=(.*,)?(null)?(,.*)?", override) or override.startswith(
-            "hydra/sweeper"
-        ):
-            raise UsageError(f"{override} is not a choice.\n`regbench list` shows what there is.")
-    multirun = [] if any(other.split("=")[0] in _HYDRA_SHOWS for other in others) else ["--multirun"]
-    return [*multirun, *others, *map(_loosen, overrides)]
-
-
-def _loosen(override: str) -> str:
-    """Lets Hydra take what we check ourselves, with a better message, and what only some runs of a sweep choose."""
-    override = re.sub(r"^exp=", "+exp=", override)
-    override = re.sub(rf"^\+*(?=({'|'.join(_PLAIN_KEYS)})=)", "", override)
-    return re.sub(rf"^(?=({'|'.join(_GROUPS)})\.)", "++", override)
-
-
-def _tell(error: Exception) -> str:
-    """Hydra's message in at most three lines, without its internals."""
-    text = str(error) if str(error).strip() else str(error.__cause__)
-    ambiguous = re.search(r"Ambiguous value for argument '([^']+)'", text)
-    if ambiguous:
-        return f"{ambiguous[1]} is a sweep, and --cfg and --info show one run.\nGive each key one value: seed=0"
-    unknown = re.search(r"Could not override '([\w.@/]+)'", text)
-    if unknown and unknown[1].startswith("hydra.launcher."):
-        return (
-            f"there is no setting {unknown[1]}.\nThe launcher's file in {CONF / 'hydra' / 'launcher'} has all of them."
-        )
-    if unknown:
-        return _no_setting(unknown[1], "the config", [*_GROUPS, *_PLAIN_KEYS])
-    missing = re.search(r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']*':((?:\n\t.*)+)", text)
-    if missing:
-        group, name, options = missing[1], missing[2], missing[3].split()
-        return f"there is no {group} {name}{_did_you_mean(name, options) or '.'}\nThere are: {', '.join(options)}"
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    internal = re.compile(r"^(full_key|object_type|reference_type|Config search path|See https?:|provider=)")
-    return "\n".join([line.removeprefix("In 'config': ") for line in lines if not internal.match(line)][:3])
-
-
-def _no_setting(key: str, holder: str, known: Iterable[str]) -> str:
-    keys = [k for k in known if k not in DESCRIBES]
-    nearest = _did_you_mean(key.rpartition(".")[2], keys)
-    return f"there is no setting {key}{nearest or '.'}\nIn {holder} there are: {', '.join(keys)}"
-
-
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    nearest = get_close_matches(word, known, n=2, cutoff=0.5)
-    return f"; did you mean {' or '.join(nearest)}?" if nearest else ""
-
-
 def _compose(config: DictConfig, context: HydraContext, sweep: Sequence[str]) -> Command:
     """All runs of a sweep, composed and checked one by one."""
     loader = context.config_loader
     exp = OmegaConf.select(config, "hydra.runtime.choices.exp") or "adhoc"
     if not isinstance(exp, str) or any(re.match(r"\+?exp=.*,", override) for override in sweep):
         raise UsageError("+exp takes one experiment.\nRun one after the other, or combine them in a file of their own.")
-    overrides = OverridesParser.create(loader).parse_overrides([_loosen(override) for override in sweep])
+    overrides = OverridesParser.create(loader).parse_overrides([loosen(override) for override in sweep])
     combinations = BasicSweeper.split_arguments(overrides, max_batch_size=None)[0]
-    settings = _plain(config)
-    for key in ("results_dir", *_SWITCHES):
+    restore_text(config, dict(config.hydra.runtime.choices))
+    settings = {key: OmegaConf.select(config, key) for key in ("results_dir", *SWITCHES)}
+    for key, value in settings.items():
         if any(override.get_key_element() == key and override.is_sweep_override() for override in overrides):
             raise UsageError(f"{key} cannot be swept.\nGive it one value.")
-        check(key, key, settings.get(key))
+        check(key, key, value)
     choose = functools.cache(functools.partial(_compose_choices, config, loader))
     composer = functools.cache(functools.partial(_compose_arm, loader, choose))
-    runs = [_read(*composer(tuple(o for o in each if not o.startswith("seed="))), each) for each in combinations]
+    loosened = [[loosen(override) for override in each] for each in combinations]  # what Hydra's range() gives
+    runs = [_read(*composer(tuple(o for o in each if not o.startswith("seed="))), each) for each in loosened]
     launcher = read_launcher(config.hydra.runtime.choices["hydra/launcher"], _launcher_settings(config))
-    switches = {key: settings[key] for key in _SWITCHES}
+    switches = {key: settings[key] for key in SWITCHES}
     return Command(exp, runs, Path(settings["results_dir"]), launcher, **switches)
 
 
@@ -241,8 +186,10 @@ def _compose_arm(
     values = [] if takes_out else [override for override in overrides if _SETS_VALUE.match(override)]
     composed, choices = choose(tuple(override for override in overrides if override not in values))
     arm = copy.deepcopy(composed)
+    values = [value if reads_text(typed_key(value), choices) else unquote(value) for value in values]
     for value in OverridesParser.create(loader).parse_overrides(values):  # as Hydra does it, once all is composed
         OmegaConf.update(arm, value.key_or_group, value.value(), merge=True, force_add=True)
+    restore_text(arm, choices)
     settings = _plain(arm)
     settings.setdefault("regularizer", {})
     if not any("slot" in node for node in settings["regularizer"].values()):  # regularizer=[] means none
@@ -252,8 +199,8 @@ def _compose_arm(
 
 
 def _read(settings: Mapping[str, Any], choices: Mapping[str, str], overrides: Sequence[str]) -> Run:
-    seeds = [override.removeprefix("seed=") for override in overrides if override.startswith("seed=")]
-    seed = {"seed": yaml.safe_load(seeds[-1])} if seeds else {}
+    seeds = [override for override in overrides if override.startswith("seed=")]
+    seed = {"seed": OverridesParser.create().parse_override(seeds[-1]).value()} if seeds else {}
     return read_run({**settings, **seed}, choices)
 
 
@@ -267,7 +214,7 @@ def _plain(config: DictConfig) -> dict[str, Any]:
 
 def _check_keys(settings: Mapping[str, Any], choices: Mapping[str, Any], loader: ConfigLoader) -> None:
     """Raises UsageError where settings and files differ in keys: Hydra takes any after a plus, or in a file."""
-    _check_node("", settings, dict.fromkeys([*_PLAIN_KEYS, *_GROUPS]), whole=True)
+    _check_node("", settings, dict.fromkeys([*PLAIN_KEYS, *GROUPS]), whole=True)
     shared = _file(loader, "config")  # what every dataset and every model has
     for group in ("dataset", "model", "train"):
         known = {**shared.get(group, {}), **_file(loader, f"{group}/{choices[group]}")}
@@ -284,7 +231,7 @@ def _check_node(path: str, values: Any, file: Mapping[str, Any], whole: bool) ->
         raise UsageError(f"{path.rstrip('.')}={values} is not a choice.\nSet one of: {', '.join(file)}")
     for key in values:
         if key not in file:
-            raise UsageError(_no_setting(f"{path}{key}", path.rstrip(".") or "the config", file))
+            raise UsageError(no_setting(f"{path}{key}", path.rstrip(".") or "the config", file))
         if key in DESCRIBES and values[key] != file[key]:
             raise UsageError(f"{path}{key} cannot be changed.\nIt says what the choice is; choose another instead.")
     for key in file:

@@ -25,6 +25,7 @@ examples:
   regbench run +exp=digits                         all that an experiment describes
   regbench run +exp=digits seed=0,1 regularizer=none,sam
   regbench run dataset=fashion_mnist model=resnet8 'regularizer=[mixup,sam]' train.epochs=5
+  regbench run exp=my_first regularizer=none,sam   a command of your own: results/my_first
   regbench run --config-dir FOLDER ...             with datasets, models and methods of your own
   regbench plan +exp=digits                        what is left of it
   regbench run +exp=digits hydra/launcher=joblib   a process per GPU, or per core
@@ -234,6 +235,8 @@ def _list(options: argparse.Namespace) -> int:
         width = max(len(file.stem) for file in files) + 2
         for file in files:
             print(f"  {file.stem:{width}}{plugins.first_comment(file)}")
+        if axis == "exp":
+            print("(exp=NAME, without the plus, names any other command's results)")
     return 0
 
 

@@ -36,12 +36,16 @@ def complete_override(prefix: str, parsed_args: argparse.Namespace, **_: Any) ->
         plain = [rule for rule in RANGES if not rule.startswith("optimizer.")]
         return [f"{name}=" for name in ("+exp", *AXES, *plain)]
     typed = re.sub(r"[^,\[]*$", "", value)  # of a sweep or a stack: none,[mixup,
-    return [f"{key}={typed}{choice}" for choice in _choices(key.lstrip("+"))]
+    named = _recorded(Path(os.environ.get("REGBENCH_RESULTS") or "results")) if key == "exp" else []
+    return [f"{key}={typed}{choice}" for choice in dict.fromkeys([*_choices(key.lstrip("+")), *named])]
 
 
 def complete_exp(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
     """The experiments that have results."""
-    results = parsed_args.results_dir
+    return _recorded(parsed_args.results_dir)
+
+
+def _recorded(results: Path) -> list[str]:
     return [name for name in names_in(results) if is_file(results / name / "runs.csv")]
 
 

@@ -14,6 +14,7 @@ from bench.plan import Command, Planned, make_plan
 from bench.record import CHECKPOINT, arm_id, run_folder
 from bench.report import tables, terminal
 from bench.run import describe_hardware
+from bench.unused import find_unused
 
 Rates = Mapping[tuple[Any, ...], list[float]]  # seconds per gradient evaluation
 
@@ -33,6 +34,8 @@ def show_forecast(command: Command) -> int:
     width = max(len(state) for state, _ in states)
     for planned, (state, note), name in zip(plan, states, names, strict=True):
         terminal.tell(console, f"{state:{width}}  {planned.run_id}  {name}{note}")
+    for line in find_unused(command):
+        terminal.tell(console, line)
     terminal.show_counts(console, command.exp, runs, len(plan) - len(todo))
     console.print(", ".join(f"{n} {state}" for state, n in Counter(state for state, _ in states).items()))
     left = {planned.run_id: _evaluations_left(planned, command.results) for planned in todo}

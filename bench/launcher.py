@@ -11,6 +11,7 @@ import torch
 
 from bench import UsageError
 from bench.cores import count_cores
+from bench.ranges import check
 from bench.settings import Run
 
 _PLUGINS = {
@@ -90,6 +91,7 @@ def read_launcher(name: str, settings: Mapping[str, Any]) -> Launcher:
         return Launcher(name, jobs if jobs and jobs > 0 else None)
     if name == "ray":
         return _read_ray(settings["ray"])
+    check("hydra.launcher.submitit_folder", "hydra.launcher.submitit_folder", settings["submitit_folder"])
     jobs = _whole("array_parallelism", settings)
     keys = ("gpus_per_node", "gpus_per_task") if name == "submitit_slurm" else ("gpus_per_node",)
     gpus = sum(_whole(key, settings, lowest=0) or 0 for key in keys)

@@ -69,10 +69,10 @@ class Path:
     optional: bool = False
 
     def __contains__(self, value: Any) -> bool:
-        return self.optional if value is None else isinstance(value, str) and value != ""
+        return self.optional if value is None else isinstance(value, str) and value != "" and value[0] != "~"
 
     def __str__(self) -> str:
-        return f"the path of a {self.kind}" + (", or null" if self.optional else "")
+        return f"the path of a {self.kind} (~ is not expanded)" + (", or null" if self.optional else "")
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,21 @@ class Colour:
 
     def __str__(self) -> str:
         return "the name of a colour, or '#rrggbb' in quotes"
+
+
+@dataclass(frozen=True)
+class Name:
+    """The name of a folder in the results, that a command line can name, too."""
+
+    def __contains__(self, value: Any) -> bool:
+        return (
+            isinstance(value, str)
+            and re.fullmatch(r"\w[\w.-]*", value) is not None
+            and value.lower() not in ("runs", "datasets")
+        )
+
+    def __str__(self) -> str:
+        return "of letters, digits, _, - and ., the first a letter, a digit or _; not runs or datasets"
 
 
 @dataclass(frozen=True)
@@ -132,13 +147,15 @@ _FRACTION = Range(low=0, high=1, high_open=True)
 _NOT_NEGATIVE = Range(low=0)
 _POSITIVE = Range(low=0, low_open=True)
 
-RANGES: dict[str, Range | OneOf | Path | Word | Colour | Mapping | Pair] = {
+RANGES: dict[str, Range | OneOf | Path | Word | Name | Colour | Mapping | Pair] = {
+    "exp": Name(),
     "seed": Range(integer=True, low=0),
     "results_dir": Path(),
     "force": _SWITCH,
     "keep_weights": _SWITCH,
     "retry_failed": _SWITCH,
     "fail_fast": _SWITCH,
+    "hydra.launcher.submitit_folder": Path(),
     "dataset.root": Path(),
     "dataset.train_size": Range(integer=True, low=1, optional=True),
     "dataset.val_fraction": _FRACTION,
@@ -211,6 +228,15 @@ def check(key: str, rule: str, value: Any) -> None:
     if allowed is not None and value not in allowed:
         shown = "null" if value is None else value
         raise UsageError(f"{key}={shown} is not allowed.\nIt must be {allowed}.")
+
+
+# Of Slurm's jobs; the account 2024_01 is no number.
+_LAUNCHER_WORDS = {f"hydra.launcher.{key}" for key in ("partition", "account", "qos", "name", "constraint", "comment")}
+
+
+def is_text(key: str) -> bool:
+    """Whether the values of a config key are text as they are typed, whatever they look like."""
+    return isinstance(RANGES.get(key), Path | Word) or key in _LAUNCHER_WORDS
 
 
 def as_markdown() -> str:

@@ -39,6 +39,11 @@ SCHEDULES: dict[str, Callable[[float], float]] = {
 }
 
 
+def rises_itself(schedule: str) -> bool:
+    """Whether a schedule begins below 1, so that after a warm-up the learning rate would fall, and rise once more."""
+    return SCHEDULES[schedule](0.0) < 1
+
+
 def lr_factor(schedule: str, step: int, steps: int, warmup_steps: int = 0) -> float:
     """Factor on the lr at `step`: linear from 1/warmup_steps up to 1 over the warm-up, then the schedule over the rest.
 
@@ -46,7 +51,7 @@ def lr_factor(schedule: str, step: int, steps: int, warmup_steps: int = 0) -> fl
         schedule: a key of SCHEDULES.
         step: from 0 to steps - 1.
         steps: of the whole run, the warm-up included.
-        warmup_steps: fewer than `steps`.
+        warmup_steps: fewer than `steps`; 0 where the schedule rises by itself.
     """
     if step < warmup_steps:
         return (step + 1) / warmup_steps

@@ -8,6 +8,7 @@ from typing import Any
 from bench import CONF, UsageError
 from bench.plugins import resolve
 from bench.ranges import check
+from bench.schedule import rises_itself
 
 SLOTS = ("none", "mixing", "loss", "gradient", "setting")  # also the order of a stack's parts in its name
 # Keys of every dataset that say what is made of it, and are not its loader's.
@@ -103,6 +104,12 @@ def read_run(config: Mapping[str, Any], names: Mapping[str, str]) -> Run:
             f"train.warmup_epochs={run.train.warmup_epochs} leaves nothing of train.epochs={run.train.epochs}.\n"
             "The warm-up must be shorter than the training: lower it, or train for more epochs."
         )
+    if run.train.warmup_epochs > 0 and rises_itself(run.train.schedule):
+        raise UsageError(
+            f"train.schedule={run.train.schedule} begins with a warm-up of its own, and train.warmup_epochs="
+            f"{run.train.warmup_epochs} would be a second one.\n"
+            "Set train.warmup_epochs=0, or choose another train.schedule."
+        )
     apply_settings(run)
     return run
 
@@ -136,11 +143,15 @@ def make(values: Mapping[str, Any], *args: Any) -> Any:
     return target(*args, **{key: value for key, value in values.items() if key not in DESCRIBES})
 
 
+def reads(axis: str, name: str, key: str) -> bool:
+    """Whether our own code reads a key of the choice `name`, and not only a user's class."""
+    return key in _READ_HERE or (CONF / axis / f"{name}.yaml").is_file()
+
+
 def _check_values(axis: str, name: str, path: str, values: Mapping[str, Any]) -> None:
     """Checks what the table of ranges knows; of a user's own choices it knows what our own code reads."""
-    ours = (CONF / axis / f"{name}.yaml").is_file()
     for key, value in values.items():
-        if ours or key in _READ_HERE:
+        if reads(axis, name, key):
             check(f"{path}.{key}", f"{axis}.{key}" if axis == "optimizer" else f"{path}.{key}", value)
 
 

@@ -28,6 +28,7 @@ from bench.report.blocks import print_table
 from bench.report.terminal import Terminal, name_runs, tell
 from bench.run import configure_torch, describe_hardware
 from bench.settings import Run, apply_settings
+from bench.unused import find_unused
 
 ROUNDS = 5
 _SECONDS_PER_TURN = 1.0
@@ -59,7 +60,8 @@ def speed(arguments: Sequence[str]) -> int:
     Raises:
         UsageError: bad input; nothing was timed.
     """
-    named = any(re.match(r"\+?(exp|dataset)=", argument) for argument in arguments)
+    arguments = [re.sub("^exp=", "+exp=", argument) for argument in arguments]  # its tables are in speed/, not by name
+    named = any(re.match(r"\+exp=|dataset=", argument) for argument in arguments)
     return with_command([*([] if named else ["+exp=speed"]), *arguments], lambda command, _: _measure(command)) or 0
 
 
@@ -74,6 +76,8 @@ def _measure(command: Command) -> int:
     files = {key: command.results / "speed" / f"{_name(runs[0])}.csv" for key, runs in groups.items()}
     if len(set(files.values())) < len(files):
         raise UsageError("the command's arms differ in more than a table of speeds holds.\nTime them one by one.")
+    for line in find_unused(command):
+        tell(console, line)
     for key, runs in groups.items():
         rows = _measure_group(list({arm_id(run): run for run in runs}.values()))
         write_atomically(files[key], to_csv(COLUMNS, rows))

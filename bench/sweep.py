@@ -22,6 +22,7 @@ from bench.plugins import user_folder
 from bench.record import run_folder
 from bench.report import tables, terminal
 from bench.report.layout import lay_out
+from bench.unused import find_unused
 from bench.watch import Watch, watching
 from bench.worker import Worker, any_failed, show_nothing
 
@@ -50,6 +51,8 @@ def train_missing(command: Command, launch: Launch) -> int:
         notes = note_data(command.results, [planned.run for planned in plan], write=True)
     except OSError as error:
         raise UsageError(f"results_dir={command.results} cannot be written to: {error.strerror}.") from error
+    for line in find_unused(command):
+        terminal.tell(console, line)
     terminal.show_counts(console, command.exp, [planned.run for planned in plan], len(plan) - len(todo))
     for note in notes:
         terminal.tell(console, note)

@@ -62,6 +62,9 @@ def test_a_users_own_and_recorded_experiments_are_offered(tmp_path):
     assert values(in_bash("regbench run --config-dir mine model=my", tmp_path)) == {"my_net"}
     assert values(in_bash("regbench run model=my", tmp_path, REGBENCH_CONFIG="mine")) == {"my_net"}
     assert in_bash("regbench report dig", tmp_path, REGBENCH_RESULTS="results") == {"digits_x"}
+    named = in_bash("regbench run exp=digits_", tmp_path, REGBENCH_RESULTS="results")
+    assert values(named) == {"digits_smoke", "digits_x"}
+    assert values(in_bash("regbench run +exp=digits_", tmp_path, REGBENCH_RESULTS="results")) == {"digits_smoke"}
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")

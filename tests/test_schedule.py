@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, OneCycleLR
 
-from bench.schedule import SCHEDULES, lr_factor
+from bench.schedule import SCHEDULES, lr_factor, rises_itself
 
 STEPS = 40
 
@@ -39,7 +39,7 @@ def test_one_cycle_equals_torchs():
     assert ours[0] == pytest.approx(1 / 25)
 
 
-@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("schedule", [schedule for schedule in SCHEDULES if not rises_itself(schedule)])
 def test_warm_up_is_linear_and_the_schedule_spans_the_rest(schedule):
     theirs = lrs_of(lambda o: LinearLR(o, start_factor=0.1, total_iters=9), 10)
     assert [lr_factor(schedule, step, 50, 10) for step in range(10)] == pytest.approx(theirs)
@@ -53,3 +53,17 @@ def test_factors_stay_above_0_and_at_most_1(schedule):
     factors = [lr_factor(schedule, step, 333) for step in range(333)]
     assert min(factors) > 0
     assert max(factors) <= 1
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+@pytest.mark.parametrize("steps", [1, 2, 3, 7, 40])
+def test_the_learning_rate_rises_once_at_most_whatever_the_warm_up_and_the_budget(schedule, steps):
+    """Up to its peak and never up again after it; what would do otherwise is refused before training."""
+    for warmup in range(1 if rises_itself(schedule) else steps):
+        factors = [lr_factor(schedule, step, steps, warmup) for step in range(steps)]
+        peak = factors.index(max(factors))
+        assert factors == [*sorted(factors[:peak]), *sorted(factors[peak:], reverse=True)]
+
+
+def test_only_one_cycle_has_a_warm_up_of_its_own():
+    assert [schedule for schedule in SCHEDULES if rises_itself(schedule)] == ["one_cycle"]

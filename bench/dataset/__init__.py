@@ -37,7 +37,8 @@ class Source:
     is a hash of it where it is left out. A validation split that was published, too, is taken as it is, and else carved
     from training. `settings` holds what stands in a run's identity for settings that count with some data only: None,
     which stays out, where they do not. `class_names` are in the order of the labels, or empty where classes have no
-    names; `names`, by split, are those of the images, such as their files', where they have any.
+    names; `names`, by split, are those of the images, such as their files', where they have any. `unused` says, by key,
+    why a setting of the dataset does nothing with these data.
 
     Raises:
         ValueError: arrays of another kind or shape, labels out of their range, or names of another number.
@@ -55,6 +56,7 @@ class Source:
     settings: Mapping[str, Any] = field(default_factory=dict)
     class_names: Sequence[str] = ()
     names: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    unused: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if (self.val_images is None) != (self.val_labels is None):

@@ -10,7 +10,7 @@ import socket
 import warnings
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -56,7 +56,8 @@ def load_originals(name: str, cls: Any, forms: Sequence[Originals], root: str, a
     with TemporaryDirectory(prefix="regbench-") as scratch:
         for file, md5 in form.checksums.items():
             _put(name, place / file, Path(scratch, form.folder), md5)
-        return _read(cls, scratch, forms[0])
+        source = _read(cls, scratch, forms[0])
+    return replace(source, unused={"root": f"the files of {place} serve"}) if str(place) in also else source
 
 
 def tell_originals(forms: Sequence[Originals], root: str, also: Sequence[str] = ()) -> str:

@@ -78,5 +78,5 @@ def _check_has_results(results: Path, exp: str) -> None:
     if exp not in known:
         raise UsageError(
             f"there are no results of {exp} in {results}.\n"
-            f"There are those of: {', '.join(known) or 'nothing yet'}. Train them: regbench run +exp={exp}"
+            f"There are those of: {', '.join(known) or 'nothing yet'}. Train them: regbench run exp={exp}"
         )
