@@ -41,7 +41,12 @@ def handling(patient: bool = False) -> Iterator[None]:
         yield
         return
 
+    came: list[int] = []
+
     def handle(number: int, _: FrameType | None) -> None:
+        came.append(number)
+        if number == signal.SIGHUP and len(came) > 1:  # the shell sends it, and the system: nobody is impatient
+            return
         if not _deferring or (asked() and not patient):
             raise Interrupted(number)
         ask(signal.Signals(number))

@@ -154,6 +154,8 @@ class _Sweep:
 
         def handle(number: int, frame: object) -> None:
             asked.append(number)
+            if number == signal.SIGHUP and len(asked) > 1:  # the shell sends it, and the system
+                return
             if len(asked) > 1 or self.launcher.name == "submitit_slurm":  # whose jobs go on by themselves
                 raise interrupt.Interrupted(number)
             threading.Thread(target=stop_all, daemon=True).start()

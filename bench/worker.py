@@ -25,6 +25,7 @@ from bench.plan import Planned
 from bench.record import run_folder
 from bench.report import terminal
 from bench.run import train_run
+from bench.streams import lasting
 from bench.train import Epoch
 
 _SECONDS_BETWEEN_LOOKS = 2.0
@@ -68,7 +69,7 @@ class Worker:
         torch.set_num_threads(self.launcher.count_threads(runs) or torch.get_num_threads())
         mine = [*self.todo[number:], *self.todo[:number]] if self.launcher.shares else [self.todo[number]]
         try:
-            with interrupt.handling(patient=True), self._following_the_sweep():
+            with lasting(), interrupt.handling(patient=True), self._following_the_sweep():
                 return self._train_all([_on_own_device(planned, number, self.jobs) for planned in mine])
         except interrupt.Interrupted:
             if self.launcher.name == "joblib" and os.getpid() != self.sweep.pid:

@@ -200,6 +200,20 @@ assert not {{"torch", "torchvision"}} & set(sys.modules)
     assert done.stdout
 
 
+@pytest.mark.parametrize("module", ["bench", "bench.cli"])
+def test_as_a_module_it_is_the_same_command(module, tmp_path):
+    def run(*arguments):
+        command = [sys.executable, "-m", module, *arguments]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+        return done.returncode, done.stdout, done.stderr
+
+    for arguments in (["--version"], ["--help"], ["list", "model"], ["report", "nothing"], ["report", "--help"]):
+        done = regbench(*arguments, cwd=tmp_path)
+        assert run(*arguments) == (done.returncode, done.stdout, done.stderr)
+    assert run("run", *TINY)[0] == 0
+    assert len(list(tmp_path.glob("results/runs/*/result.json"))) == 1
+
+
 def test_version(tmp_path):
     assert regbench("--version", cwd=tmp_path).stdout == f"regbench {__version__}\n"
 

@@ -96,7 +96,7 @@ def test_workers_of_a_sweep_that_is_killed_stop_and_the_same_command_continues(l
 
 
 @pytest.mark.parametrize("launcher", [JOBLIB, LOCAL])
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_workers_write_checkpoints_when_their_sweep_is_asked_to_stop(number, launcher, alone, tmp_path, monkeypatch):
     monkeypatch.setenv("REGBENCH_CACHE", str(tmp_path / "cache"))
     never = "train.checkpoint_minutes=null"  # but then

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import pty
 import random
 import re
 import signal
@@ -28,14 +29,13 @@ STACKS = "[mixup,label_smoothing,sam],[cutmix,asam,dropout]"
 LARGE = (*TASK, f"regularizer={ALL},{STACKS}", "optimizer=sgd,adam")
 
 
-def start(folder, *arguments, results="results"):
+def start(folder, *arguments, results="results", **how):
     folder.mkdir(exist_ok=True)
     with (folder / f"out-{time.monotonic()}.txt").open("w") as out:
         return subprocess.Popen(
             [REGBENCH, "run", *arguments, f"results_dir={results}"],
             cwd=folder,
-            stdout=out,
-            stderr=subprocess.STDOUT,
+            **{"stdout": out, "stderr": subprocess.STDOUT, **how},
             env={**os.environ, "OMP_NUM_THREADS": "1"},
             start_new_session=True,
         )
@@ -152,3 +152,39 @@ def test_two_sweeps_at_once_train_each_run_once(alone, tmp_path):
 @pytest.mark.slow
 def test_four_sweeps_at_once_train_each_run_once(alone, tmp_path):
     assert_shared(tmp_path, LARGE, 4, alone(*LARGE))
+
+
+def wait_for_epochs(folder, process):
+    while "epoch=2 " not in "".join(path.read_text() for path in folder.rglob("log.txt")):
+        assert process.poll() is None, output(folder)
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
+def test_a_signal_to_stop_has_the_run_in_training_write_its_checkpoint_first(number, tmp_path):
+    long = (*TASK, "train.epochs=5000", "train.checkpoint_minutes=null")
+    process = start(tmp_path, *long)
+    wait_for_epochs(tmp_path, process)
+    process.send_signal(number)
+    if number == signal.SIGHUP:  # the shell sends it, and the system: the second one is no impatience
+        process.send_signal(number)
+    assert process.wait(60) == 128 + number
+    assert len(list(tmp_path.rglob("checkpoint.pt"))) == 1
+    assert "regbench: interrupted" in output(tmp_path)
+    assert not list(tmp_path.rglob("lock.*"))
+
+
+def test_under_nohup_a_sweep_outlives_its_terminal(tmp_path):
+    ours, theirs = pty.openpty()
+    streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does, for the processes that are started
+    try:
+        process = start(tmp_path, *TASK, "train.epochs=40", **streams)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    os.close(theirs)
+    wait_for_epochs(tmp_path, process)
+    process.send_signal(signal.SIGHUP)
+    os.close(ours)  # each further write fails
+    assert process.wait(300) == 0
+    assert len(stamps(tmp_path)) == 1

@@ -244,6 +244,24 @@ def test_a_gpu_that_is_not_there_has_no_name_to_ask_for(monkeypatch):
     assert "cores" in run_module.describe_hardware("cuda:1")
 
 
+def test_what_is_launched_inherits_nothing_of_the_slurm_job_that_it_is_launched_from(tmp_path, monkeypatch):
+    outer = {"SLURM_JOB_ID": "7", "SLURM_MEM_PER_NODE": "100", "SLURM_CPUS_PER_TASK": "2", "SUBMITIT_EXECUTOR": "slurm"}
+    settings = {"SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "mine", "SBATCH_PARTITION": "gpu"}
+    for key, value in {**outer, **settings}.items():
+        monkeypatch.setenv(key, value)
+    command = app.compose([*TWO, f"results_dir={tmp_path}"])._replace(launcher=Launcher("submitit_slurm"))
+    seen = []
+
+    def launch(worker, jobs):
+        seen.append(dict(os.environ))
+        raise OSError("no Slurm")
+
+    assert sweep.train_missing(command, launch) == 1
+    assert all(settings.items() <= each.items() and not outer.keys() & each.keys() for each in seen)
+    assert seen
+    assert outer.items() <= os.environ.items()  # what this process is in goes on
+
+
 def test_control_characters_are_shown_not_sent():
     assert escape("a\x1b[2Jb\nc\té") == "a\\x1b[2Jb\nc\\té"
 
