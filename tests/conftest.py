@@ -46,6 +46,14 @@ def pytest_runtest_setup(item):
         pytest.skip("needs a CUDA device, and torch sees none")
 
 
+def write(folder, files):
+    """The folder, with files by their path in it."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
 def compose(*overrides):
     """The runs of a command line, checked but for what needs the data."""
     return app.compose(overrides).runs

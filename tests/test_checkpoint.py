@@ -8,9 +8,9 @@ import signal
 import numpy as np
 import pytest
 import torch
-from conftest import STACKS
+from conftest import STACKS, write
 
-from bench import checkpoint, interrupt
+from bench import checkpoint, interrupt, plugins
 from bench import run as run_module
 from bench.checkpoint import read_checkpoint
 from bench.lock import LockLost
@@ -114,6 +114,24 @@ def test_a_rule_that_keeps_a_state_takes_it_along(tiny, tmp_path, monkeypatch):
     monkeypatch.setattr(run_module, "make_slots", lambda r: slots(r).__class__(gradient=Counting()))
     train_run(tiny(), tmp_path / "whole")
     train_interrupted(tiny(), tmp_path / "interrupted", 2, 4)
+    assert content_of(tmp_path / "interrupted") == content_of(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("as_tensor", [False, True])
+def test_groups_keep_their_own_rates(as_tensor, tiny, tmp_path):
+    """The rates that a checkpoint holds are those of its step."""
+    code = (
+        "import torch\ndef make(params):\n    first, *rest = params\n    rates = 0.01, 0.1\n"
+        f"    rates = map(torch.tensor, rates) if {as_tensor} else rates\n"
+        "    return torch.optim.Adam([{'params': p, 'lr': r} for p, r in zip(([first], rest), rates)])\n"
+    )
+    name = f"grouped_{as_tensor}".lower()
+    text = f"# @package optimizer.{name}\nslot: optimizer\n_target_: {name}.make\n"
+    plugins.use_folder(write(tmp_path / "own", {f"{name}.py": code, f"optimizer/{name}.yaml": text}))
+    run = tiny(*NET, f"optimizer={name}", "train.batch_size=20", "train.schedule=one_cycle")
+    whole = train_run(run, tmp_path / "whole")
+    assert whole["status"] == "done", whole["message"]
+    train_interrupted(run, tmp_path / "interrupted", 1, 2, 2)
     assert content_of(tmp_path / "interrupted") == content_of(tmp_path / "whole")
 
 

@@ -1,14 +1,18 @@
+import json
 import sys
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 import yaml
-from conftest import equal, make_model, make_trainer, train
+from conftest import equal, make_model, make_trainer, train, write
 from torch import nn
 
-from bench import CONF, UsageError
+from bench import CONF, UsageError, plugins
+from bench.dataset import load_source, split_indices
 from bench.model import make_chosen
+from bench.model.weights import load_weights
 from bench.run import train_run
 from bench.settings import Choice
 
@@ -162,6 +166,92 @@ def test_without_timm_the_message_says_how_to_get_it(plan, monkeypatch):
         plan("model=timm", "~model.width")
 
 
+@pytest.mark.parametrize("name", ["torchvision", "timm"])
+@pytest.mark.parametrize(
+    "args", ["weights: DEFAULT", "pretrained: true", "weights_backbone: DEFAULT", "num_classes: 7"]
+)
+def test_arguments_that_regbench_sets_are_told_before_training(name, args, plan):
+    with pytest.raises(UsageError, match=r"model\.args cannot") as caught:
+        plan(f"model={name}", "~model.width", f"model.args={{{args}}}", "dataset.image_size=32")
+    assert len(str(caught.value).splitlines()) <= 3
+
+
+# --- models that give more than logits -------------------------------------------------------------------------------
+
+OUTPUT = """
+from collections import OrderedDict
+from dataclasses import dataclass
+from typing import NamedTuple
+import torch
+from torch import nn
+
+@dataclass
+class Out:
+    logits: torch.Tensor
+    hidden: torch.Tensor
+
+class ModelOutput(OrderedDict):  # as Hugging Face's
+    def __getattr__(self, name):
+        return self[name]
+
+class Two(NamedTuple):
+    logits: torch.Tensor
+    hidden: torch.Tensor
+
+FORMS = {
+    "plain": lambda logits, hidden: logits,
+    "object": Out,
+    "mapping": lambda logits, hidden: {"hidden": hidden, "logits": logits},
+    "output": lambda logits, hidden: ModelOutput(logits=logits, hidden=hidden),
+    "tuple": Two,
+    "other": lambda logits, hidden: {"hidden": hidden},
+}
+
+class Net(nn.Module):
+    def __init__(self, channels, classes, form, dropout=0.0):
+        super().__init__()
+        self.first, self.last, self.form = nn.LazyLinear(8), nn.Linear(8, classes), FORMS[form]
+
+    def forward(self, images):
+        hidden = self.first(images.flatten(1)).relu()
+        return self.form(self.last(hidden), hidden)
+"""
+
+
+@pytest.fixture
+def outputs(tmp_path):
+    """A user's model `outputs`, of which model.form says what it gives."""
+    plugins.use_folder(
+        write(tmp_path / "own", {"outputs.py": OUTPUT, "model/outputs.yaml": "_target_: outputs.Net\nform: plain\n"})
+    )
+    return "model=outputs", "~model.width"
+
+
+@pytest.mark.parametrize("form", ["object", "mapping", "output"])
+@pytest.mark.parametrize("stack", ["mixup", "sam"])
+def test_a_models_logits_are_taken_from_what_it_gives(form, stack, outputs, plan, tmp_path):
+    runs = [plan(*outputs, f"model.form={each}", f"regularizer={stack}")[0].run for each in ("plain", form)]
+    plain, taken = (train_run(run, tmp_path / run.model.values["form"]) for run in runs)
+    assert taken["status"] == "done", taken["message"]
+    assert taken["test_nll"] == plain["test_nll"]
+
+
+@pytest.mark.slow
+def test_a_compiled_models_logits_are_taken_from_what_it_gives(outputs, tiny):
+    def losses(form):
+        trainer, batches = make_trainer(tiny(*outputs, f"model.form={form}", "regularizer=sam", "train.compile=true"))
+        assert trainer.warm_up(batches) == ""
+        return [epoch.train_loss for epoch in trainer.epochs(batches)]
+
+    assert losses("object") == pytest.approx(losses("plain"), rel=1e-6)
+
+
+@pytest.mark.parametrize(("form", "said"), [("tuple", "gives a Two"), ("other", "gives a dict")])
+def test_what_holds_no_logits_by_that_name_is_told_before_training(form, said, outputs, plan):
+    with pytest.raises(UsageError, match=f"model outputs on batches.*{said} instead of logits"):
+        plan(*outputs, f"model.form={form}")
+
+
 # --- weights to start from -------------------------------------------------------------------------------------------
 
 
@@ -224,6 +314,52 @@ def test_weights_that_do_not_fit_are_errors_before_training(plan, tmp_path):
     refuses({"0.weight": torch.zeros(2)}, "it lacks", "and ", "more")
     torch.save({k: v for k, v in state.items() if not k.endswith("num_batches_tracked")}, tmp_path / "w.pt")
     assert plan("model=convnet", "model.width=4", f"model.weights={tmp_path / 'w.pt'}")
+
+
+WRAPPED = {
+    "torch.compile": lambda state: {f"_orig_mod.{key}": value for key, value in state.items()},
+    "DataParallel": lambda state: {f"module.{key}": value for key, value in state.items()},
+    "both": lambda state: {f"module._orig_mod.{key}": value for key, value in state.items()},
+    "a layer that was compiled": lambda state: {key.replace(".", "._orig_mod.", 1): v for key, v in state.items()},
+    "an average": lambda state: {"n_averaged": torch.tensor(3), **{f"module.{key}": v for key, v in state.items()}},
+    "Lightning": lambda state: {"state_dict": {f"model.{key}": value for key, value in state.items()}, "epoch": 3},
+    "Lightning, compiled": lambda state: {"state_dict": {f"model._orig_mod.{key}": v for key, v in state.items()}},
+    "a training script": lambda state: {"state_dict": {f"module.{key}": value for key, value in state.items()}},
+}
+
+
+@pytest.mark.parametrize("form", WRAPPED)
+def test_weights_load_with_the_prefixes_that_wrappers_add(form, plan, tmp_path):
+    state = make_model("convnet", 1, 4, width=4).state_dict()
+    torch.save(WRAPPED[form](state), tmp_path / "w.pt")
+    (planned,) = plan("model=convnet", "model.width=4", f"model.weights={tmp_path / 'w.pt'}")
+    assert equal(make_trainer(planned.run)[0].model.state_dict(), state)
+
+
+def test_weights_load_into_a_model_that_has_such_names_itself(tmp_path):
+    inner = make_model("convnet", 1, 4, width=4)
+    for held in ("module", "model"):
+        outer = nn.ModuleDict({held: make_model("convnet", 1, 4, width=4)})
+        torch.save(nn.ModuleDict({held: inner}).state_dict(), tmp_path / "w.pt")
+        load_weights(outer, str(tmp_path / "w.pt"), 4)
+        assert equal(outer[held].state_dict(), inner.state_dict())
+
+
+def test_what_images_were_normalised_by_is_on_record(tiny, tmp_path):
+    run = tiny("dataset.channels=3")
+    result = train_run(run, tmp_path, keep_weights=True)
+    pixels = load_source(run.dataset).train_images[split_indices(run.dataset, load_source(run.dataset).train_labels)[0]]
+    recorded = json.loads((tmp_path / "result.json").read_text())["normalisation"]
+    assert recorded == result["normalisation"]
+    assert recorded["mean"] == pytest.approx(pixels.mean((0, 1, 2)), rel=1e-5)
+    assert recorded["std"] == pytest.approx(pixels.std((0, 1, 2)), rel=1e-5)
+    model = make_trainer(run)[0].model.eval()
+    model.load_state_dict(torch.load(tmp_path / "weights.pt", weights_only=True))
+    images = torch.from_numpy(load_source(run.dataset).test_images)
+    mean, std = torch.tensor(recorded["mean"]), torch.tensor(recorded["std"])
+    with torch.inference_mode(), np.load(tmp_path / "logits.npz") as arrays:
+        logits = model(((images - mean) / std).permute(0, 3, 1, 2))
+        torch.testing.assert_close(logits, torch.from_numpy(arrays["test_logits"]))
 
 
 def test_weights_are_in_the_identity_by_their_content(plan, tmp_path):

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import TINY, compose
+from conftest import TINY, compose, write
 
 from bench import CONF, UsageError, plugins
 from bench.launcher import Launcher
@@ -39,14 +39,6 @@ class Twice:
         (loss / 2).backward()
         return loss.detach()
 """
-
-
-def write(folder, files):
-    """The user's folder, with files by their path in it."""
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    return folder
 
 
 @pytest.fixture
@@ -250,6 +242,13 @@ BROKEN = {
     "from torch import nn\ndef make(channels, classes):\n    return nn.Flatten()\n": [
         "instead of logits of shape (16, 4)"
     ],
+    "from torch import nn\ndef make(channels, classes):\n"
+    "    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())\n": ["nothing to train"],
+    "from torch import nn\ndef make(channels, classes):\n"
+    "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).requires_grad_(False)\n": ["nothing to train"],
+    "from torch import nn\nclass make(nn.Linear):\n    def __init__(self, channels, classes):\n"
+    "        super().__init__(64, classes)\n    def forward(self, x):\n"
+    "        return super().forward(x.flatten(1)), x\n": ["gives a tuple instead of logits"],
     "import foo\n": ["No module named 'foo'", "broken.py, line 1"],
 }
 
@@ -273,6 +272,80 @@ def test_a_config_dir_that_is_not_there_exits_with_2(tmp_path):
         assert done.returncode == 2
         assert "nowhere is not a folder" in done.stderr
     assert "names no folder" in regbench("list", "--config-dir", cwd=tmp_path).stderr
+
+
+SOURCE = """
+import numpy as np
+from bench.dataset import Source
+random = np.random.default_rng(0)
+labels = np.arange(100) % 4
+images = random.integers(0, 200, (100, 8, 10, 3)).astype(np.uint8)
+images[..., 0] += 10 * labels.astype(np.uint8)[:, None, None]
+def load():
+    return {}
+def make(images, labels):
+    return Source(images[:80], labels[:80], images[80:], labels[80:], classes=4, flips=True)
+"""
+SAME = {  # as the plain arrays
+    "a list of labels": "make(images, labels.tolist())",
+    "lists": "make(images.tolist() and list(images), list(labels))",
+    "views": "make(np.ascontiguousarray(images[..., ::-1])[..., ::-1], labels[::-1].copy()[::-1])",
+    "strided": "make(np.repeat(images, 2, 1)[:, ::2], np.repeat(labels, 2)[::2])",
+    "Fortran's order": "make(np.asfortranarray(images), labels)",
+    "swapped bytes": "make(images, labels.astype('>i4'))",
+    "read-only": "make(np.frombuffer(images.tobytes(), np.uint8).reshape(images.shape), labels)",
+    "a tensor": "make(__import__('torch').from_numpy(images), labels)",
+}
+REFUSED = {
+    "None": ["gives NoneType instead of a bench.dataset.Source"],
+    "(images, labels)": ["gives tuple instead of a bench.dataset.Source"],
+    "make(images.transpose(0, 3, 1, 2), labels)": ["(80, 3, 8, 10) looks like (N, C, H, W)"],
+    "make(images.transpose(0, 3, 1, 2)[:, :1], labels)": ["(80, 1, 8, 10) looks like (N, C, H, W)"],
+    "make(np.ones((100, 12, 64, 64), np.uint8), labels)": ["(80, 12, 64, 64) looks like (N, C, H, W)"],
+    "make(images, ['a'] * 100)": ["labels must be integers"],
+    "make(images, None)": ["TypeError"],
+    "make([images[0], images[1][:4]] * 50, labels)": ["dataset own", "inhomogeneous"],
+}
+
+
+def load_own(tmp_path, plan, code, name):
+    own = {f"{name}.py": SOURCE.replace("{}", code), f"dataset/{name}.yaml": f"_target_: {name}.load\naugment: none\n"}
+    plugins.use_folder(write(tmp_path / name, own))
+    return plan(f"dataset={name}", "~dataset.train_images", "~dataset.test_images")[0].run
+
+
+@pytest.mark.parametrize("form", SAME)
+def test_arrays_of_whatever_form_give_the_same_run(form, tmp_path, plan):
+    number = list(SAME).index(form)
+    plain = load_own(tmp_path, plan, "make(images, labels)", f"plain{number}")
+    run = load_own(tmp_path, plan, SAME[form], f"form{number}")
+    assert run.fingerprint == plain.fingerprint
+    result = train_run(run, tmp_path / "run")
+    assert result["status"] == "done", result["message"]
+    assert result["test_nll"] == train_run(plain, tmp_path / "plain")["test_nll"]
+
+
+@pytest.mark.parametrize("form", REFUSED)
+def test_what_a_loader_gives_that_is_no_dataset_is_told_before_training(form, tmp_path, plan):
+    with pytest.raises(UsageError, match="dataset own") as caught:
+        load_own(tmp_path, plan, form, f"own{list(REFUSED).index(form)}")
+    assert len(str(caught.value).splitlines()) <= 3
+    assert all(part in str(caught.value) for part in REFUSED[form]), caught.value
+
+
+@pytest.mark.parametrize("name", ["code", "types", "yaml"])
+def test_a_module_with_the_name_of_a_librarys_is_told_before_training(name, tmp_path, plan):
+    yaml = f"# @package regularizer.x\n_target_: {name}.Focal\nslot: loss\ngamma: 1\n"
+    plugins.use_folder(write(tmp_path / "own", {f"{name}.py": LOSS, "regularizer/x.yaml": yaml}))
+    with pytest.raises(
+        UsageError, match=rf"{name}\.py is not seen: Python has a module {name}.*\nGive the file another"
+    ):
+        plan("regularizer=x")
+
+
+def test_a_library_that_a_users_file_has_the_name_of_stays_as_it_is(tmp_path, plan):
+    plugins.use_folder(write(tmp_path / "own", {"torch.py": "", "bench.py": "", "code.py": "", "focal.py": LOSS}))
+    assert plan("optimizer=adam", "regularizer=mixup")
 
 
 CALL = "class X:\n    evaluations_per_step = 1\n    def __call__(self, {}):\n        {}\n"
