@@ -34,7 +34,7 @@ def complete_override(prefix: str, parsed_args: argparse.Namespace, **_: Any) ->
     if not equals:
         # Optimizers' values have a longer key, optimizer.sgd.lr, than the table's.
         plain = [rule for rule in RANGES if not rule.startswith("optimizer.")]
-        return [f"{name}=" for name in ("+exp", *AXES, *plain)]
+        return [f"{name}=" for name in ("+exp", "exp", *AXES, *plain)]
     typed = re.sub(r"[^,\[]*$", "", value)  # of a sweep or a stack: none,[mixup,
     named = _recorded(Path(os.environ.get("REGBENCH_RESULTS") or "results")) if key == "exp" else []
     return [f"{key}={typed}{choice}" for choice in dict.fromkeys([*_choices(key.lstrip("+")), *named])]

@@ -106,11 +106,8 @@ class Name:
     """The name of a folder in the results, that a command line can name, too."""
 
     def __contains__(self, value: Any) -> bool:
-        return (
-            isinstance(value, str)
-            and re.fullmatch(r"\w[\w.-]*", value) is not None
-            and value.lower() not in ("runs", "datasets")
-        )
+        named = isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value) is not None
+        return named and value.lower() not in ("runs", "datasets")  # which hold other things
 
     def __str__(self) -> str:
         return "of letters, digits, _, - and ., the first a letter, a digit or _; not runs or datasets"
@@ -147,15 +144,15 @@ _FRACTION = Range(low=0, high=1, high_open=True)
 _NOT_NEGATIVE = Range(low=0)
 _POSITIVE = Range(low=0, low_open=True)
 
-RANGES: dict[str, Range | OneOf | Path | Word | Name | Colour | Mapping | Pair] = {
-    "exp": Name(),
+_Rule = Range | OneOf | Path | Word | Colour | Name | Mapping | Pair
+
+RANGES: dict[str, _Rule] = {
     "seed": Range(integer=True, low=0),
     "results_dir": Path(),
     "force": _SWITCH,
     "keep_weights": _SWITCH,
     "retry_failed": _SWITCH,
     "fail_fast": _SWITCH,
-    "hydra.launcher.submitit_folder": Path(),
     "dataset.root": Path(),
     "dataset.train_size": Range(integer=True, low=1, optional=True),
     "dataset.val_fraction": _FRACTION,
@@ -218,17 +215,24 @@ RANGES: dict[str, Range | OneOf | Path | Word | Name | Colour | Mapping | Pair] 
 }
 
 
+def _rule(key: str) -> _Rule | None:
+    return RANGES.get(key) or _OF_COMMAND.get(key)
+
+
 def check(key: str, rule: str, value: Any) -> None:
     """Checks `value` of the config key `key` against the table's row `rule`, if it has one.
 
     Raises:
         UsageError: the value is not allowed.
     """
-    allowed = RANGES.get(rule)
+    allowed = _rule(rule)
     if allowed is not None and value not in allowed:
         shown = "null" if value is None else value
         raise UsageError(f"{key}={shown} is not allowed.\nIt must be {allowed}.")
 
+
+# What a command has beside its runs' settings.
+_OF_COMMAND: dict[str, _Rule] = {"exp": Name(), "hydra.launcher.submitit_folder": Path()}
 
 # Of Slurm's jobs; the account 2024_01 is no number.
 _LAUNCHER_WORDS = {f"hydra.launcher.{key}" for key in ("partition", "account", "qos", "name", "constraint", "comment")}
@@ -236,7 +240,7 @@ _LAUNCHER_WORDS = {f"hydra.launcher.{key}" for key in ("partition", "account", "
 
 def is_text(key: str) -> bool:
     """Whether the values of a config key are text as they are typed, whatever they look like."""
-    return isinstance(RANGES.get(key), Path | Word) or key in _LAUNCHER_WORDS
+    return isinstance(_rule(key), Path | Word | Colour) or key in _LAUNCHER_WORDS
 
 
 def as_markdown() -> str:

@@ -7,7 +7,7 @@ uses.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from bench.dataset import load_source, split_indices
+from bench.dataset import load_source, split_source
 from bench.overrides import GROUPS, is_override, typed_key
 from bench.plan import Command
 from bench.settings import Run
@@ -68,15 +68,21 @@ def _reason(key: str, run: Run) -> str | None:
             return f"{other} is {value}"
     if key == "train.epochs" and run.train.gradient_evaluations is not None:
         return f"train.gradient_evaluations={run.train.gradient_evaluations} replaces it"
-    source = load_source(run.dataset)  # which is kept
+    return _reason_of_data(key, run)
+
+
+def _reason_of_data(key: str, run: Run) -> str | None:
+    """Why a key does nothing with a run's data, which are kept since they were first loaded."""
+    axis, _, name = key.partition(".")
+    source = load_source(run.dataset)
     if key == "train.warmup_epochs" and run.train.warmup_epochs > 0:
-        per_epoch = len(split_indices(run.dataset, source.train_labels)[0]) // run.train.batch_size
-        return (
-            None
-            if warmup_steps(run.train, per_epoch)
-            else f"an epoch has {per_epoch} steps, and it comes to none of them"
-        )
-    return source.unused.get(name) if axis == "dataset" else None
+        per_epoch = len(split_source(run.dataset, source)[0]) // run.train.batch_size
+        return None if warmup_steps(run.train, per_epoch) else f"that is no step of the {per_epoch} of an epoch"
+    if axis != "dataset":
+        return None
+    if name == "val_fraction" and source.val_labels is not None:
+        return "the data have a validation split"
+    return source.unused.get(name, "the data do not depend on it" if source.settings.get(name, "") is None else None)
 
 
 def _settings(run: Run) -> dict[str, Any]:

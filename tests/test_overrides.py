@@ -43,6 +43,8 @@ def test_folders_that_look_like_numbers_sweep():
 def test_a_word_is_text_as_typed():
     runs = compose([*FOLDER, f"dataset.name={','.join(WORDS)}"]).runs
     assert [run.dataset.name for run in runs] == [f"image_folder/{word}" for word in WORDS]
+    (run,) = compose([*FOLDER, "dataset.background=#00ff7f"]).runs
+    assert run.dataset.values["background"] == "#00ff7f"
     (run,) = compose(["model=torchvision", "model.arch=18"]).runs
     assert run.model.name == "torchvision/18"
 

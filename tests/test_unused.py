@@ -1,5 +1,7 @@
 """Overrides that were typed and change nothing are said; all others, and what experiments hold, stay silent."""
 
+import shutil
+
 import pytest
 from conftest import TINY, draw_picture
 
@@ -16,7 +18,7 @@ UNUSED = {
         "++optimizer.adam.lr=1": "adam",
     },
     "train.gradient_evaluations=8 train.epochs=3": {"train.epochs=3": "train.gradient_evaluations=8 replaces it"},
-    "train.warmup_epochs=0.01": {"train.warmup_epochs=0.01": "an epoch has 4 steps"},
+    "train.warmup_epochs=0.01": {"train.warmup_epochs=0.01": "no step of the 4 of an epoch"},
     "regularizer=cutmix regularizer.cutmix.prob=0 regularizer.cutmix.alpha=2": {
         "regularizer.cutmix.alpha=2": "prob is 0"
     },
@@ -94,6 +96,12 @@ def test_what_the_data_make_idle_is_said(split, tmp_path):
     assert said(*typed, f"dataset.root={split},{tmp_path / 'flat'}", *fraction) == {}
     assert said(*typed, f"dataset.root={tmp_path / 'flat'}", *fraction, "dataset.augment=none") == {
         fraction[1]: "dataset.augment is none."
+    }
+    shutil.copytree(split / "test", split / "val")
+    white = ("dataset.white=100", "dataset.val_fraction=0.3")
+    assert said(*typed[:-1], f"dataset.root={split}", *white) == {
+        white[0]: "the data do not depend on it.",
+        white[1]: "the data have a validation split.",
     }
 
 

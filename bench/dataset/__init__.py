@@ -38,7 +38,7 @@ class Source:
     from training. `settings` holds what stands in a run's identity for settings that count with some data only: None,
     which stays out, where they do not. `class_names` are in the order of the labels, or empty where classes have no
     names; `names`, by split, are those of the images, such as their files', where they have any. `unused` says, by key,
-    why a setting of the dataset does nothing with these data.
+    why another setting does nothing with these data.
 
     Raises:
         ValueError: arrays of another kind or shape, labels out of their range, or names of another number.

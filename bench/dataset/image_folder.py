@@ -76,10 +76,7 @@ def load_image_folder(
             "test": [files[i] for i in order[other]],
             "val": [files[i] for i in order[val]],
         },
-        unused={
-            **({"test_fraction": f"{root} has a test folder"} if found.test else {}),
-            **({"val_fraction": f"{root} has a validation folder"} if found.val else {}),
-        },
+        unused={"test_fraction": f"{root} has a test folder"} if found.test else {},
     )
 
 
