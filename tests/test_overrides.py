@@ -118,7 +118,7 @@ def test_a_command_is_named_and_can_be_repeated(tmp_path, capsys):
     typed = [*TINY, f"results_dir={tmp_path}", "exp=my_first", "regularizer=none,label_smoothing"]
     assert app.run(typed) == 0
     assert "my_first: 2 runs, 0 on record, 2 to train" in capsys.readouterr().out
-    assert {path.name for path in tmp_path.iterdir()} == {"runs", "my_first"}
+    assert {path.name for path in tmp_path.iterdir()} == {"runs", "datasets", "my_first"}
     noted = (tmp_path / "my_first" / "commands.txt").read_text().split()
     assert "exp=my_first" in noted
     assert app.plan([*noted[2:], f"results_dir={tmp_path}"]) == 0
