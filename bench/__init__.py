@@ -21,7 +21,7 @@ The map, from the command to the table:
     data_record.py  what a dataset holds, and which of its images are equal
     doctor.py   what this machine offers        completion.py what the shell offers on TAB
     speed.py    times the training loop         contestants.py what it is compared with
-    buffers.py  a model's running state
+    fit.py      whether a run's parts fit       buffers.py  a model's running state
     metric.py, temperature.py, quantities.py  what is measured, and scores.py, of a finished run
     stats.py, comparison.py, resample.py  arms against their baseline, and how sure that is
     tracker.py  curves for TensorBoard          schedule.py, escape.py  pure functions

@@ -237,6 +237,7 @@ def test_a_models_logits_are_taken_from_what_it_gives(form, stack, outputs, plan
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:The .grad attribute:UserWarning")  # torch.compile looks at it
 def test_a_compiled_models_logits_are_taken_from_what_it_gives(outputs, tiny):
     def losses(form):
         trainer, batches = make_trainer(tiny(*outputs, f"model.form={form}", "regularizer=sam", "train.compile=true"))

@@ -75,8 +75,7 @@ class Slots:
     gradient: GradientRule = Backward()
 
     def random(self, slot: str, seed: int, step: int) -> dict[str, np.random.Generator]:
-        """The keyword `random` for the loss or the gradient rule, where it takes one: the same in each pass of a
-        step."""
+        """The keyword `random` of a loss or a gradient rule that takes one: the same in each pass of a step."""
         return {"random": stream(seed, slot, step)} if slot in self._drawing else {}
 
     @cached_property
