@@ -16,7 +16,7 @@ import torch
 
 from bench import interrupt
 from bench.files import open_atomically
-from bench.gone import unless_gone
+from bench.gone import is_gone, unless_gone
 from bench.memory import ran_out
 from bench.record import CHECKPOINT
 from bench.train import Trainer, count_evaluations
@@ -103,11 +103,9 @@ def read_checkpoint(folder: Path, lazily: bool = False) -> dict[str, Any] | None
         OSError, MemoryError: it cannot be read now, which says nothing about the file.
     """
     path = folder / CHECKPOINT
-    file = unless_gone(lambda: path.open("rb"))
-    if file is None:
+    whole = unless_gone(lambda: lazily or _is_whole(path))
+    if whole is None:
         return None
-    with file:
-        whole = lazily or _is_whole(file)
     try:
         if not whole:
             raise ValueError("its digest is not that of its content")
@@ -116,6 +114,8 @@ def read_checkpoint(folder: Path, lazily: bool = False) -> dict[str, Any] | None
     except Exception as error:  # torch.load raises whatever a broken file leads it to
         if ran_out(error):
             raise
+        if is_gone(error):
+            return None
         if not lazily:
             _set_aside(folder)
             print(
@@ -126,14 +126,15 @@ def read_checkpoint(folder: Path, lazily: bool = False) -> dict[str, Any] | None
     return checkpoint
 
 
-def _is_whole(file: IO[bytes]) -> bool:
+def _is_whole(path: Path) -> bool:
     """Whether it ends with the digest of all that stands before."""
-    end = file.seek(0, 2) - len(_MARK) - sha256().digest_size
-    file.seek(0)
     digest = sha256()
-    for start in range(0, end, 2**20):
-        digest.update(file.read(min(2**20, end - start)))
-    return file.read() == _MARK + digest.digest()
+    with path.open("rb") as file:
+        end = file.seek(0, 2) - len(_MARK) - digest.digest_size
+        file.seek(0)
+        for start in range(0, end, 2**20):
+            digest.update(file.read(min(2**20, end - start)))
+        return file.read() == _MARK + digest.digest()
 
 
 def go_on(trainer: Trainer, checkpoint: dict[str, Any], folder: Path) -> None:

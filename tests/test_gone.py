@@ -12,10 +12,11 @@ import bench
 from bench import merge
 from bench.checkpoint import read_checkpoint
 from bench.completion import complete_exp
+from bench.files import remove_parts, write_atomically
 from bench.gone import is_file, is_gone, look_again, names_in, read_if_there, remove, remove_folder
 from bench.inventory import delete, find
 from bench.lock import LockLost, holder, take
-from bench.record import read_result, record_stamp, remove_parts, write_atomically
+from bench.record import read_result, record_stamp
 from bench.report import tables
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -132,7 +133,7 @@ def test_a_checkpoint_that_is_gone_is_none(tmp_path, stale, monkeypatch):
     def fail(*_, **__):
         raise STALE
 
-    monkeypatch.setattr("bench.checkpoint.zipfile.ZipFile", fail)
+    monkeypatch.setattr("bench.checkpoint._is_whole", fail)
     monkeypatch.setattr("bench.checkpoint.torch.load", fail)
     assert read_checkpoint(tmp_path) is read_checkpoint(tmp_path, lazily=True) is None
     assert (tmp_path / "checkpoint.pt").is_file()  # nothing was set aside
@@ -153,8 +154,9 @@ def test_removing_what_is_gone_is_done(tmp_path, stale):
 
 
 def test_a_write_that_fails_says_why_also_where_its_part_is_gone(tmp_path, stale, monkeypatch):
-    monkeypatch.setattr("bench.record.os.fsync", lambda _: 1 / 0)
-    stale(f".a.{os.getpid()}.part", "unlink")
+    monkeypatch.setattr("bench.files.os.fsync", lambda _: 1 / 0)
+    monkeypatch.setattr("bench.files.secrets.token_hex", lambda _: "1")
+    stale(f".a.{os.getpid()}-1.part", "unlink")
     with pytest.raises(ZeroDivisionError):
         write_atomically(tmp_path / "a", "text")
 
