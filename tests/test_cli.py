@@ -18,9 +18,9 @@ SMOKE = ("run", "+exp=digits_smoke", "train.device=cpu")
 TIMES = {"train_seconds", "images_per_second"}
 
 
-def regbench(*arguments, cwd, **env):
+def regbench(*arguments, cwd, command=(REGBENCH,), **env):
     return subprocess.run(
-        [REGBENCH, *arguments],
+        [*command, *arguments],
         cwd=cwd,
         env={**{k: v for k, v in os.environ.items() if not k.startswith("REGBENCH_")}, **env},
         capture_output=True,
@@ -202,15 +202,11 @@ assert not {{"torch", "torchvision"}} & set(sys.modules)
 
 @pytest.mark.parametrize("module", ["bench", "bench.cli"])
 def test_as_a_module_it_is_the_same_command(module, tmp_path):
-    def run(*arguments):
-        command = [sys.executable, "-m", module, *arguments]
-        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=300)
-        return done.returncode, done.stdout, done.stderr
-
+    command = (sys.executable, "-m", module)
     for arguments in (["--version"], ["--help"], ["list", "model"], ["report", "nothing"], ["report", "--help"]):
-        done = regbench(*arguments, cwd=tmp_path)
-        assert run(*arguments) == (done.returncode, done.stdout, done.stderr)
-    assert run("run", *TINY)[0] == 0
+        one, other = (regbench(*arguments, cwd=tmp_path, command=each) for each in ((REGBENCH,), command))
+        assert (one.returncode, one.stdout, one.stderr) == (other.returncode, other.stdout, other.stderr)
+    assert regbench("run", *TINY, cwd=tmp_path, command=command).returncode == 0
     assert len(list(tmp_path.glob("results/runs/*/result.json"))) == 1
 
 

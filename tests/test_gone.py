@@ -1,6 +1,7 @@
 """What another process has just replaced or removed is gone, on NFS too, where that is ESTALE."""
 
 import errno
+import json
 import os
 import shutil
 from argparse import Namespace
@@ -12,10 +13,12 @@ import bench
 from bench import merge
 from bench.checkpoint import read_checkpoint
 from bench.completion import complete_exp
+from bench.data_record import copy_data, read_data
+from bench.files import remove_parts, write_atomically
 from bench.gone import is_file, is_gone, look_again, names_in, read_if_there, remove, remove_folder
 from bench.inventory import delete, find
 from bench.lock import LockLost, holder, take
-from bench.record import read_result, record_stamp, remove_parts, write_atomically
+from bench.record import read_result, record_stamp
 from bench.report import tables
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -120,6 +123,18 @@ def test_a_folder_that_is_removed_while_its_lock_is_taken_is_made_again(tmp_path
             held.check()
 
 
+def test_what_is_on_record_of_data_may_be_gone_or_replaced(tmp_path, stale):
+    record = {"images": {}, "doubles": {}, "equal_images": []}
+    write_atomically(tmp_path / "theirs" / "datasets" / "a.json", json.dumps(record))
+    write_atomically(tmp_path / "theirs" / "datasets" / "b.json", json.dumps(record))
+    stale("a.json", "read_bytes", times=1)
+    stale("b.json", "read_bytes")
+    assert read_data(tmp_path / "theirs", "a") == record
+    assert read_data(tmp_path / "theirs", "b") is None
+    copy_data(tmp_path / "ours", tmp_path / "theirs")
+    assert names_in(tmp_path / "ours" / "datasets") == ["a.json"]
+
+
 def test_a_file_of_another_host_whose_heartbeat_cannot_be_read_is_gone(tmp_path, stale):
     (tmp_path / "lock.1").write_text('{"host": "elsewhere", "pid": 1, "started": "boot/pid:[1]/1", "token": "t"}')
     stale("lock.1", "stat")
@@ -153,8 +168,9 @@ def test_removing_what_is_gone_is_done(tmp_path, stale):
 
 
 def test_a_write_that_fails_says_why_also_where_its_part_is_gone(tmp_path, stale, monkeypatch):
-    monkeypatch.setattr("bench.record.os.fsync", lambda _: 1 / 0)
-    stale(f".a.{os.getpid()}.part", "unlink")
+    monkeypatch.setattr("bench.files.os.fsync", lambda _: 1 / 0)
+    monkeypatch.setattr("bench.files.secrets.token_hex", lambda _: "x")
+    stale(f".a.{os.getpid()}-x.part", "unlink")
     with pytest.raises(ZeroDivisionError):
         write_atomically(tmp_path / "a", "text")
 

@@ -14,7 +14,7 @@ from conftest import TINY, draw_picture
 
 from bench import CONF
 from bench.escape import to_utf8
-from bench.record import write_atomically
+from bench.files import write_atomically
 from bench.streams import lasting
 
 ROOT = CONF.parent
