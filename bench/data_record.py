@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.files import write_atomically
+from bench.gone import is_file, names_in, read_if_there
 from bench.record import data_id, identity
 from bench.settings import Run
 
@@ -49,7 +50,7 @@ def note_data(results: Path, runs: Iterable[Run], write: bool) -> list[str]:
 def read_data(results: Path, identifier: str) -> dict[str, Any] | None:
     """What is on record of a dataset; None where nothing is that can be read."""
     try:
-        record = json.loads((results / FOLDER / f"{identifier}.json").read_bytes())
+        record = json.loads(read_if_there(results / FOLDER / f"{identifier}.json") or b"null")
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and record.keys() >= {"images", "doubles", "equal_images"} else None
@@ -57,9 +58,11 @@ def read_data(results: Path, identifier: str) -> dict[str, Any] | None:
 
 def copy_data(ours: Path, theirs: Path) -> None:
     """Brings the records of another folder of results into this one, where they are missing."""
-    for file in (theirs / FOLDER).glob("[!.]*.json"):
-        if not (ours / FOLDER / file.name).is_file():
-            write_atomically(ours / FOLDER / file.name, file.read_bytes())
+    for name in names_in(theirs / FOLDER):
+        if name.endswith(".json") and not name.startswith(".") and not is_file(ours / FOLDER / name):
+            content = read_if_there(theirs / FOLDER / name)
+            if content is not None:
+                write_atomically(ours / FOLDER / name, content)
 
 
 def describe_data(source: "Source") -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What another process has just replaced or removed is gone, on NFS too, where that is ESTALE."""
 
 import errno
+import json
 import os
 import shutil
 from argparse import Namespace
@@ -12,6 +13,7 @@ import bench
 from bench import merge
 from bench.checkpoint import read_checkpoint
 from bench.completion import complete_exp
+from bench.data_record import copy_data, read_data
 from bench.files import remove_parts, write_atomically
 from bench.gone import is_file, is_gone, look_again, names_in, read_if_there, remove, remove_folder
 from bench.inventory import delete, find
@@ -125,6 +127,18 @@ def test_a_file_of_another_host_whose_heartbeat_cannot_be_read_is_gone(tmp_path,
     (tmp_path / "lock.1").write_text('{"host": "elsewhere", "pid": 1, "started": "boot/pid:[1]/1", "token": "t"}')
     stale("lock.1", "stat")
     assert holder(tmp_path) is None
+
+
+def test_what_is_on_record_of_data_may_be_gone_or_replaced(tmp_path, stale):
+    record = {"images": {}, "doubles": {}, "equal_images": []}
+    write_atomically(tmp_path / "theirs" / "datasets" / "a.json", json.dumps(record))
+    write_atomically(tmp_path / "theirs" / "datasets" / "b.json", json.dumps(record))
+    stale("a.json", "read_bytes", times=1)
+    stale("b.json", "read_bytes")
+    assert read_data(tmp_path / "theirs", "a") == record
+    assert read_data(tmp_path / "theirs", "b") is None
+    copy_data(tmp_path / "ours", tmp_path / "theirs")
+    assert names_in(tmp_path / "ours" / "datasets") == ["a.json"]
 
 
 def test_a_checkpoint_that_is_gone_is_none(tmp_path, stale, monkeypatch):
