@@ -1,3 +1,6 @@
+import random
+
+import numpy as np
 import pytest
 import torch
 
@@ -29,6 +32,31 @@ def test_the_global_generator_is_put_back_after_an_error():
     with pytest.raises(RuntimeError, match="shapes"), global_stream(CPU, 0, "init"):
         torch.rand(2, 3) @ torch.rand(2, 3)
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_numpys_and_pythons_generators_are_seeded_and_put_back_at_every_depth():
+    """With the second normal of a pair, which NumPy keeps beside its state."""
+
+    def draw():
+        return [*np.random.standard_normal(3), np.random.rand(), random.random()]  # noqa: NPY002
+
+    np.random.seed(5)  # noqa: NPY002
+    random.seed(5)
+    expected = draw() + draw()
+    np.random.seed(5)  # noqa: NPY002
+    random.seed(5)
+    drawn = draw()
+    with global_stream(CPU, 0, "gradient", 3):
+        outer = draw()
+        with global_stream(CPU, 0, "loss", 3):
+            inner = draw()
+        with global_stream(CPU, 0, "loss", 3, torch_only=True):
+            outer += [random.random()]
+    assert drawn + draw() == expected
+    with global_stream(CPU, 0, "loss", 3):
+        assert draw() == inner
+    with global_stream(CPU, 0, "gradient", 3):
+        assert [*draw(), random.random()] == outer
 
 
 @pytest.mark.cuda
