@@ -20,6 +20,7 @@ from typing import Any
 import yaml
 
 from bench import AXES, CONF, UsageError
+from bench.ranges import TAKEN
 
 VARIABLE = "REGBENCH_CONFIG"
 _GROUPS = (*AXES, "train", "exp")
@@ -157,8 +158,8 @@ def _check_file(file: Path, group: str) -> None:
     """Raises UsageError where a file could not work, or would do so other than it says."""
     if file.suffix != ".yaml":
         raise UsageError(f"{file} is not seen by that name.\nRename it to {file.stem}.yaml.")
-    if (group, file.stem.lower()) == ("exp", "runs"):
-        raise UsageError(f"{file}: the results' folder runs holds the runs themselves.\nGive the file another name.")
+    if group == "exp" and file.stem.lower() in TAKEN:
+        raise UsageError(f"{file}: the results' folder {file.stem} holds no experiment.\nGive the file another name.")
     if (CONF / group / file.name).is_file():
         raise UsageError(f"{file}: there is a {group} {file.stem} already.\nGive the file another name.")
     try:

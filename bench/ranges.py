@@ -101,16 +101,19 @@ class Colour:
         return "the name of a colour, or '#rrggbb' in quotes"
 
 
+TAKEN = ("runs", "datasets")  # folders of the results that hold no experiment
+
+
 @dataclass(frozen=True)
 class Name:
     """The name of a folder in the results, that a command line can name, too."""
 
     def __contains__(self, value: Any) -> bool:
         named = isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value) is not None
-        return named and value.lower() not in ("runs", "datasets")  # which hold other things
+        return named and value.lower() not in TAKEN
 
     def __str__(self) -> str:
-        return "of letters, digits, _, - and ., the first a letter, a digit or _; not runs or datasets"
+        return "of letters, digits, _, - and ., the first a letter, a digit or _; not " + " or ".join(TAKEN)
 
 
 @dataclass(frozen=True)

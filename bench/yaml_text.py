@@ -26,17 +26,14 @@ def restore_text(config: DictConfig, choices: Mapping[str, Any]) -> None:
     for key in _KEYS:
         axis, _, name = key.rpartition(".")
         node = config.get(axis) if axis else config
-        value = node.get(name) if isinstance(node, DictConfig) and name in node and not _refers(node, name) else ""
-        no_path = value is None and not isinstance(RANGES[key], Word)
-        if not isinstance(value, str) and not no_path and reads_text(key, choices):
+        stands = isinstance(node, DictConfig) and name in node and not OmegaConf.is_interpolation(node, name)
+        value = node.get(name) if stands else ""
+        misread = isinstance(value, bool | int | float) or (value is None and isinstance(RANGES[key], Word))
+        if misread and reads_text(key, choices):
             OmegaConf.update(config, key, _as_written(key, value, choices))
 
 
-def _refers(node: DictConfig, name: str) -> bool:
-    return OmegaConf.is_interpolation(node, name)
-
-
-def _as_written(key: str, value: Any, choices: Mapping[str, Any]) -> Any:
+def _as_written(key: str, value: Any, choices: Mapping[str, Any]) -> str:
     """The text of a value: of the experiment's file if it has one, else of the choice's, else of conf/config.yaml."""
     axis, _, name = key.rpartition(".")
     places = [("exp", choices.get("exp"), key), (axis, choices.get(axis), name), ("", "config", key)]
@@ -45,7 +42,7 @@ def _as_written(key: str, value: Any, choices: Mapping[str, Any]) -> Any:
             text = _find(folder / group / f"{file}.yaml", path)
             if text is not None:
                 return text
-    return value if isinstance(value, dict | list) else str(value)
+    return str(value)
 
 
 def _find(file: Path, path: str) -> str | None:

@@ -148,6 +148,16 @@ def test_a_name_alone_asks_for_nothing():
             compose(typed)
 
 
-def test_an_experiment_that_would_take_the_runs_folder_is_refused(tmp_path):
-    with pytest.raises(UsageError, match="holds the runs themselves"):
-        own(tmp_path, exp__runs="# @package _global_\nseed: 7\n")
+@pytest.mark.parametrize("name", ["runs", "datasets"])
+def test_an_experiment_that_would_take_a_folder_of_the_results_is_refused(name, tmp_path):
+    with pytest.raises(UsageError, match=f"exp={name} is not allowed"):
+        compose([f"exp={name}", "regularizer=sam"])
+    with pytest.raises(UsageError, match="holds no experiment"):
+        own(tmp_path, **{f"exp__{name}": "# @package _global_\nseed: 7\n"})
+
+
+@pytest.mark.parametrize("value", ["[a]", "{a: 1}", "null"])
+def test_what_is_no_text_in_yaml_is_no_path(value, tmp_path):
+    own(tmp_path, exp__mine=f"# @package _global_\nresults_dir: {value}\n")
+    with pytest.raises(UsageError, match="the path of a folder"):
+        compose(["+exp=mine"])
