@@ -54,7 +54,7 @@ test-newest: VENV := .venv-newest
 test-oldest: RESOLUTION := lowest-direct
 test-oldest: VENV := .venv-oldest
 test-newest test-oldest: ## run the tests with the newest, the oldest versions that pyproject.toml takes; needs uv
-	uv venv --quiet --clear --python $(PYTHON) $(VENV)
+	uv venv --quiet --clear --seed --python $(PYTHON) $(VENV)
 	uv pip install --quiet --python $(VENV) --resolution $(RESOLUTION) --editable '.[dev]'
 	$(PYTEST) -m 'not slow and not cluster'
 
