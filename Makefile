@@ -49,12 +49,14 @@ test-cluster: $(READY) ## run the tests of launchers, with a Ray and a Slurm of 
 	$(BIN)/python -m pytest -m cluster
 
 # The two ends of what pyproject.toml takes, each in an environment of its own that uv makes anew.
-test-newest: RESOLUTION := highest
 test-newest: VENV := .venv-newest
-test-oldest: RESOLUTION := lowest-direct
+test-newest: RESOLUTION := highest
 test-oldest: VENV := .venv-oldest
-test-newest test-oldest: ## run the tests with the newest, the oldest versions that pyproject.toml takes; needs uv
-	uv venv --quiet --clear --python $(PYTHON) $(VENV)
+test-oldest: RESOLUTION := lowest-direct
+test-newest: ## run the tests with the newest versions that pyproject.toml takes; needs uv
+test-oldest: ## run the tests with the oldest versions that pyproject.toml takes; needs uv
+test-newest test-oldest:
+	uv venv --quiet --clear --seed --python $(PYTHON) $(VENV)
 	uv pip install --quiet --python $(VENV) --resolution $(RESOLUTION) --editable '.[dev]'
 	$(PYTEST) -m 'not slow and not cluster'
 

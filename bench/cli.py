@@ -1,9 +1,7 @@
 """`regbench <command>`: reads the command and hands over. Only commands that train or time import torch."""
 
 import argparse
-import atexit
 import functools
-import gc
 import os
 import sys
 from collections import Counter
@@ -13,7 +11,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from bench import AXES, UsageError, __version__, completion, plugins
-from bench.ending import exit_code
+from bench.ending import end_quickly, exit_code
 from bench.escape import escape
 from bench.home import ensure_home
 from bench.streams import lasting
@@ -39,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     if "_ARGCOMPLETE" in os.environ:  # the shell asks what could come next
         completion.answer(_make_parser())
-    atexit.register(gc.freeze)  # else the interpreter's end looks at all that torch imported: 0.7 s
+    end_quickly()
     ensure_home()
     with lasting():
         code = exit_code(lambda: _dispatch(_use_config_dir(arguments)))

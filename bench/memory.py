@@ -6,6 +6,8 @@ from pathlib import Path
 
 import torch
 
+from bench.ending import end_quickly
+
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -48,13 +50,14 @@ def release() -> None:
 
 
 def release_and_settle() -> None:
-    """Releases, and takes what is left for what stays: the next time, and the process's end, look at it no more.
+    """Releases, and takes what is left for what stays: the next time looks at it no more.
 
     To look at all that was imported, some of it by the first run, takes 0.1 s. What is left and becomes part of a cycle
     that nothing refers to is never given back; so this is for between runs, when nothing of a run is left.
     """
     release()
     gc.freeze()
+    end_quickly()  # a worker of a pool has no other end
 
 
 def ran_out(error: BaseException) -> bool:

@@ -1,6 +1,8 @@
 """A run that runs out of memory, and what it leaves of it to the next."""
 
 import gc
+import subprocess
+import sys
 import weakref
 
 import numpy as np
@@ -110,3 +112,32 @@ def test_peak_memory_is_of_the_run(tiny, tmp_path):
     del held
     small = train_run(tiny(), tmp_path / "small")["peak_memory_mib"]
     assert large - small > 500
+
+
+_AT_THE_END = """
+import gc, os
+
+class Meta(type):
+    pass
+
+Meta.__module__ = "{library}"
+
+class Bound(metaclass=Meta):
+    def __del__(self, write=os.write):
+        write(1, b"freed")
+
+bound = Bound()
+bound.itself = bound
+{command}
+"""
+_FROM_A_COMMAND = "from bench.cli import main; main(['--version'])"
+_FROM_A_WORKER = "from bench.memory import release_and_settle; release_and_settle()"
+
+
+@pytest.mark.parametrize("command", [_FROM_A_COMMAND, _FROM_A_WORKER])
+@pytest.mark.parametrize(("library", "freed"), [("nanobind", True), ("another", False)])
+def test_the_end_passes_over_what_is_left_but_not_where_a_library_counts_it(command, library, freed):
+    script = _AT_THE_END.format(command=command, library=library)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ("freed" in done.stdout) == freed
