@@ -144,6 +144,8 @@ PARITY = [
     (accuracy, "scikit-learn", "accuracy", 1e-12),
     (top5_accuracy, "scikit-learn", "top5", 1e-12),
     (worst_class_accuracy, "scikit-learn", "worst_class", 1e-12),
+    (balanced_accuracy, "scikit-learn", "balanced_accuracy", 1e-12),
+    (macro_f1, "scikit-learn", "macro_f1", 1e-12),
     (nll, "scikit-learn", "log_loss", 1e-12),
     (brier, "scikit-learn", "brier", 1e-12),
     (entropy, "torch-uncertainty", "entropy", 1e-12),
@@ -224,6 +226,29 @@ def test_balanced_accuracy_and_macro_f1_are_scikit_learns(seed):
     with warnings.catch_warnings(action="ignore"):  # predictions of classes without a label
         assert balanced_accuracy(logits, labels) == pytest.approx(balanced_accuracy_score(labels, predicted), abs=1e-12)
     assert macro_f1(logits, labels) == pytest.approx(f1_score(labels, predicted, average="macro"), abs=1e-12)
+
+
+@pytest.mark.parametrize("metric", [balanced_accuracy, macro_f1])
+def test_what_all_classes_count_equally_in(metric):
+    """All right is 1, whatever is absent; a class that only labels or only predictions have counts as wrong."""
+    assert metric(np.eye(4)[[0, 1, 1, 3]], np.array([0, 1, 1, 3])) == 1.0
+    assert metric(np.eye(4)[[0, 0, 0, 0]], np.array([0, 0, 0, 2])) == pytest.approx(
+        {balanced_accuracy: (1 + 0) / 2, macro_f1: (6 / 7 + 0) / 2}[metric]
+    )
+    assert metric(np.eye(4)[[3, 3]], np.array([0, 1])) == 0.0
+
+
+@pytest.mark.parametrize("metric", [balanced_accuracy, macro_f1])
+def test_of_equal_logits_the_first_is_predicted(metric):
+    labels = np.array([0, 0, 1, 2])
+    assert metric(np.zeros((4, 3)), labels) == metric(np.eye(3)[[0, 0, 0, 0]], labels)
+
+
+def test_how_often_a_class_occurs_does_not_move_balanced_accuracy():
+    logits, labels = np.eye(3)[[0, 1, 1, 2]], np.array([0, 1, 2, 2])
+    more = np.repeat(np.arange(4), [6, 1, 1, 1])
+    assert balanced_accuracy(logits[more], labels[more]) == pytest.approx(balanced_accuracy(logits, labels))
+    assert accuracy(logits[more], labels[more]) > accuracy(logits, labels)
 
 
 def test_the_gap_is_signed():

@@ -1,9 +1,10 @@
-"""Two tables that need the logits of the runs: reliability.csv and test_set.csv, which `report` writes.
+"""Tables that need the logits of the runs: reliability.csv, confusion.csv and test_set.csv, which `report` writes.
 
 reliability.csv holds what a reliability diagram shows of each arm, its seeds pooled: per bin of confidence the count,
-the mean confidence and the accuracy, before (`scaled` 0) and after temperature scaling (1). test_set.csv holds the
-interval of each difference in comparison.csv that comes from the finite test set: see bench/resample.py. Reading logits
-takes long, so rows are kept while the runs behind them are the same, and where logits are gone (a fresh clone).
+the mean confidence and the accuracy, before (`scaled` 0) and after temperature scaling (1). confusion.csv holds what
+each class was taken for: see bench/confusion.py. test_set.csv holds the interval of each difference in comparison.csv
+that comes from the finite test set: see bench/resample.py. Reading logits takes long, so rows are kept while the runs
+behind them are the same, and where logits are gone (a fresh clone).
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from bench import metric
+from bench.confusion import CONFUSION_COLUMNS, confusion
 from bench.files import to_csv, write_atomically
 from bench.gone import remove
 from bench.lock import wait_for
@@ -29,7 +31,7 @@ TEST_SET_COLUMNS = ["arm_id", "baseline", "metric", "seeds", "examples", "differ
 
 
 def write_logit_tables(results: Path, exp: str, rows: Sequence[Row]) -> None:
-    """Makes what is missing of both tables, and removes what has no arm any more.
+    """Makes what is missing of the tables, and removes what has no arm any more.
 
     Args:
         results: the folder of results.
@@ -51,12 +53,15 @@ def write_logit_tables(results: Path, exp: str, rows: Sequence[Row]) -> None:
         arrays = read_logits(run_folder(results, run_id))
         return None if arrays is None else {"labels": arrays["test_labels"], **resample(arrays)}
 
-    old = _by_key(read_csv(folder / "reliability.csv"), ("arm_id",))
-    bins = [_renew(old.get((arm,), []), list(each.values()), _bin_arm, results) for arm, each in runs.items()]
+    of_arms = {}
+    for name, make in (("reliability.csv", _bin_arm), ("confusion.csv", _confuse_arm)):
+        old = _by_key(read_csv(folder / name), ("arm_id",))
+        of_arms[name] = [_renew(old.get((arm,), []), list(each.values()), make, results) for arm, each in runs.items()]
     old = _by_key(read_csv(folder / "test_set.csv"), ("arm_id", "baseline"))
     test_set = [_renew(old.get(pair, []), rows, _resample_pair, resampled) for pair, rows in behind.items() if rows]
     with wait_for(folder):  # whoever comes later made them of at least these runs
-        _write(folder / "reliability.csv", RELIABILITY_COLUMNS, bins)
+        _write(folder / "reliability.csv", RELIABILITY_COLUMNS, of_arms["reliability.csv"])
+        _write(folder / "confusion.csv", CONFUSION_COLUMNS, of_arms["confusion.csv"])
         _write(folder / "test_set.csv", TEST_SET_COLUMNS, test_set)
 
 
@@ -104,6 +109,17 @@ def _bin_arm(runs: Sequence[Row], results: Path) -> list[dict[str, Any]]:
             means = {"confidence": confidences[number] / count, "accuracy": hits[number] / count} if count else {}
             rows.append({**where, **means})
     return rows
+
+
+def _confuse_arm(runs: Sequence[Row], results: Path) -> list[dict[str, Any]]:
+    """The arm's rows of confusion.csv; none where a run's logits are gone, or the test images are not the same."""
+    parts = [read_logits(run_folder(results, row["run_id"])) for row in runs]
+    arrays = [part for part in parts if part is not None]
+    labels = arrays[0]["test_labels"] if arrays else None
+    if len(arrays) < len(parts) or not all(np.array_equal(labels, part["test_labels"]) for part in arrays):
+        return []
+    rows = confusion([part["test_logits"] for part in arrays], labels)
+    return [{"arm_id": runs[0]["arm_id"], **row} for row in rows]
 
 
 def _resample_pair(runs: Sequence[Row], resampled: Any) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from bench.lock import wait_for
 from bench.quantities import QUALITIES, format_number
 from bench.record import data_id, shorten_hash
 from bench.report import tables
+from bench.report.classes import Classes, read_classes
 from bench.report.formats import Grid, html_table, make_grid
 from bench.report.layout import Layout, describe_p, is_against_sgd, lay_out, make_mark, print_with_half
 from bench.report.style import INK
@@ -29,9 +30,8 @@ _MEANS = {
         *("test_ece", "test_ece_debiased", "test_ece_equal_mass", "test_ece_classwise", "test_mce"),
         *("temperature", "test_nll_scaled", "test_ece_scaled"),
     ),
-    "Beyond accuracy": (
-        *("test_top5_accuracy", "test_worst_class_accuracy", "test_brier", "test_entropy", "test_aurc", "nll_gap"),
-    ),
+    "Beyond accuracy": ("test_top5_accuracy", "test_brier", "test_entropy", "test_aurc", "nll_gap"),
+    "Classes": ("test_balanced_accuracy", "test_macro_f1", "test_worst_class_accuracy"),
 }
 _OF_A_RUN = ("test_accuracy", "test_nll", "test_ece", "temperature")
 
@@ -51,6 +51,7 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
     words = [axis for axis in AXES[:2] if len({row[axis] for row in rows}) > 1] + list(AXES[2:])
     arms = read_arms(rows, settings)
     shared = _shared(settings)
+    classes = read_classes(results, exp, rows, settings)
     environment = Environment(loader=PackageLoader("bench.report", "."), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("page.html").render(
         html_table=html_table,
@@ -62,7 +63,8 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
         commands=tables.read_commands(results, exp),
         data=_describe_data(results, list(settings.values())),
         counts=Counter(row["status"] for row in rows),
-        places=_mean_grids(exp, rows, settings),
+        places=_mean_grids(exp, rows, settings, classes),
+        classes=classes,
         differences=_difference_grids(folder, arms, words),
         interactions=_interaction_grid(interactions(arms), words),
         at_bound=sum(row["temperature_at_bound"] == "True" for row in rows),
@@ -81,7 +83,7 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
 
 
 def _mean_grids(
-    exp: str, rows: Sequence[Row], settings: Mapping[str, Any]
+    exp: str, rows: Sequence[Row], settings: Mapping[str, Any], classes: Mapping[str, Classes]
 ) -> list[tuple[Layout, list[tuple[str, Grid]]]]:
     """For each dataset and model its layout, and the means under their headings."""
     metrics = list(dict.fromkeys(metric for each in _MEANS.values() for metric in each))
@@ -90,9 +92,21 @@ def _mean_grids(
         whole = make_grid(layout)
         words, costs = [0, 1, 2], [len(whole.header) - 2, len(whole.header) - 1]
         shown = {heading: [3 + metrics.index(metric) for metric in each] for heading, each in _MEANS.items()}
-        grids = [(heading, whole.columns([*words, *numbers, *costs])) for heading, numbers in shown.items()]
-        places.append((layout, grids))
+        grids = {heading: whole.columns([*words, *numbers, *costs]) for heading, numbers in shown.items()}
+        of_lines = [classes.get(line.arm["arm_id"]) for line in layout.lines]
+        grids["Classes"] = _name_classes(grids["Classes"], of_lines)
+        places.append((layout, [*grids.items()]))
     return places
+
+
+def _name_classes(grid: Grid, classes: Sequence[Classes | None]) -> Grid:
+    """The grid with two columns that name classes, where logits say which."""
+    if not any(classes):
+        return grid
+    kept = grid.columns([*range(len(grid.header) - 2)])  # its costs stand above
+    told = [((each.worst, None), (each.most_confused, None)) if each else (("", None), ("", None)) for each in classes]
+    rows = [[*row, *names] for row, names in zip(kept.rows, told, strict=True)]
+    return Grid([*kept.header, "worst on average", "most confused"], rows)
 
 
 def _describe_data(results: Path, arms: Sequence[Mapping[str, Any]]) -> list[str]:

@@ -17,8 +17,9 @@ Row = dict[str, str]
 _NUMBERS = {
     *(*QUALITIES, *COSTS),
     *("epoch", "train_loss", "lr", "seconds"),
-    *("difference", "low", "high", "p", "p_holm", "improved", "count", "confidence"),
+    *("difference", "low", "high", "p", "p_holm", "improved", "count", "confidence", "share"),
 }
+_COUNTS = ("epoch", "bin", "classes", "label", "prediction", "images")
 
 
 def read_lines(path: Path) -> list[str]:
@@ -51,7 +52,8 @@ def read_csv(path: Path) -> list[Row]:
                 raise ValueError("a row has more or fewer cells than the header")
             for column in _NUMBERS & row.keys():
                 float(row[column] or "nan")
-            int(row.get("epoch") or 0), int(row.get("bin") or 0)
+            for column in _COUNTS:
+                int(row.get(column) or 0)
     return rows
 
 

@@ -44,7 +44,8 @@ torchmetrics 1.9.0
     top5: micro average; there must be at least 5 classes. Ties go as torch.topk has them.
 scikit-learn 1.9.1
     top5: ties go to the higher class id. log_loss: probabilities clipped to [eps, 1 - eps]. brier: scale_by_half=False,
-        in [0, 2]. worst_class: the lowest recall.
+        in [0, 2]. worst_class: the lowest recall. balanced_accuracy: the mean recall of the classes among the labels.
+        macro_f1: the mean over the classes among labels or predictions.
     curve_max, curve_mean: largest and plain mean gap of calibration_curve's bins that are not empty, (lo, hi], 0 in the
         first; curve_quantile_*: edges at np.percentile, interpolated linearly.
     temperature: bounded search of log(1/T) in [-10, 10], to 64 eps: the most exact of the three.
@@ -165,7 +166,15 @@ def by_torchmetrics(logits: Any, probs: Any, labels: Any) -> dict[str, float]:
 def by_scikit_learn(logits: Any, probs: Any, labels: Any) -> dict[str, float]:
     from sklearn.calibration import _TemperatureScaling, calibration_curve
     from sklearn.exceptions import UndefinedMetricWarning
-    from sklearn.metrics import accuracy_score, brier_score_loss, log_loss, recall_score, top_k_accuracy_score
+    from sklearn.metrics import (
+        accuracy_score,
+        balanced_accuracy_score,
+        brier_score_loss,
+        f1_score,
+        log_loss,
+        recall_score,
+        top_k_accuracy_score,
+    )
 
     classes, predicted = range(probs.shape[1]), logits.argmax(1)
     found = {
@@ -173,6 +182,8 @@ def by_scikit_learn(logits: Any, probs: Any, labels: Any) -> dict[str, float]:
         "log_loss": log_loss(labels, probs, labels=classes),
         "brier": brier_score_loss(labels, probs, labels=classes, scale_by_half=False),
         "worst_class": recall_score(labels, predicted, average=None).min().item(),
+        "balanced_accuracy": balanced_accuracy_score(labels, predicted),
+        "macro_f1": f1_score(labels, predicted, average="macro"),
     }
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UndefinedMetricWarning)  # of 3 classes, all are among the top 5
