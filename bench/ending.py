@@ -33,8 +33,8 @@ def exit_code(act: Callable[[], int]) -> int:
 def end_quickly() -> None:
     """Lets the interpreter's end pass over all that torch imported: 0.2 s instead of a second.
 
-    Not where a library made by nanobind is loaded (triton is one since 3.9, and every optimizer of torch imports it): it
-    counts what the end leaves behind, and lists it as leaks.
+    Not where a library made by nanobind is loaded (triton is one since 3.9, and every optimizer of torch imports it):
+    it counts what the end leaves behind, and lists it as leaks.
     """
     atexit.register(_pass_over_all)
 

@@ -113,7 +113,9 @@ def _make_classes(rows: Sequence[Row], names: Sequence[str], most: int | None, f
     shares = [_read_share(row) for row in rows]
     cells = {(each.label, each.prediction): each for each in shares}
     accuracies = sorted((each for each in shares if each.label == each.prediction), key=lambda each: each.share)
-    pairs = sorted((each for each in shares if each.label != each.prediction), key=lambda each: -each.share * each.images)
+    pairs = sorted(
+        (each for each in shares if each.label != each.prediction), key=lambda each: -each.share * each.images
+    )
     classes = int(rows[0]["classes"])
     in_matrix = range(classes if fits and classes <= MATRIX else 0)
     occurring = {*in_matrix, *(label for cell in cells for label in cell)}

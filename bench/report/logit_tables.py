@@ -113,10 +113,11 @@ def _bin_arm(runs: Sequence[Row], results: Path) -> list[dict[str, Any]]:
 
 def _confuse_arm(runs: Sequence[Row], results: Path) -> list[dict[str, Any]]:
     """The arm's rows of confusion.csv; none where a run's logits are gone, or the test images are not the same."""
-    parts = [read_logits(run_folder(results, row["run_id"])) for row in runs]
-    arrays = [part for part in parts if part is not None]
-    labels = arrays[0]["test_labels"] if arrays else None
-    if len(arrays) < len(parts) or not all(np.array_equal(labels, part["test_labels"]) for part in arrays):
+    arrays = [part for row in runs if (part := read_logits(run_folder(results, row["run_id"]))) is not None]
+    if not arrays or len(arrays) < len(runs):
+        return []
+    labels = arrays[0]["test_labels"]
+    if not all(np.array_equal(labels, part["test_labels"]) for part in arrays):
         return []
     rows = confusion([part["test_logits"] for part in arrays], labels)
     return [{"arm_id": runs[0]["arm_id"], **row} for row in rows]
