@@ -1,0 +1,81 @@
+"""What a user's own loader may give, and how a user's own module may be called."""
+
+import pytest
+from conftest import write
+from test_plugins import LOSS
+
+from bench import UsageError, plugins
+from bench.run import train_run
+
+SOURCE = """
+import numpy as np
+from bench.dataset import Source
+random = np.random.default_rng(0)
+labels = np.arange(100) % 4
+images = random.integers(0, 200, (100, 8, 10, 3)).astype(np.uint8)
+images[..., 0] += 10 * labels.astype(np.uint8)[:, None, None]
+def load():
+    return {}
+def make(images, labels):
+    return Source(images[:80], labels[:80], images[80:], labels[80:], classes=4, flips=True)
+"""
+SAME = {  # as the plain arrays
+    "a list of labels": "make(images, labels.tolist())",
+    "lists": "make(images.tolist() and list(images), list(labels))",
+    "views": "make(np.ascontiguousarray(images[..., ::-1])[..., ::-1], labels[::-1].copy()[::-1])",
+    "strided": "make(np.repeat(images, 2, 1)[:, ::2], np.repeat(labels, 2)[::2])",
+    "Fortran's order": "make(np.asfortranarray(images), labels)",
+    "swapped bytes": "make(images, labels.astype('>i4'))",
+    "read-only": "make(np.frombuffer(images.tobytes(), np.uint8).reshape(images.shape), labels)",
+    "a tensor": "make(__import__('torch').from_numpy(images), labels)",
+}
+REFUSED = {
+    "None": ["gives NoneType instead of a bench.dataset.Source"],
+    "(images, labels)": ["gives tuple instead of a bench.dataset.Source"],
+    "make(images.transpose(0, 3, 1, 2), labels)": ["(80, 3, 8, 10) looks like (N, C, H, W)"],
+    "make(images.transpose(0, 3, 1, 2)[:, :1], labels)": ["(80, 1, 8, 10) looks like (N, C, H, W)"],
+    "make(np.ones((100, 12, 64, 64), np.uint8), labels)": ["(80, 12, 64, 64) looks like (N, C, H, W)"],
+    "make(images, ['a'] * 100)": ["labels must be integers"],
+    "make(images, None)": ["TypeError"],
+    "make([images[0], images[1][:4]] * 50, labels)": ["dataset own", "inhomogeneous"],
+}
+
+
+def load_own(tmp_path, plan, code, name):
+    own = {f"{name}.py": SOURCE.replace("{}", code), f"dataset/{name}.yaml": f"_target_: {name}.load\naugment: none\n"}
+    plugins.use_folder(write(tmp_path / name, own))
+    return plan(f"dataset={name}", "~dataset.train_images", "~dataset.test_images")[0].run
+
+
+@pytest.mark.parametrize("form", SAME)
+def test_arrays_of_whatever_form_give_the_same_run(form, tmp_path, plan):
+    number = list(SAME).index(form)
+    plain = load_own(tmp_path, plan, "make(images, labels)", f"plain{number}")
+    run = load_own(tmp_path, plan, SAME[form], f"form{number}")
+    assert run.fingerprint == plain.fingerprint
+    result = train_run(run, tmp_path / "run")
+    assert result["status"] == "done", result["message"]
+    assert result["test_nll"] == train_run(plain, tmp_path / "plain")["test_nll"]
+
+
+@pytest.mark.parametrize("form", REFUSED)
+def test_what_a_loader_gives_that_is_no_dataset_is_told_before_training(form, tmp_path, plan):
+    with pytest.raises(UsageError, match="dataset own") as caught:
+        load_own(tmp_path, plan, form, f"own{list(REFUSED).index(form)}")
+    assert len(str(caught.value).splitlines()) <= 3
+    assert all(part in str(caught.value) for part in REFUSED[form]), caught.value
+
+
+@pytest.mark.parametrize("name", ["code", "types", "yaml"])
+def test_a_module_with_the_name_of_a_librarys_is_told_before_training(name, tmp_path, plan):
+    yaml = f"# @package regularizer.x\n_target_: {name}.Focal\nslot: loss\ngamma: 1\n"
+    plugins.use_folder(write(tmp_path / "own", {f"{name}.py": LOSS, "regularizer/x.yaml": yaml}))
+    with pytest.raises(
+        UsageError, match=rf"{name}\.py is not seen: Python has a module {name}.*\nGive the file another"
+    ):
+        plan("regularizer=x")
+
+
+def test_a_library_that_a_users_file_has_the_name_of_stays_as_it_is(tmp_path, plan):
+    plugins.use_folder(write(tmp_path / "own", {"torch.py": "", "bench.py": "", "code.py": "", "focal.py": LOSS}))
+    assert plan("optimizer=adam", "regularizer=mixup")
