@@ -234,38 +234,6 @@ def test_a_file_that_cannot_work_is_told_before_anything_else(file, tmp_path):
     assert all(part in str(caught.value) for part in WRONG[file]), caught.value
 
 
-BROKEN = {
-    "": ["ModuleNotFoundError", "broken"],
-    "X = 1\n": ["AttributeError", "make"],
-    "def make(channels, classes):\n    return [][1]\n": ["IndexError", "broken.py, line 2"],
-    "def make(channels):\n    pass\n": ["TypeError", "positional"],
-    "from torch import nn\ndef make(channels, classes):\n    return nn.Flatten()\n": [
-        "instead of logits of shape (16, 4)"
-    ],
-    "from torch import nn\ndef make(channels, classes):\n"
-    "    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())\n": ["nothing to train"],
-    "from torch import nn\ndef make(channels, classes):\n"
-    "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).requires_grad_(False)\n": ["nothing to train"],
-    "from torch import nn\nclass make(nn.Linear):\n    def __init__(self, channels, classes):\n"
-    "        super().__init__(64, classes)\n    def forward(self, x):\n"
-    "        return super().forward(x.flatten(1)), x\n": ["gives a tuple instead of logits"],
-    "import foo\n": ["No module named 'foo'", "broken.py, line 1"],
-}
-
-
-@pytest.mark.parametrize("code", BROKEN)
-def test_an_error_in_a_users_own_class_is_told_with_its_place(code, tmp_path, plan, monkeypatch):
-    own = write(tmp_path / "own", {"model/broken.yaml": "_target_: broken.make\n"})
-    if code:
-        write(own, {"broken.py": code})
-    monkeypatch.delitem(sys.modules, "broken", raising=False)
-    plugins.use_folder(own)
-    with pytest.raises(UsageError) as caught:
-        plan("model=broken", "~model.width")
-    assert len(str(caught.value).splitlines()) <= 3
-    assert all(part in str(caught.value) for part in ["broken", *BROKEN[code]]), caught.value
-
-
 def test_a_config_dir_that_is_not_there_exits_with_2(tmp_path):
     for command in (["list"], ["run", "+exp=digits_smoke"], ["report", "digits"], ["doctor"]):
         done = regbench(*command, "--config-dir", "nowhere", cwd=tmp_path)

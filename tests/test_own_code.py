@@ -1,4 +1,6 @@
-"""What a user's own loader may give, and how a user's own module may be called."""
+"""What a user's own loader and classes may give, how their modules may be called, and what is told of their errors."""
+
+import sys
 
 import pytest
 from conftest import write
@@ -79,3 +81,35 @@ def test_a_module_with_the_name_of_a_librarys_is_told_before_training(name, tmp_
 def test_a_library_that_a_users_file_has_the_name_of_stays_as_it_is(tmp_path, plan):
     plugins.use_folder(write(tmp_path / "own", {"torch.py": "", "bench.py": "", "code.py": "", "focal.py": LOSS}))
     assert plan("optimizer=adam", "regularizer=mixup")
+
+
+BROKEN = {
+    "": ["ModuleNotFoundError", "broken"],
+    "X = 1\n": ["AttributeError", "make"],
+    "def make(channels, classes):\n    return [][1]\n": ["IndexError", "broken.py, line 2"],
+    "def make(channels):\n    pass\n": ["TypeError", "positional"],
+    "from torch import nn\ndef make(channels, classes):\n    return nn.Flatten()\n": [
+        "instead of logits of shape (16, 4)"
+    ],
+    "from torch import nn\ndef make(channels, classes):\n"
+    "    return nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten())\n": ["nothing to train"],
+    "from torch import nn\ndef make(channels, classes):\n"
+    "    return nn.Sequential(nn.Flatten(), nn.Linear(64, 4)).requires_grad_(False)\n": ["nothing to train"],
+    "from torch import nn\nclass make(nn.Linear):\n    def __init__(self, channels, classes):\n"
+    "        super().__init__(64, classes)\n    def forward(self, x):\n"
+    "        return super().forward(x.flatten(1)), x\n": ["gives a tuple instead of logits"],
+    "import foo\n": ["No module named 'foo'", "broken.py, line 1"],
+}
+
+
+@pytest.mark.parametrize("code", BROKEN)
+def test_an_error_in_a_users_own_class_is_told_with_its_place(code, tmp_path, plan, monkeypatch):
+    own = write(tmp_path / "own", {"model/broken.yaml": "_target_: broken.make\n"})
+    if code:
+        write(own, {"broken.py": code})
+    monkeypatch.delitem(sys.modules, "broken", raising=False)
+    plugins.use_folder(own)
+    with pytest.raises(UsageError) as caught:
+        plan("model=broken", "~model.width")
+    assert len(str(caught.value).splitlines()) <= 3
+    assert all(part in str(caught.value) for part in ["broken", *BROKEN[code]]), caught.value
