@@ -13,7 +13,8 @@ The map, from the command to the table:
     sweep.py    trains what is missing          worker.py    what a process that trains does
     launcher.py where runs are trained          watch.py     tells of records while a sweep goes on
     lock.py     one process at a time           cores.py    how many there are to use
-    gone.py     what others replace or remove   home.py     for users who have none
+    files.py    whole or not at all; CSV        home.py     for users who have none
+    gone.py     what others replace or remove
     streams.py  output that nothing ends        ending.py   a command's exit code and last words
     checkpoint.py, interrupt.py  stopping and going on
     forecast.py what a command would do         unused.py    overrides that no run uses
@@ -23,6 +24,7 @@ The map, from the command to the table:
     speed.py    times the training loop         contestants.py what it is compared with
     fit.py      whether a run's parts fit       buffers.py  a model's running state
     metric.py, temperature.py, quantities.py  what is measured, and scores.py, of a finished run
+    confusion.py  what each class is taken for
     stats.py, comparison.py, resample.py  arms against their baseline, and how sure that is
     tracker.py  curves for TensorBoard          schedule.py, escape.py  pure functions
 The four axes are packages: dataset/, model/, regularizer/ and optimizer/, each with its choices in conf/<axis>/.
