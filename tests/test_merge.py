@@ -26,7 +26,7 @@ def ours(tmp_path):
 @pytest.fixture
 def theirs(tmp_path):
     shutil.copytree(GOLDEN, tmp_path / "theirs")
-    tables.write_tables(tmp_path / "theirs", "digits_smoke")  # SciPy's releases differ in the last digits of an interval
+    tables.write_tables(tmp_path / "theirs", "digits_smoke")  # by this SciPy: releases differ in the last digits
     return tmp_path / "theirs"
 
 
