@@ -40,8 +40,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
     end_quickly()
     ensure_home()
     with lasting():
-        code = exit_code(lambda: _dispatch(_use_config_dir(arguments)))
+        code = exit_code(lambda: _flushed(_dispatch(_use_config_dir(arguments))))
     sys.exit(code)
+
+
+def _flushed(code: int) -> int:
+    """The exit code, once all that was printed is where it was to go."""
+    sys.stdout.flush()
+    return code
 
 
 def _use_config_dir(arguments: Sequence[str]) -> list[str]:

@@ -4,14 +4,13 @@ Names of classes and of the rows of logits.npz, and which images are equal: that
 afterwards, by the page too, which loads no torch.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bench.files import write_atomically
 from bench.gone import is_file, names_in, read_if_there
-from bench.record import data_id, identity
+from bench.record import data_id, identity, seal, unseal
 from bench.settings import Run
 
 if TYPE_CHECKING:
@@ -40,7 +39,7 @@ def note_data(results: Path, runs: Iterable[Run], write: bool) -> list[str]:
         if record is None:
             record = describe_data(load_source(run.dataset))
             if write:
-                write_atomically(results / FOLDER / f"{identifier}.json", json.dumps(record, indent=1) + "\n")
+                write_atomically(results / FOLDER / f"{identifier}.json", seal(record))
         if found := describe_doubles(record, _NAMED):
             told = [*found, describe_dropping(record, [r.dataset.values["drop_duplicates"] for r in (run, *others)])]
             lines.append(f"{run.dataset.name}: {'; '.join(filter(None, told))}")
@@ -50,10 +49,10 @@ def note_data(results: Path, runs: Iterable[Run], write: bool) -> list[str]:
 def read_data(results: Path, identifier: str) -> dict[str, Any] | None:
     """What is on record of a dataset; None where nothing is that can be read."""
     try:
-        record = json.loads(read_if_there(results / FOLDER / f"{identifier}.json") or b"null")
-    except (OSError, ValueError):
+        record = unseal(read_if_there(results / FOLDER / f"{identifier}.json") or b"null")
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
-    return record if isinstance(record, dict) and record.keys() >= {"images", "doubles", "equal_images"} else None
+    return record if record.keys() >= {"images", "doubles", "equal_images"} else None
 
 
 def copy_data(ours: Path, theirs: Path) -> None:

@@ -53,7 +53,8 @@ def examine_data(overrides: Sequence[str]) -> int:
         record, classes = describe_data(source), source.class_names or [str(k) for k in range(source.classes)]
         counts = [(split, f"{n:,} images") for split, n in record["images"].items()]
         found = "; ".join(describe_doubles(record)) or "none"
-        _show(choice.name, [*counts, ("classes", ", ".join(classes)), ("equal images", found)])
+        named = ", ".join(classes).replace("\n", "\\n")
+        _show(choice.name, [*counts, ("classes", named), ("equal images", found)])
         for group in record["equal_images"]:
             labels = f", as {', '.join(classes[k] for k in group['labels'])}" * (len(group["labels"]) > 1)
             print(escape(f"    {' = '.join(name_members(group))}{labels}"))

@@ -110,20 +110,28 @@ def _try_slots(slots: Slots, source: Source) -> None:
     """Has a step's parts work on two images; raises where they do not give what the step expects of them."""
     _, height, width, channels = source.train_images.shape
     images, targets = torch.zeros(2, channels, height, width), torch.eye(source.classes)[:2]
-    mixed, mixed_targets = slots.mixing(images, targets, stream(0, "mixing"))
-    if (mixed.shape, mixed_targets.shape) != (images.shape, targets.shape):
-        shapes = f"{tuple(mixed.shape)} and {tuple(mixed_targets.shape)}"
-        raise ValueError(f"mixing gives {shapes} of {tuple(images.shape)} and {tuple(targets.shape)}")
+    mixed = slots.mixing(images, targets, stream(0, "mixing"))
+    if not isinstance(mixed, tuple | list) or [*map(_kind, mixed)] != [*map(_kind, (images, targets))]:
+        given = [*map(_kind, mixed)] if isinstance(mixed, tuple | list) else _kind(mixed)
+        raise ValueError(f"mixing gives {given} of {[*map(_kind, (images, targets))]}")
+    _, mixed_targets = mixed
     model = nn.Linear(1, source.classes)
 
     def compute_loss() -> Tensor:
-        return slots.loss(model(torch.ones(2, 1)), mixed_targets, **slots.random("loss", 0, 0))
+        loss = slots.loss(model(torch.ones(2, 1)), mixed_targets, **slots.random("loss", 0, 0))
+        if not isinstance(loss, Tensor) or loss.ndim != 0:
+            raise ValueError(f"loss gives {_kind(loss)}; it must be a scalar tensor")
+        return loss
 
     loss = slots.gradient(model, compute_loss, step=0, **slots.random("gradient", 0, 0))
     if loss.ndim != 0 or loss.requires_grad:
         raise ValueError(f"gradient gives a loss of shape {tuple(loss.shape)}; it must be a detached scalar")
     if model.weight.grad is None:
         raise ValueError("gradient leaves no .grad behind")
+
+
+def _kind(value: object) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
 def _try_model(run: Run, source: Source) -> list[nn.Parameter]:
@@ -137,15 +145,19 @@ def _try_model(run: Run, source: Source) -> list[nn.Parameter]:
         try:
             with torch.device(device), global_stream(_CPU, run.seed, "init"):
                 model = make_chosen(run.model, torch.Size((n, channels, height, width)), source.classes)
-                logits = model.train()(torch.zeros(n, channels, height, width))
+                images = torch.zeros(n, channels, height, width)
+                logits = model.train()(images)
+                with torch.no_grad():
+                    evaluated = model.eval()(images)
         except Exception:
             if device == "cpu":
                 raise
         else:
             break
-    shape = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
-    if shape != (n, source.classes):
-        raise ValueError(f"gives {shape} instead of logits of shape {(n, source.classes)}")
+    for mode, output in (("", logits), (" in evaluation", evaluated)):
+        shape = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        if shape != (n, source.classes):
+            raise ValueError(f"gives {shape}{mode} instead of logits of shape {(n, source.classes)}")
     if not logits.requires_grad:
         raise ValueError("has nothing to train: its logits depend on no parameter that requires a gradient")
     return [nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()]

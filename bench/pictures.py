@@ -138,7 +138,7 @@ def _check_alike(shapes: Mapping[tuple[int, ...], str], brightest: int) -> None:
         raise UsageError(
             f"the pictures of 16 bits leave most of their range unused: their brightest value is {brightest}, white "
             f"would be 65535.\nThey seem to hold {bits} bits. Say which value is white: dataset.white={2**bits - 1}\n"
-            "(colours: convert them to 8 bits), or dataset.white=65535 to take them as they are."
+            "(colours and alpha: convert them to 8 bits), or dataset.white=65535 to take them as they are."
         )
 
 

@@ -114,9 +114,11 @@ def source_fingerprint(target: str) -> str | None:
     None for what is published. Modules that are imported by a computed name, and those that an installed module
     imports, are not seen.
     """
+    if is_published(target):  # also where a file of the user's has such a library's name, which is not seen
+        return None
     folder, names = user_folder(), _with_parents(target.replace(":", "."))
     files = _imported_files(folder, names) if folder else set()
-    if not files and not is_published(target):
+    if not files:
         resolve(target)  # now its module is loaded
         loaded = [sys.modules[name] for name in names if name in sys.modules]
         files = {Path(module.__file__) for module in loaded[-1:] if module.__file__}

@@ -15,6 +15,7 @@ import numpy as np
 
 from bench import metric
 from bench.files import write_atomically
+from bench.gone import read_if_there
 from bench.record import LOGITS, read_result, seal, unseal
 from bench.temperature import fit_temperature
 
@@ -81,6 +82,12 @@ def read_logits(folder: Path) -> dict[str, Any] | None:
     except Exception:  # NumPy raises whatever a broken file leads it to
         return None
     return arrays
+
+
+def has_damaged_logits(folder: Path) -> bool:
+    """Whether a run's record knows of logits, and those that are there are not they."""
+    known = LOGITS in (read_result(folder) or {}).get("sha256", {})
+    return known and read_if_there(folder / LOGITS) is not None and read_logits(folder) is None
 
 
 def _check_arrays(arrays: Mapping[str, Any]) -> None:

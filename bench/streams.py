@@ -9,7 +9,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO, cast
@@ -47,6 +47,7 @@ class _Lasting:
 
     def _let_go(self, error: OSError) -> None:
         if error.errno not in _GONE:
+            error.filename = error.filename or getattr(self._stream, "name", None)
             raise error
         with Path(os.devnull).open("wb") as nowhere:
             os.dup2(nowhere.fileno(), self._stream.fileno())
@@ -67,7 +68,8 @@ def lasting() -> Iterator[None]:
             yield
         finally:
             for stream in (sys.stdout, sys.stderr):  # else the interpreter's end finds that a reader has gone
-                stream.flush()
+                with suppress(OSError):  # which whoever wrote has said
+                    stream.flush()
             sys.stdout, sys.stderr = before
             for stream, handler in zip(streams, handlers, strict=True):
                 _set_errors(stream, handler)

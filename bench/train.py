@@ -160,6 +160,8 @@ class Trainer:
 
     def scale_lrs(self, factor: float) -> None:
         """Sets the learning rate of each of the optimizer's groups to its own times `factor`."""
+        added = self.optimizer.param_groups[len(self.base_lrs) :]  # by the optimizer itself, since the last step
+        self.base_lrs += [float(group["lr"]) for group in added]
         for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(lr * factor)

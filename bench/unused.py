@@ -82,7 +82,8 @@ def _reason_of_data(key: str, run: Run) -> str | None:
         return None
     if name == "val_fraction" and source.val_labels is not None:
         return "the data have a validation split"
-    return source.unused.get(name, "the data do not depend on it" if source.settings.get(name, "") is None else None)
+    depends = name == "max_pixels" or source.settings.get(name, "") is not None  # which is asked of each picture
+    return source.unused.get(name, None if depends else "the data do not depend on it")
 
 
 def _settings(run: Run) -> dict[str, Any]:

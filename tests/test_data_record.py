@@ -2,6 +2,7 @@
 to their files."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
@@ -126,7 +127,9 @@ def test_a_damaged_record_of_the_data_is_made_anew(pets, tmp_path):
     run(pets)
     before = read_records(tmp_path / "results")
     (file,) = (tmp_path / "results" / "datasets").iterdir()
-    for damage in ("", "[]", '{"images": {}}'):
+    flipped = re.sub('"train": [0-9]+', '"train": 77', file.read_text(), count=1)
+    assert flipped != file.read_text()
+    for damage in ("", "[]", '{"images": {}}', flipped):
         file.write_text(damage)
         run(pets)
         assert read_records(tmp_path / "results") == before

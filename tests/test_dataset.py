@@ -131,6 +131,15 @@ def test_a_validation_split_is_checked_as_the_others_are():
             make_source(**values)
 
 
+def test_class_names_may_be_an_array_and_one_class_is_none_to_tell_apart():
+    """As np.unique gives them."""
+    source = make_source(class_names=np.array(["a", "b"]))
+    assert source.class_names == ["a", "b"]
+    assert find_gaps(choice(), source) == find_gaps(choice(), make_source(class_names=["a", "b"]))
+    with pytest.raises(ValueError, match="classes must be at least 2, got 1"):
+        replace(make_source(), classes=1)
+
+
 def test_splits_that_lack_a_class_are_found():
     assert find_gaps(choice(), make_source()) == ["digits: the val split has no image of 1 of the 2 classes: 0"]
     val = {"val_images": np.zeros((3, 4, 4, 1), np.uint8), "val_labels": np.array([1, 1, 1])}

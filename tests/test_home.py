@@ -1,5 +1,6 @@
 """A container that runs as a number: no HOME, and a user whom the system does not know."""
 
+import getpass
 import os
 import subprocess
 import sys
@@ -29,8 +30,9 @@ def unknown(monkeypatch, tmp_path):
 
     monkeypatch.setattr("pwd.getpwuid", fail)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    monkeypatch.setenv("HOME", "")  # so that it is put back
-    monkeypatch.delenv("HOME")
+    for name in ("HOME", "LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.setenv(name, "")  # so that it is put back
+        monkeypatch.delenv(name)
 
 
 def test_who_has_no_home_gets_one_of_his_own(unknown, tmp_path):
@@ -46,6 +48,12 @@ def test_a_home_that_somebody_else_has_put_there_is_not_taken(unknown, tmp_path,
     ensure_home()
     assert Path.home().parent == tmp_path
     assert Path.home().name != f"regbench-{other}"
+
+
+def test_who_has_no_name_gets_his_number(unknown, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))  # as containers may set it
+    ensure_home()
+    assert getpass.getuser() == str(os.getuid())
 
 
 def test_a_home_stays(monkeypatch, tmp_path):

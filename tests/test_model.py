@@ -198,6 +198,8 @@ FORMS = {
     "output": lambda logits, hidden: ModelOutput(logits=logits, hidden=hidden),
     "tuple": Two,
     "other": lambda logits, hidden: {"hidden": hidden},
+    "object_in_training": lambda logits, hidden: Out(logits, hidden) if torch.is_grad_enabled() else logits,
+    "tuple_in_evaluation": lambda logits, hidden: logits if torch.is_grad_enabled() else (logits, hidden),
 }
 
 class Net(nn.Module):
@@ -220,7 +222,7 @@ def outputs(tmp_path):
     return "model=outputs", "~model.width"
 
 
-@pytest.mark.parametrize("form", ["object", "mapping", "output"])
+@pytest.mark.parametrize("form", ["object", "mapping", "output", "object_in_training"])
 @pytest.mark.parametrize("stack", ["mixup", "sam"])
 def test_a_models_logits_are_taken_from_what_it_gives(form, stack, outputs, plan, tmp_path):
     runs = [plan(*outputs, f"model.form={each}", f"regularizer={stack}")[0].run for each in ("plain", form)]
@@ -240,7 +242,10 @@ def test_a_compiled_models_logits_are_taken_from_what_it_gives(outputs, tiny):
     assert losses("object") == pytest.approx(losses("plain"), rel=1e-6)
 
 
-@pytest.mark.parametrize(("form", "said"), [("tuple", "gives a Two"), ("other", "gives a dict")])
+@pytest.mark.parametrize(
+    ("form", "said"),
+    [("tuple", "gives a Two"), ("other", "gives a dict"), ("tuple_in_evaluation", "gives a tuple in evaluation")],
+)
 def test_what_holds_no_logits_by_that_name_is_told_before_training(form, said, outputs, plan):
     with pytest.raises(UsageError, match=f"model outputs on batches.*{said} instead of logits"):
         plan(*outputs, f"model.form={form}")

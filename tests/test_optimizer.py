@@ -120,3 +120,13 @@ def test_an_optimizer_that_looks_at_the_models_parameters_is_not_refused(tmp_pat
         write(tmp_path / "own", {"matrices.py": code, "optimizer/matrices.yaml": YAML.format("matrices")})
     )
     assert plan("optimizer=matrices")
+
+
+def test_a_group_that_an_optimizer_adds_while_it_trains_has_its_own_rate_from_the_next_step_on(tiny):
+    trainer, batches = make_trainer(tiny("train.schedule=step"))
+    steps = trainer.epochs(batches)
+    next(steps)
+    trainer.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.5})
+    trainer.scale_lrs(0.1)
+    *_, added = trainer.optimizer.param_groups
+    assert added["lr"] == pytest.approx(0.05)

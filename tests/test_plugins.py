@@ -245,8 +245,13 @@ def test_a_config_dir_that_is_not_there_exits_with_2(tmp_path):
 CALL = "class X:\n    evaluations_per_step = 1\n    def __call__(self, {}):\n        {}\n"
 SLOTS = [
     ("mixing", "images, targets", "return images, targets", "TypeError"),
-    ("mixing", "images, targets, random", "return images[:1], targets", "mixing gives (1, 1, 8, 8)"),
-    ("loss", "logits, targets", "return logits.mean(1)", "RuntimeError"),
+    ("mixing", "images, targets, random", "return images[:1], targets", "torch.float32 (1, 1, 8, 8)"),
+    ("mixing", "images, targets, random", "return images.double(), targets", "mixing gives ['torch.float64"),
+    ("mixing", "images, targets, random", "return images.numpy(), targets", "mixing gives ['a ndarray'"),
+    ("mixing", "images, targets, random", "return None", "mixing gives a NoneType"),
+    ("loss", "logits, targets", "return logits.mean(1)", "loss gives torch.float32 (2,)"),
+    ("loss", "logits, targets", "return None", "loss gives a NoneType"),
+    ("loss", "logits, targets", "return 1.0", "loss gives a float"),
     ("gradient", "model, loss_closure, *, step=0", "pass", "AttributeError"),
     ("gradient", "model, loss_closure, *, step=0", "return loss_closure()", "detached"),
     ("gradient", "model, loss_closure, *, step=0", "return loss_closure().detach()", "no .grad"),

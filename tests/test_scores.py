@@ -6,7 +6,7 @@ import pytest
 from conftest import TINY
 
 import bench
-from bench import UsageError, app, metric
+from bench import UsageError, app, cli, metric
 from bench.report import tables
 from bench.report.logit_tables import write_logit_tables
 from bench.report.page import write_page
@@ -145,6 +145,16 @@ def test_damaged_logits_are_none_whatever_numpy_makes_of_them(known, results):
             **{f"{split}_labels": np.zeros(3, "int64") for split in ("val", "test")},
         )
         assert read_logits(folder) is None
+
+
+def test_damaged_logits_that_keep_an_arm_out_are_said_by_report(results, capsys):
+    identifier = runs(results)[0]["run_id"]
+    (results / "runs" / identifier / "logits.npz").write_bytes(b"damaged")
+    for said in (True, False):
+        with pytest.raises(SystemExit):
+            cli.main(["report", "adhoc", "--results-dir", str(results)])
+        assert (f"the logits of run {identifier} are damaged" in capsys.readouterr().err) == said
+        shutil.rmtree(results / "runs" / identifier, ignore_errors=True)  # gone, as in a fresh clone, is no damage
 
 
 def logit_tables(results):

@@ -177,6 +177,14 @@ def test_writing_to_a_terminal_that_has_gone_is_no_error(error, tmp_path, monkey
     assert sys.stdout is terminal
 
 
+def test_a_full_disk_behind_standard_output_is_said_in_a_line(tmp_path):
+    command = [sys.executable, "-m", "bench", "list"]
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, cwd=tmp_path, timeout=300)
+    assert (done.returncode, done.stderr.count(b"\n")) == (2, 1)
+    assert b"No space left" in done.stderr
+
+
 def test_a_full_disk_is_an_error(tmp_path, monkeypatch):
     full = OSError(errno.ENOSPC, "No space left on device")
     terminal = io.TextIOWrapper(Dead(tmp_path, full), "utf-8", write_through=True)

@@ -99,7 +99,8 @@ def test_what_the_data_make_idle_is_said(split, tmp_path):
     }
     shutil.copytree(split / "test", split / "val")
     white = ("dataset.white=100", "dataset.val_fraction=0.3")
-    assert said(*typed[:-1], f"dataset.root={split}", *white) == {
+    above = "dataset.max_pixels=100000"  # as it is typed where a picture was refused
+    assert said(*typed[:-1], f"dataset.root={split}", *white, above) == {
         white[0]: "the data do not depend on it.",
         white[1]: "the data have a validation split.",
     }

@@ -59,6 +59,10 @@ class Source:
     unused: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        if self.classes < 2:
+            raise ValueError(f"classes must be at least 2, got {self.classes}")
+        if isinstance(self.class_names, np.ndarray):
+            object.__setattr__(self, "class_names", self.class_names.tolist())
         if (self.val_images is None) != (self.val_labels is None):
             raise ValueError("a validation split has both val_images and val_labels, got one of them")
         for name in ("train_images", "train_labels", "val_images", "val_labels", "test_images", "test_labels"):

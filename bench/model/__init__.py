@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from bench.model.weights import load_weights
-from bench.plugins import resolve
+from bench.plugins import is_published, resolve
 from bench.settings import Choice, make
 
 
@@ -38,8 +38,8 @@ def make_chosen(
         values = {"image_size": (height, width), **values}
     model: nn.Module = make(values, channels, classes)
     with torch.no_grad():  # draws the weights of layers that learn their input's size, such as the mlp's first
-        output = model.eval()(torch.zeros(1, channels, height, width))
-    if not isinstance(output, Tensor | tuple) and isinstance(_take_logits(model, (), output), Tensor):
+        model.eval()(torch.zeros(1, channels, height, width))
+    if not is_published(type(model).__module__):
         model.register_forward_hook(_take_logits)
     look_at: Any = getattr(model, "look_at", None)
     if look_at and load_images:
@@ -50,5 +50,7 @@ def make_chosen(
 
 
 def _take_logits(model: nn.Module, inputs: Any, output: Any) -> Any:
-    """A forward hook: the logits of what the model gives."""
-    return output.get("logits") if isinstance(output, Mapping) else getattr(output, "logits", output)
+    """A forward hook: the logits of what the model gives; what holds none is handed on, for the checks to refuse."""
+    if isinstance(output, Tensor | tuple):
+        return output
+    return output.get("logits", output) if isinstance(output, Mapping) else getattr(output, "logits", output)

@@ -6,16 +6,18 @@ Results that may only be read are reported all the same: what could not be writt
 import argparse
 import errno
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from bench import UsageError
 from bench.comparison import MAIN_METRICS
+from bench.record import run_folder
 from bench.report import evidence, tables, terminal
 from bench.report.formats import FORMATS
 from bench.report.layout import find_quantities, lay_out
 from bench.report.tables import Row
+from bench.scores import has_damaged_logits
 
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -42,6 +44,8 @@ def report(options: argparse.Namespace) -> int:
             terminal.tell(console, refused or page)
         elif refused:
             print(refused, file=sys.stderr)
+        for line in _find_damage(options.results_dir, exp, rows):
+            print(f"regbench: {line}", file=sys.stderr)
     if options.format != "table":
         print(FORMATS[options.format](layouts), end="")
     return 0
@@ -64,6 +68,18 @@ def _write_evidence(results: Path, exp: str, rows: Sequence[Row]) -> str:
     except OSError as error:
         return _explain(error, results / exp, "figures and report.html")
     return ""
+
+
+def _find_damage(results: Path, exp: str, rows: Sequence[Row]) -> Iterator[str]:
+    """A line for each run whose damaged logits keep its arm out of what is made of them."""
+    made = {row["arm_id"] for row in tables.read_csv(results / exp / "reliability.csv")}
+    for row in rows:
+        identifier, lacks = row["run_id"], row["status"] == "done" and row["arm_id"] not in made
+        if lacks and has_damaged_logits(run_folder(results, identifier)):
+            yield (
+                f"the logits of run {identifier} are damaged, and what is made of logits lacks its arm. "
+                f"`regbench results --run {identifier} --delete`, and the command that asked for it trains it anew."
+            )
 
 
 def _explain(error: OSError, folder: Path, what: str) -> str:
