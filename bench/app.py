@@ -1,12 +1,15 @@
 """Hydra: composes a command line into plain typed runs, and launches them. Only yaml_text.py sees a DictConfig, too."""
 
+import base64
 import copy
 import functools
 import operator
 import os
+import pickle
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,7 +31,7 @@ from bench.forecast import show_forecast
 from bench.hydra_errors import explain_hydra_error, no_setting
 from bench.launcher import arrange, read_launcher
 from bench.overrides import GROUPS, PLAIN_KEYS, SWITCHES, hydra_arguments, loosen, take_name, typed_key, unquote
-from bench.plan import Command
+from bench.plan import Command, Planned
 from bench.plugins import user_folder
 from bench.ranges import check
 from bench.settings import DESCRIBES, Run, read_run
@@ -38,6 +41,7 @@ from bench.yaml_text import reads_text, restore_text
 
 T = TypeVar("T")
 
+_JOB = "regbench_job"  # a job's own run
 _SETS_VALUE = re.compile(rf"\+\+({'|'.join(GROUPS)})\.[\w.]+=")  # an override that chooses nothing
 OmegaConf.register_new_resolver("folder_name", lambda path: re.sub(r"[^\w.-]+", "_", Path(str(path)).resolve().name))
 
@@ -98,9 +102,13 @@ def _launch(config: DictConfig, context: HydraContext, worker: Worker, jobs: int
         force_add=True,
     )
     OmegaConf.update(arranged, "hydra.sweep", {"dir": ".", "subdir": "."})  # else the launcher makes an empty folder
+    overrides: list[list[str]] = [[] for _ in range(jobs)]
+    if not worker.launcher.shares:  # a job takes its own run along: with all of them in each, jobs grow as the square
+        overrides = [[f"+{_JOB}='{_pack(planned)}'"] for planned in worker.todo]
+        worker = replace(worker, todo=())
     job = functools.partial(_run_job, worker)
     launcher = Plugins.instance().instantiate_launcher(config=arranged, hydra_context=context, task_function=job)
-    returned = launcher.launch([[] for _ in range(jobs)], initial_job_idx=0)
+    returned = launcher.launch(overrides, initial_job_idx=0)
     return functools.reduce(operator.or_, (job.return_value for job in returned), {})
 
 
@@ -110,7 +118,13 @@ def _launcher_settings(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in settings.items()}
 
 
-def _run_job(worker: Worker, _: DictConfig) -> dict[str, str]:
+def _pack(planned: Planned) -> str:
+    return base64.urlsafe_b64encode(pickle.dumps(planned)).decode()
+
+
+def _run_job(worker: Worker, config: DictConfig) -> dict[str, str]:
+    if _JOB in config:
+        worker = replace(worker, todo=[pickle.loads(base64.urlsafe_b64decode(config[_JOB]))])
     return worker(int(HydraConfig.get().job.num))
 
 

@@ -112,8 +112,8 @@ def _read_ray(settings: Mapping[str, Any]) -> Launcher:
 def arrange(launcher: Launcher, settings: Mapping[str, Any], jobs: int) -> dict[str, Any]:
     """The launcher's settings as its plugin wants them, for so many jobs."""
     arranged = dict(settings)
-    if launcher.name == "joblib":
-        arranged["n_jobs"] = jobs
+    if launcher.name == "joblib":  # which does a single one in this process, to die with what a run dies of
+        arranged["n_jobs"] = max(jobs, 2)
     if launcher.name == "submitit_local":  # which starts all jobs at once: so there are only as many
         del arranged["array_parallelism"]
     if launcher.name == "ray":

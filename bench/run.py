@@ -99,6 +99,13 @@ def train_run(
     return outcome.result
 
 
+def record_death(run: Run, folder: Path, message: str, workers: int, may_write: Callable[[], None]) -> None:
+    """Records as failed a run whose process could not do so itself; arguments as `train_run` has them."""
+    add_to_log(folder, f"failed {message}\n")
+    result = _describe(run) | {"workers": workers, "status": "failed", "message": message}
+    write_run(folder, run, result, [], {}, may_write)
+
+
 @dataclass
 class Outcome:
     """What a run has given so far: its row of runs.csv, its rows of history.csv, and its logits."""

@@ -16,15 +16,16 @@ from dataclasses import replace
 from bench import UsageError, interrupt
 from bench.data_record import note_data
 from bench.launcher import outside_of_slurm
-from bench.lock import holder, is_abandoned, this_process
+from bench.lock import LockLost, holder, is_abandoned, take, this_process
 from bench.plan import Command, Planned, make_plan
 from bench.plugins import user_folder
 from bench.record import run_folder
 from bench.report import tables, terminal
 from bench.report.layout import lay_out
+from bench.run import record_death
 from bench.unused import find_unused
 from bench.watch import Watch, watching
-from bench.worker import Worker, any_failed, show_nothing
+from bench.worker import Worker, show_nothing
 
 _SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_TO_STOP = 10.0
@@ -60,6 +61,8 @@ def train_missing(command: Command, launch: Launch) -> int:
         watch = Watch(console, command, todo, show)
         with watching(watch):
             problems = _Sweep(command, todo, launch, watch).train()
+        if watch.fail_fast:
+            watch.fail_fast.forget()
     for identifier, problem in problems.items():
         terminal.tell(console, f"not recorded: {watch.names[identifier]} ({identifier}) {problem}")
     rows = {row["run_id"]: row for row in tables.read_csv(command.results / command.exp / "runs.csv")}
@@ -83,8 +86,8 @@ class _Sweep:
 
     def __init__(self, command: Command, todo: Sequence[Planned], launch: Launch, watch: Watch) -> None:
         self.todo, self.launch, self.watch = todo, launch, watch
-        self.fail_fast, self.results, self.launcher = command.fail_fast, command.results.absolute(), command.launcher
-        self.worker = Worker(todo, self.results, self.launcher, this_process(), command.keep_weights, command.fail_fast)
+        self.fail_fast, self.results, self.launcher = watch.fail_fast, command.results.absolute(), command.launcher
+        self.worker = Worker(todo, self.results, self.launcher, this_process(), command.keep_weights, self.fail_fast)
         self.deaths: Counter[str] = Counter()  # of the process that trained a run, by run_id
         self.failures = 0  # of the launcher, one after the other, without a run that was even begun
         self.problems: dict[str, str] = {}  # of runs that are given up
@@ -92,7 +95,7 @@ class _Sweep:
     def train(self) -> dict[str, str]:
         """Trains until nothing is left; what kept runs from being recorded, by run_id."""
         while left := [p for p in self.todo if p.run_id not in self.problems and not p.read_anew(self.results)]:
-            if self.fail_fast and any_failed(self.todo, self.results):
+            if self.fail_fast and self.fail_fast.is_noted():
                 break
             holders = {p.run_id: holder(run_folder(self.results, p.run_id)) for p in left}
             free = [p for p in left if holders[p.run_id] is None]
@@ -129,11 +132,28 @@ class _Sweep:
         left = [p.run_id for p in chosen if p.run_id not in self.problems and not p.read_anew(self.results)]
         abandoned = [identifier for identifier in left if is_abandoned(run_folder(self.results, identifier))]
         self.deaths.update(abandoned)
-        self.problems |= {i: f"its process died {_TRIES} times" for i in abandoned if self.deaths[i] >= _TRIES}
+        for planned in chosen:
+            if planned.run_id in abandoned and self.deaths[planned.run_id] >= _TRIES:
+                self._give_up(planned)
         stuck = failed and not abandoned and len(left) == len(chosen)
         self.failures = self.failures + 1 if stuck else 0
         if self.failures == _TRIES:
             self.problems |= dict.fromkeys(left, failed)
+
+    def _give_up(self, planned: Planned) -> None:
+        """Records as failed a run that takes its process along each time."""
+        folder = run_folder(self.results, planned.run_id)
+        message = f"its process died {_TRIES} times, of a signal or for want of memory"
+        workers = self.launcher.count_workers([each.run for each in self.todo])
+        lock = take(folder, self.worker.sweep.token)
+        if lock:
+            with lock, suppress(LockLost):
+                try:
+                    record_death(planned.run, folder, message, workers, lock.check)
+                except OSError as error:
+                    self.problems[planned.run_id] = f"{message}, and that could not be recorded: {error}"
+        if self.fail_fast:
+            self.fail_fast.note()
 
     @contextmanager
     def _stopping_workers(self) -> Iterator[None]:

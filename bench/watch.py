@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from rich.console import Console
 
 from bench import UsageError
+from bench.fail_fast import FailFast
 from bench.plan import Command, Planned
 from bench.report import tables, terminal
 
@@ -23,6 +24,7 @@ class Watch:
         self, console: Console, command: Command, todo: Sequence[Planned], show: Callable[[str], None]
     ) -> None:
         self.console, self.command, self.show = console, command, show
+        self.fail_fast = FailFast(command.results) if command.fail_fast else None
         names = terminal.name_runs([planned.run for planned in todo], whole=True)
         self.names = {planned.run_id: name for planned, name in zip(todo, names, strict=True)}
         self.left = {planned.run_id: planned for planned in todo}
@@ -49,6 +51,8 @@ class Watch:
             result = planned.read_anew(self.command.results)
             if result:
                 del self.left[identifier]
+                if self.fail_fast and result["status"] == "failed":  # maybe another sweep's
+                    self.fail_fast.note()
                 if not self.console.is_terminal or result["status"] != "done":
                     place = f"[{self._done()}/{len(self.names)}]"
                     self.tell(f"{place} {self.names[identifier]}: {terminal.describe_result(result)}")

@@ -4,6 +4,7 @@ It is launched in the process that starts the sweep, or in others, here or on an
 goes wrong in a run: under Hydra one job's exception hides those of all others.
 """
 
+import functools
 import os
 import signal
 import time
@@ -18,6 +19,7 @@ import torch
 
 from bench import interrupt
 from bench.cores import limit_threads
+from bench.fail_fast import FailFast
 from bench.launcher import Launcher
 from bench.lock import Lock, LockLost, Owner, take
 from bench.memory import release_and_settle
@@ -39,14 +41,17 @@ def show_nothing(line: str) -> None:
 
 @dataclass(frozen=True)
 class Worker:
-    """A sweep's task as a launcher hands it to the processes that train; called with the number of the job."""
+    """A sweep's task as a launcher hands it to the processes that train; called with the number of the job.
+
+    Processes that share the runs have all of them in `todo`, a job of a cluster has its own alone.
+    """
 
     todo: Sequence[Planned]
     results: Path
     launcher: Launcher
     sweep: Owner  # the process that started the sweep
     keep_weights: bool = False
-    fail_fast: bool = False
+    fail_fast: FailFast | None = None
     jobs: int = 1
     show: Show = show_nothing
     folder: Path = field(default_factory=Path.cwd)
@@ -67,9 +72,11 @@ class Worker:
         os.environ.update(self.environment)
         runs = [planned.run for planned in self.todo]
         torch.set_num_threads(self.launcher.count_threads(runs) or torch.get_num_threads())
-        mine = [*self.todo[number:], *self.todo[:number]] if self.launcher.shares else [self.todo[number]]
+        mine = [*self.todo[number:], *self.todo[:number]] if self.launcher.shares else self.todo
+        if self.launcher.shares:  # a cluster's jobs go on by themselves
+            _follow(self.sweep)
         try:
-            with lasting(), interrupt.handling(patient=True), self._following_the_sweep():
+            with lasting(), _working(), interrupt.handling(patient=True):
                 return self._train_all([_on_own_device(planned, number, self.jobs) for planned in mine])
         except interrupt.Interrupted:
             if self.launcher.name == "joblib" and os.getpid() != self.sweep.pid:
@@ -81,7 +88,7 @@ class Worker:
         problems: dict[str, str] = {}
         release_and_settle()
         for planned, name in zip(mine, names, strict=True):
-            if self.fail_fast and any_failed(self.todo, self.results):
+            if self.fail_fast and self.fail_fast.is_noted():
                 break
             try:
                 self._train(planned, name)
@@ -115,29 +122,37 @@ class Worker:
 
         workers = self.launcher.count_workers([each.run for each in self.todo])
         folder = run_folder(self.results, planned.run_id)
-        train_run(planned.run, folder, on_epoch, self.keep_weights, workers, lock.check)
-
-    @contextmanager
-    def _following_the_sweep(self) -> Iterator[None]:
-        """Within it this process is asked to stop when the one that it works for has died on this machine."""
-        over = Event()
-
-        def look() -> None:
-            while not over.wait(_SECONDS_BETWEEN_LOOKS):
-                if self.sweep.here and not self.sweep.runs:
-                    interrupt.ask(signal.SIGTERM)
-
-        if self.launcher.shares:  # a cluster's jobs go on by themselves
-            Thread(target=look, daemon=True).start()
-        try:
-            yield
-        finally:
-            over.set()
+        result = train_run(planned.run, folder, on_epoch, self.keep_weights, workers, lock.check)
+        if self.fail_fast and result["status"] == "failed":
+            self.fail_fast.note()
 
 
-def any_failed(planned: Sequence[Planned], results: Path) -> bool:
-    """Whether a run has failed since it was planned."""
-    return any(result["status"] == "failed" for each in planned if (result := each.read_anew(results)))
+_works = Event()  # set while this process has a job
+
+
+@contextmanager
+def _working() -> Iterator[None]:
+    _works.set()
+    try:
+        yield
+    finally:
+        _works.clear()
+
+
+@functools.cache  # one thread in a process, which works for one sweep all its life
+def _follow(sweep: Owner) -> None:
+    """Has this process stop with a checkpoint, and end, when the one that it works for has died on this machine."""
+
+    def look() -> None:
+        while sweep.runs:
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        while _works.is_set():
+            interrupt.ask(signal.SIGTERM)
+            time.sleep(_SECONDS_BETWEEN_LOOKS)
+        os._exit(0)  # else a pool's process waits for minutes for another job
+
+    if sweep.here and sweep.pid != os.getpid():
+        Thread(target=look, daemon=True).start()
 
 
 def _on_own_device(planned: Planned, number: int, jobs: int) -> Planned:
