@@ -1,16 +1,24 @@
-"""Files that are written whole or not at all, and CSV as text."""
+"""Files that are written whole or not at all, and CSV as text.
+
+What is promised: whoever reads finds the old file or the new one, whole, whenever a process dies. A run's record is on
+the disk, too, once it is told of: it outlives a power cut. Of the other files, which can be made again, a power cut may
+leave the old one.
+"""
 
 import csv
 import io
 import os
 import secrets
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 from bench.escape import to_utf8
-from bench.gone import names_in, remove
+from bench.gone import names_in, remove, unless_gone
+
+_STALE_SECONDS = 24 * 3600  # a part is being written for minutes at most
 
 Write = Callable[[IO[bytes]], object]  # writes a file's content
 
@@ -23,8 +31,7 @@ def write_atomically(path: Path, content: str | bytes) -> None:
 
 @contextmanager
 def open_atomically(path: Path) -> Iterator[IO[bytes]]:
-    """A file to write that takes its name when it is whole: readers see the old one or the new one, also when the
-    machine dies."""
+    """A file to write that takes its name when it is whole; its folder is made if need be, but none above it."""
     with _part_of(path) as part, _naming(path):
         with part.open("wb") as file:
             yield file
@@ -35,7 +42,8 @@ def open_atomically(path: Path) -> Iterator[IO[bytes]]:
 @contextmanager
 def _part_of(path: Path) -> Iterator[Path]:
     """A name beside `path` that no other process has, also none on another machine; what lies there is removed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    _remove_stale_parts(path.parent)
     part = path.with_name(f".{path.name}.{os.getpid()}-{secrets.token_hex(4)}.part")
     try:
         yield part
@@ -102,13 +110,25 @@ def write_together(
             else:
                 remove(folder / name)
         _flush_folder(folder)
+        _flush_folder(folder.parent)  # which has the folder's own name
 
 
 def remove_parts(folder: Path) -> None:
     """Removes what processes that died left half-written; for who holds the folder's lock."""
-    for name in names_in(folder):
-        if name.startswith(".") and name.endswith(".part"):
-            remove(folder / name)
+    for part in _parts_in(folder):
+        remove(part)
+
+
+def _parts_in(folder: Path) -> list[Path]:
+    return [folder / name for name in names_in(folder) if name.startswith(".") and name.endswith(".part")]
+
+
+def _remove_stale_parts(folder: Path) -> None:
+    """The same for who holds none: what nobody has written to for a day."""
+    for part in _parts_in(folder):
+        status = unless_gone(part.stat)
+        if status and time.time() - status.st_mtime > _STALE_SECONDS:
+            remove(part)
 
 
 def to_csv(columns: Iterable[str], rows: Iterable[Mapping[str, Any]]) -> str:

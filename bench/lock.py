@@ -132,7 +132,9 @@ class Lock:
 
 
 def take(folder: Path, sweep: str = "") -> Lock | None:
-    """The folder's lock, or None where a living process holds it; the folder is made if need be.
+    """The folder's lock, or None where a living process holds it.
+
+    The folder is made if need be, but none above it: where results were moved away, nothing begins anew in their place.
 
     Raises:
         OSError: the folder cannot be written to.
@@ -141,7 +143,7 @@ def take(folder: Path, sweep: str = "") -> Lock | None:
 
 
 def _try_to_take(folder: Path, sweep: str) -> Lock | None:
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     others = _locks(folder)
     if any(map(_is_alive, others)):
         return None

@@ -75,6 +75,7 @@ def merge(ours: Path, theirs: Path, keep: str = "ours") -> Merge:
     taken = {*new, *(identifier for identifier, (kept, _) in unlike.items() if kept == "theirs")}
     # A record is worth more than its row alone.
     taken |= {i for i in both if i not in unlike and found[i].recorded and not own[i].recorded}
+    (ours / "runs").mkdir(parents=True, exist_ok=True)
     for identifier in taken:
         if found[identifier].recorded:
             _copy_run(ours, theirs, identifier)

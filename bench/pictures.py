@@ -151,6 +151,7 @@ def _cached(name: str) -> Path:
 def _keep(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Writes a file of the cache; where that fails, it is said, and the work is done again next time."""
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with open_atomically(path) as file:
             write(file)
     except OSError as error:

@@ -67,7 +67,7 @@ def train_run(
         OSError: it could not be recorded, on a full disk for one.
         Interrupted: a signal asked to stop; there is a checkpoint.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    folder.mkdir(exist_ok=True)
     _tidy(folder)
     keep_weights = keep_weights or is_file(folder / WEIGHTS)  # those that are there must be the record's
     checkpoint = read_checkpoint(folder)

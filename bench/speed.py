@@ -80,6 +80,7 @@ def _measure(command: Command) -> int:
         tell(console, line)
     for key, runs in groups.items():
         rows = _measure_group(list({arm_id(run): run for run in runs}.values()))
+        command.results.mkdir(parents=True, exist_ok=True)
         write_atomically(files[key], to_csv(COLUMNS, rows))
         _show(console, rows)
         tell(console, f"Table: {files[key]}\n")

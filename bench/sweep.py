@@ -46,6 +46,7 @@ def train_missing(command: Command, launch: Launch) -> int:
     todo = [planned for planned in plan if command.wants(planned)]
     asked = [planned.run_id for planned in plan]
     try:
+        (command.results / "runs").mkdir(parents=True, exist_ok=True)
         folder = user_folder()
         own = ["--config-dir", os.path.relpath(folder)] if folder else []
         tables.ask(command.results, command.exp, asked, [*own, *command.arguments])
@@ -94,7 +95,7 @@ class _Sweep:
 
     def train(self) -> dict[str, str]:
         """Trains until nothing is left; what kept runs from being recorded, by run_id."""
-        while left := [p for p in self.todo if p.run_id not in self.problems and not p.read_anew(self.results)]:
+        while left := self._find_left():
             if self.fail_fast and self.fail_fast.is_noted():
                 break
             holders = {p.run_id: holder(run_folder(self.results, p.run_id)) for p in left}
@@ -108,6 +109,19 @@ class _Sweep:
                 self.watch.tell_waiting({i: str(owner) for i, owner in holders.items() if owner})
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
         return self.problems
+
+    def _find_left(self) -> list[Planned]:
+        """What is neither recorded nor given up.
+
+        Raises:
+            UsageError: the results are no longer there.
+        """
+        if not (self.results / "runs").is_dir():
+            raise UsageError(
+                f"{self.results} is no longer there: it was moved, renamed or removed during the training.\n"
+                "What was recorded is where it is now: with results_dir=FOLDER the same command does the rest."
+            )
+        return [p for p in self.todo if p.run_id not in self.problems and not p.read_anew(self.results)]
 
     def _choose(self, free: list[Planned]) -> list[Planned]:
         """Those whose process never died; then the others one by one: one of them takes its process along."""

@@ -1,8 +1,3 @@
-import gzip
-import hashlib
-import pickle
-import shutil
-import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +6,6 @@ import pytest
 import sklearn.datasets
 import torch
 from conftest import train
-from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 
 from bench import UsageError
 from bench.dataset import (
@@ -24,10 +18,7 @@ from bench.dataset import (
     stratified_order,
 )
 from bench.dataset.batches import Batches
-from bench.dataset.cifar10 import load_cifar
 from bench.dataset.digits import load_digits
-from bench.dataset.fashion_mnist import load_fashion_mnist
-from bench.dataset.originals import Originals, load_originals
 
 CPU = torch.device("cpu")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
@@ -155,103 +146,6 @@ def test_splits_that_lack_a_class_are_found():
 def test_class_names_that_are_not_one_text_per_class_are_refused(names):
     with pytest.raises(ValueError, match="class_names must be a list of 10 texts"):
         replace(load_digits(), class_names=names)
-
-
-# --- batches ---------------------------------------------------------------------------------------------------------
-
-
-# --- files -----------------------------------------------------------------------------------------------------------
-
-
-def write_cifar(folder, cls, monkeypatch):
-    """Ten images in the published format, with torchvision's tables of checksums made to fit."""
-    inner = folder / cls.base_folder
-    inner.mkdir(parents=True)
-    key = "fine_labels" if cls is CIFAR100 else "labels"
-
-    def write(name, content):
-        (inner / name).write_bytes(pickle.dumps(content))
-        return hashlib.md5((inner / name).read_bytes()).hexdigest()
-
-    for table in ("train_list", "test_list"):
-        rows = []
-        for number, (name, _) in enumerate(getattr(cls, table)):
-            images = np.full((10, 3072), number, np.uint8)
-            images[:, :1024] += 100  # red
-            rows.append([name, write(name, {"data": images, key: list(range(10))})])
-        monkeypatch.setattr(cls, table, rows)
-    names = [f"class {k}" for k in range(10)]
-    md5 = write(cls.meta["filename"], {cls.meta["key"]: names})
-    monkeypatch.setattr(cls, "meta", {**cls.meta, "md5": md5})
-    with tarfile.open(folder / cls.filename, "w:gz") as archive:
-        archive.add(inner, cls.base_folder)
-    monkeypatch.setattr(cls, "tgz_md5", hashlib.md5((folder / cls.filename).read_bytes()).hexdigest())
-
-
-@pytest.mark.parametrize("cls", [CIFAR10, CIFAR100])
-@pytest.mark.parametrize("form", ["archive", "unpacked", "inner folder"])
-def test_cifar_is_read_from_each_form_and_the_folder_is_left_alone(cls, form, tmp_path, monkeypatch):
-    write_cifar(tmp_path, cls, monkeypatch)
-    if form == "archive":
-        shutil.rmtree(tmp_path / cls.base_folder)
-    else:
-        (tmp_path / cls.filename).unlink()
-    before = sorted(tmp_path.rglob("*"))
-    root = tmp_path / cls.base_folder if form == "inner folder" else tmp_path
-    source = load_cifar("cifar", cls, str(root))
-    assert source.train_images.shape == (10 * len(cls.train_list), 32, 32, 3)
-    assert source.test_images[0, 0, 0].tolist() == [100, 0, 0]
-    assert source.classes == 10
-    assert source.class_names == [f"class {k}" for k in range(10)]
-    assert source.fingerprint == cls.tgz_md5
-    assert sorted(tmp_path.rglob("*")) == before
-
-
-def test_a_damaged_file_is_named(tmp_path, monkeypatch):
-    write_cifar(tmp_path, CIFAR10, monkeypatch)
-    (tmp_path / CIFAR10.filename).unlink()
-    (tmp_path / CIFAR10.base_folder / "data_batch_3").write_bytes(b"damaged")
-    with pytest.raises(UsageError, match="data_batch_3 is damaged"):
-        load_cifar("cifar10", CIFAR10, str(tmp_path))
-
-
-@pytest.mark.parametrize(
-    "content",
-    [b"no gzip at all", gzip.compress(b"other content"), gzip.compress(b"x" * 999)[:20]],
-    # gzip writes the time into its header, and xdist's processes must agree on every test's name
-    ids=["no gzip", "other content", "cut short"],
-)
-def test_a_damaged_gz_is_named(content, tmp_path):
-    (tmp_path / "a.gz").write_bytes(content)
-    with pytest.raises(UsageError, match=r"a\.gz is damaged"):
-        load_originals("fake", None, [Originals("", {"a.gz": "0" * 32})], str(tmp_path))
-
-
-def test_missing_files_without_a_network_say_what_goes_where(tmp_path, monkeypatch):
-    def unreachable(*args, **kwargs):
-        raise OSError("no network")
-
-    monkeypatch.setattr("torchvision.datasets.utils._urlretrieve", unreachable)
-    with pytest.raises(UsageError) as caught:
-        load_cifar("cifar10", CIFAR10, str(tmp_path))
-    message = str(caught.value)
-    assert len(message.splitlines()) == 3
-    assert "cifar-10-python.tar.gz" in message
-    assert str(tmp_path) in message
-    assert "dataset.root" in message
-
-
-@pytest.mark.skipif(not DEBIAN.is_dir(), reason="needs Debian's package dataset-fashion-mnist")
-def test_the_real_fashion_mnist_is_found_by_itself_and_read_as_torchvision_reads_it(tmp_path):
-    source = load_fashion_mnist(str(tmp_path))
-    assert source.train_images.shape == (60_000, 28, 28, 1)
-    assert np.bincount(source.train_labels).tolist() == [6_000] * 10
-    assert np.bincount(source.test_labels).tolist() == [1_000] * 10
-    assert source.class_names == FashionMNIST.classes
-    # the mean and deviation that is given for it everywhere
-    assert source.train_images.mean() / 255 == pytest.approx(0.2860, abs=1e-4)
-    assert source.train_images.std() / 255 == pytest.approx(0.3530, abs=1e-4)
-    assert not list(tmp_path.iterdir())
 
 
 def test_synthetic_takes_any_size_channels_and_classes(plan):

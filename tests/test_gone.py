@@ -131,6 +131,8 @@ def test_a_file_of_another_host_whose_heartbeat_cannot_be_read_is_gone(tmp_path,
 
 def test_what_is_on_record_of_data_may_be_gone_or_replaced(tmp_path, stale):
     record = {"images": {}, "doubles": {}, "equal_images": []}
+    for side in ("ours", "theirs"):
+        (tmp_path / side).mkdir()
     write_atomically(tmp_path / "theirs" / "datasets" / "a.json", json.dumps(record))
     write_atomically(tmp_path / "theirs" / "datasets" / "b.json", json.dumps(record))
     stale("a.json", "read_bytes", times=1)

@@ -1,5 +1,6 @@
 import csv
 import errno
+import os
 import shutil
 from dataclasses import replace
 from functools import cache
@@ -13,7 +14,8 @@ from bench.dataset import load_source
 from bench.files import write_atomically, write_together
 from bench.plan import Command, _settings_of_data, make_plan, resolve_device
 from bench.ranges import RANGES
-from bench.record import RESULT, read_result, run_id, shorten
+from bench.record import RESULT, read_result, run_folder, run_id, shorten, write_run
+from bench.report import tables
 
 # For each key of the table of allowed values: what it is set to, and what must be chosen for that to count. Each moves
 # the id, because it can change the numbers.
@@ -215,3 +217,26 @@ def test_a_key_that_is_younger_than_records_is_told_by_its_neutral_value(tmp_pat
         rows = list(csv.DictReader(file))
     assert {row["settings"] for row in rows} == {f"regularizer.sam.interval={interval}" for interval in (1, 2)}
     assert {row["gradient_evaluations"] for row in rows} == {"16", "12"}
+
+
+def test_what_dead_processes_left_half_written_a_day_ago_goes_with_the_next_write(tmp_path):
+    """In the cache of pictures nobody holds a lock, and nobody swept."""
+    old, fresh = tmp_path / ".b.npy.7-12ab.part", tmp_path / ".b.npy.8-34cd.part"
+    for part in (old, fresh):
+        part.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    write_atomically(tmp_path / "a.npy", b"whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [fresh.name, "a.npy"]
+
+
+def test_a_record_of_a_newer_regbench_with_equal_protocol_counts_and_stays_as_it_is(plan, tmp_path):
+    """The older one keeps what it does not know."""
+    (tmp_path / "runs").mkdir()
+    (planned,) = plan()
+    folder = run_folder(tmp_path, planned.run_id)
+    write_run(folder, planned.run, {"status": "failed", "message": "", "test_auroc": 0.9}, [], {})
+    content = (folder / RESULT).read_bytes()
+    assert read_result(folder)["test_auroc"] == 0.9
+    tables.ask(tmp_path, "adhoc", [planned.run_id])
+    tables.write_tables(tmp_path, "adhoc")
+    assert (folder / RESULT).read_bytes() == content

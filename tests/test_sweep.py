@@ -10,7 +10,7 @@ import torch
 from conftest import TINY, compose
 from test_lock import write_lock
 
-from bench import app, files, plan, record, sweep
+from bench import UsageError, app, files, plan, record, sweep
 from bench import run as run_module
 from bench.escape import escape
 from bench.launcher import Launcher
@@ -122,7 +122,7 @@ def test_what_others_hold_is_waited_for_and_taken_over_when_they_die(regbench, t
     assert other < held  # the others first
 
 
-def test_a_run_whose_process_dies_again_and_again_is_recorded_as_failed_and_the_others_are_trained(tmp_path, two, capsys):
+def test_a_run_whose_process_dies_again_and_again_is_recorded_as_failed_and_others_are_trained(tmp_path, two, capsys):
     launched = []
 
     def launch(worker, jobs):
@@ -142,6 +142,29 @@ def test_a_run_whose_process_dies_again_and_again_is_recorded_as_failed_and_the_
     assert "synthetic mlp none sgd seed 0: failed: its process died 3 times" in capsys.readouterr().out
     assert statuses(tmp_path) == ["failed", "done"]
     assert "its process died 3 times" in (run_folder(tmp_path, two[0]) / "log.txt").read_text()
+
+
+def test_results_that_are_moved_away_in_mid_sweep_end_it_with_a_word_and_are_not_begun_anew(
+    two, tmp_path, monkeypatch, capsys
+):
+    """All was trained again in the old place, without asked.txt."""
+    results, moved = tmp_path / "results", tmp_path / "moved"
+    train = run_module._train
+
+    def move(*arguments):
+        results.rename(moved)
+        return train(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "_train", move)
+        with pytest.raises(UsageError, match=r"results is no longer there.*\n.*results_dir=FOLDER"):
+            app.run([*TWO, f"results_dir={results}"])
+    assert not results.exists()
+    assert "the tables could not be written" in capsys.readouterr().out
+    (held,) = moved.rglob("lock.*")
+    held.unlink()  # its process, this one, would have ended
+    assert app.run([*TWO, f"results_dir={moved}"]) == 0
+    assert statuses(moved) == ["done", "done"]
 
 
 def test_a_launcher_that_cannot_start_is_given_up(tmp_path, capsys):
@@ -211,6 +234,7 @@ def test_a_run_on_a_device_that_the_worker_lacks_is_recorded_as_failed(tmp_path)
 def test_the_time_left_is_reckoned_from_the_epochs_of_this_process(plan, tmp_path, monkeypatch):
     """A run goes on at epoch 151 of 200; an epoch takes 10 s."""
     clock, shown = [0.0], []
+    (tmp_path / "runs").mkdir()
 
     def train(run, folder, on_epoch, *_):
         for number in (151, 152):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import cli
+from bench import UsageError, cli
 from bench.inventory import delete, find
 from bench.record import run_folder
 from bench.report import tables, terminal
@@ -228,3 +228,13 @@ def test_damaged_text_is_told_in_three_lines_and_not_replaced(command, name, dam
         assert str(folder / name) in told
         assert len(told.splitlines()) <= 3
     assert (folder / name).read_bytes() == damaged
+
+
+def test_two_names_that_the_file_system_takes_for_one_are_refused(records, monkeypatch):
+    """As it does on a Mac, by default: the runs of one experiment got into the tables of the other."""
+    listed = tables.names_in
+    monkeypatch.setattr(tables, "names_in", lambda path: [n.replace("digits_", "Digits_") for n in listed(path)])
+    with pytest.raises(UsageError, match=r"the folder of Digits_smoke.*\n.*exp=Digits_smoke"):
+        tables.ask(records, "digits_smoke", [])
+    monkeypatch.undo()
+    tables.ask(records, "digits_smoke", [])

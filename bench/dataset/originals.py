@@ -1,7 +1,7 @@
 """Finding, checking and downloading a dataset's original files; torchvision's own classes read them.
 
 A folder that already holds the files serves instead of a download, whatever its layout, and is never written to: the
-files are linked or unpacked into a scratch folder in the layout that torchvision expects.
+files are linked or unpacked into a scratch folder in the layout that torchvision expects. Only a download adds files.
 """
 
 import gzip
@@ -20,8 +20,11 @@ import numpy as np
 
 from bench import UsageError
 from bench.dataset import Source
+from bench.gone import names_in, remove_folder
+from bench.lock import wait_for
 
 _SECONDS_TO_CONNECT = 20
+_ASIDE = ".regbench-"
 
 
 @dataclass(frozen=True)
@@ -48,11 +51,7 @@ def load_originals(name: str, cls: Any, forms: Sequence[Originals], root: str, a
     Raises:
         UsageError: missing and not to be downloaded, or damaged.
     """
-    found = _find(forms, root, also)
-    if found is None:
-        _download(name, cls, root, forms[0])
-        return _read(cls, root, forms[0])
-    form, place = found
+    form, place = _find(forms, root, also) or _download(name, cls, root, forms)
     with TemporaryDirectory(prefix="regbench-") as scratch:
         for file, md5 in form.checksums.items():
             _put(name, place / file, Path(scratch, form.folder), md5)
@@ -120,18 +119,38 @@ def _read(cls: Any, root: str, form: Originals) -> Source:
     )
 
 
-def _download(name: str, cls: Any, root: str, form: Originals) -> None:
+def _download(name: str, cls: Any, root: str, forms: Sequence[Originals]) -> tuple[Originals, Path]:
+    """A form of which every file is there after a download, and where."""
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_SECONDS_TO_CONNECT)  # else a network that swallows packets would hang us
     try:
         Path(root).mkdir(parents=True, exist_ok=True)
-        cls(root, train=True, download=True)
+        with wait_for(Path(root)):
+            if _find(forms, root, ()) is None:  # else another process was faster
+                _download_aside(cls, Path(root))
+        found = _find(forms, root, ())
+        if found is None:
+            raise RuntimeError("torchvision downloaded other files")
+        return found
     except (OSError, RuntimeError, URLError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise UsageError(
             f"dataset {name}: its files are not in {root}, and they could not be downloaded ({reason[:120]}).\n"
-            f"Put {', '.join(form.checksums)} there,\n"
+            f"Put {', '.join(forms[0].checksums)} there,\n"
             "or name the folder that holds them: dataset.root=FOLDER, or the environment variable REGBENCH_DATA."
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
+
+
+def _download_aside(cls: Any, root: Path) -> None:
+    """Has torchvision download the files and check their MD5 sums before they take their places, whole."""
+    for left in names_in(root):  # by a process that died
+        if left.startswith(_ASIDE):
+            remove_folder(root / left)
+    with TemporaryDirectory(prefix=_ASIDE, dir=root) as aside:
+        cls(aside, train=True, download=True)
+        for file in sorted(path for path in Path(aside).rglob("*") if path.is_file()):
+            place = root / file.relative_to(aside)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            file.replace(place)

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bench import AXES
+from bench import AXES, UsageError
 from bench.comparison import COMPARISON_COLUMNS, compare, read_arms
 from bench.files import remove_parts, to_csv, write_atomically
 from bench.gone import is_file, names_in, read_if_there
@@ -64,9 +64,10 @@ def ask(results: Path, exp: str, run_ids: Iterable[str], arguments: Sequence[str
     The command that asks is noted in commands.txt, less what says where and how runs are trained, not which.
 
     Raises:
-        UsageError: the experiment's tables were written by a newer regbench, or are damaged.
+        UsageError: the experiment's tables were written by a newer regbench, are damaged, or are another one's.
         OSError: the results cannot be written to.
     """
+    _check_letters(results, exp)
     with wait_for(results / exp):
         read_rows(results, exp)
         read_settings(results, exp)
@@ -76,6 +77,16 @@ def ask(results: Path, exp: str, run_ids: Iterable[str], arguments: Sequence[str
             write_atomically(results / exp / ASKED, "".join(f"{identifier}\n" for identifier in [*asked, *new]))
         told = [argument for argument in arguments if not _NOT_TOLD.match(argument)]
         note_commands(results, exp, [shlex.join(["regbench", "run", *told])] if arguments else [])
+
+
+def _check_letters(results: Path, exp: str) -> None:
+    """Raises UsageError where the file system takes the experiment's folder for that of one in other letters."""
+    if (results / exp).exists() and exp not in (names := names_in(results)):
+        other = next((name for name in names if name.lower() == exp.lower()), "another")
+        raise UsageError(
+            f"{results / exp} is the folder of {other}: this file system does not tell capital letters from small ones."
+            f"\nName the experiment so, exp={other}, or otherwise."
+        )
 
 
 def note_commands(results: Path, exp: str, lines: Iterable[str]) -> None:
