@@ -76,12 +76,12 @@ def identity(run: Run) -> dict[str, Any]:
 
 def run_id(run: Run) -> str:
     """Twelve hex digits that stand for the run's identity."""
-    return _digest(identity(run))
+    return digest(identity(run))
 
 
 def arm_id(run: Run) -> str:
     """Twelve hex digits for the identity less its seed: runs with unlike settings are never averaged."""
-    return _digest({key: value for key, value in identity(run).items() if key != "seed"})
+    return digest({key: value for key, value in identity(run).items() if key != "seed"})
 
 
 def data_id(settings: Mapping[str, Any]) -> str:
@@ -90,7 +90,7 @@ def data_id(settings: Mapping[str, Any]) -> str:
     loader = f"source.{settings.get('dataset._target_')}"
     of_protocol = {f"dataset.{key}" for key in PROTOCOL}
     keys = [k for k in settings if k in ("fingerprint", loader) or (k.startswith("dataset.") and k not in of_protocol)]
-    return _digest({key: settings[key] for key in keys})
+    return digest({key: settings[key] for key in keys})
 
 
 def show_setting(key: str, value: Any) -> str:
@@ -126,7 +126,8 @@ def _plain(value: Any) -> Any:
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 
-def _digest(settings: Mapping[str, Any]) -> str:
+def digest(settings: Mapping[str, Any]) -> str:
+    """Twelve hex digits that stand for settings: an arm's, or with the seed a run's."""
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -79,7 +79,7 @@ def train_missing(command: Command, launch: Launch) -> int:
     if missing:
         console.print(f"{len(missing)} of {len(plan)} runs are not recorded; the same command does the rest.")
     finished = len(shown) == len(plan) and all(row["status"] == "done" for row in shown)
-    return 0 if finished and not missing else 1
+    return 0 if finished and not missing and watch.up_to_date else 1
 
 
 class _Sweep:

@@ -29,6 +29,7 @@ class Watch:
         self.names = {planned.run_id: name for planned, name in zip(todo, names, strict=True)}
         self.left = {planned.run_id: planned for planned in todo}
         self.waiting: Mapping[str, str] = {}
+        self.up_to_date = True  # the tables, at the end
 
     def go_on_until(self, over: threading.Event) -> None:
         """Looks again and again."""
@@ -90,4 +91,5 @@ def watching(watch: Watch) -> Iterator[None]:
             watch.look()
             tables.write_tables(watch.command.results, watch.command.exp)
         except (OSError, UsageError) as error:
-            watch.tell(f"the tables could not be written: {error}. `regbench report` makes them.")
+            watch.up_to_date = False
+            watch.tell(f"the tables could not be written: {str(error).rstrip('.')}. `regbench report` makes them.")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
+from bench.record import digest
 from bench.report import tables
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -80,12 +81,13 @@ def test_500_runs_keep_the_page_under_5_mb(page, tmp_path):
     shutil.copytree(page.parent, tmp_path / "digits")
     rows = tables.read_csv(page.parent / "runs.csv")
     history = tables.read_csv(page.parent / "history.csv")
+    arms = tables.read_settings(page.parent.parent, "digits")
     more, lines = [], []
     for copy in range(5):
-        more += [
-            row | {"run_id": f"{copy}{row['run_id'][1:]}", "seed": str(5 * copy + int(row["seed"]))} for row in rows
-        ]
-        lines += [line | {"run_id": f"{copy}{line['run_id'][1:]}"} for line in history]
+        seeds = {row["run_id"]: 5 * copy + int(row["seed"]) for row in rows}
+        ids = {row["run_id"]: digest(arms[row["arm_id"]] | {"seed": seeds[row["run_id"]]}) for row in rows}
+        more += [row | {"run_id": ids[row["run_id"]], "seed": str(seeds[row["run_id"]])} for row in rows]
+        lines += [line | {"run_id": ids[line["run_id"]]} for line in history]
     (tmp_path / "digits" / "runs.csv").write_text(tables.to_csv(tables.RUN_COLUMNS, more))
     (tmp_path / "digits" / "history.csv").write_text(tables.to_csv(tables.HISTORY_COLUMNS, lines))
     with pytest.raises(SystemExit):

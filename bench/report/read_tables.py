@@ -2,14 +2,17 @@
 
 import csv
 import io
+import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bench import UsageError
 from bench.gone import read_if_there
 from bench.quantities import COSTS, QUALITIES
+from bench.record import digest
 
 Row = dict[str, str]
 
@@ -55,6 +58,30 @@ def read_csv(path: Path) -> list[Row]:
             for column in _COUNTS:
                 int(row.get(column) or 0)
     return rows
+
+
+def read_settings(results: Path, exp: str) -> dict[str, dict[str, Any]]:
+    """Every setting of each arm, by arm_id, as kept beside the rows.
+
+    Raises:
+        UsageError: they are damaged.
+    """
+    path = results / exp / "arms.json"
+    content = read_if_there(path)
+    with explaining_damage(path):
+        arms: dict[str, dict[str, Any]] = {} if content is None else json.loads(content)
+        if not all(digest(arm) == arm_id for arm_id, arm in arms.items()):
+            raise ValueError("an arm's settings are not its own")
+    return arms
+
+
+def check_identities(path: Path, rows: Iterable[Row], arms: Mapping[str, Mapping[str, Any]]) -> None:
+    """Raises UsageError where a row of the table, one without a record, has another's id, arm or seed."""
+    with explaining_damage(path):
+        for row in rows:
+            arm = arms.get(row["arm_id"])
+            if arm is not None and digest({**arm, "seed": int(row["seed"])}) != row["run_id"]:
+                raise ValueError(f"{row['run_id']} is not the run that its row tells of")
 
 
 @contextmanager

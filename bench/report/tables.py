@@ -18,13 +18,14 @@ from typing import Any
 from bench import AXES, UsageError
 from bench.comparison import COMPARISON_COLUMNS, compare, read_arms
 from bench.files import remove_parts, to_csv, write_atomically
-from bench.gone import is_file, names_in, read_if_there
+from bench.gone import is_file, names_in
 from bench.lock import wait_for
 from bench.quantities import COSTS, QUALITIES
 from bench.record import ADDED_LATER, HISTORY_COLUMNS, check_protocol, read_result, run_folder, shorten, show_setting
 from bench.report.read_tables import Row as Row
-from bench.report.read_tables import explaining_damage, read_lines
+from bench.report.read_tables import check_identities, explaining_damage, read_lines
 from bench.report.read_tables import read_csv as read_csv
+from bench.report.read_tables import read_settings as read_settings
 from bench.scores import SCORES, complete
 from bench.stats import describe
 
@@ -71,6 +72,7 @@ def ask(results: Path, exp: str, run_ids: Iterable[str], arguments: Sequence[str
     with wait_for(results / exp):
         read_rows(results, exp)
         read_settings(results, exp)
+        read_csv(results / exp / "history.csv")
         asked = read_asked(results, exp)
         new = [identifier for identifier in run_ids if identifier not in asked]
         if new:
@@ -137,6 +139,7 @@ def collect(results: Path, exp: str) -> tuple[list[Row], dict[str, dict[str, Any
         row = make_row(complete(run_folder(results, identifier), record)) | {"exp": exp}
         kept[identifier] = kept.get(identifier, {}) | row  # with the columns that are somebody else's
     arms = read_settings(results, exp)
+    check_identities(results / exp / "runs.csv", [kept[i] for i in kept.keys() - records.keys()], arms)
     for record in records.values():
         arms[record["arm_id"]] = {key: value for key, value in record["config"].items() if key != "seed"}
     used = {row["arm_id"] for row in kept.values()}
@@ -242,21 +245,6 @@ def shorten_settings(
         shorten(list(dict.fromkeys([*settings, *more.get(arm["arm_id"], ())])), arm["regularizer"])
         for settings, arm in zip(telling, arms, strict=True)
     ]
-
-
-def read_settings(results: Path, exp: str) -> dict[str, dict[str, Any]]:
-    """Every setting of each arm, by arm_id, as kept beside the rows.
-
-    Raises:
-        UsageError: they are damaged.
-    """
-    path = results / exp / "arms.json"
-    content = read_if_there(path)
-    with explaining_damage(path):
-        arms: dict[str, dict[str, Any]] = {} if content is None else json.loads(content)
-        if not all(arm.keys() >= set(AXES) for arm in arms.values()):
-            raise ValueError("an arm lacks a setting")
-    return arms
 
 
 def _tell_apart(rows: Iterable[Row], arms: dict[str, dict[str, Any]]) -> None:
