@@ -32,6 +32,8 @@ The four axes are packages: dataset/, model/, regularizer/ and optimizer/, each 
 
 import io
 import os
+import sys
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,6 +41,17 @@ if TYPE_CHECKING:
     import pandas
 
 __version__ = "0.1.0"
+
+# Without it cuBLAS gives other sums each time. It reads it once in a process, at its first call: so it is set before
+# any run is there to ask for determinism.
+if "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
+    os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"
+    if "torch" in sys.modules and sys.modules["torch"].cuda.is_initialized():
+        warnings.warn(
+            "bench was imported after CUDA was used: train.deterministic may not hold in this process. "
+            "Import it first, or set CUBLAS_WORKSPACE_CONFIG=:4096:8.",
+            stacklevel=2,
+        )
 
 AXES = ("dataset", "model", "regularizer", "optimizer")
 _HERE = Path(__file__).parent

@@ -13,8 +13,9 @@ from bench import __version__
 from bench.app import compose
 from bench.cores import limit_threads
 from bench.data_record import describe_data, describe_doubles, name_members
+from bench.device import computes_bf16, find_gpus, tell_problem
 from bench.escape import escape
-from bench.plan import computes_bf16, load_data, make_plan
+from bench.plan import load_data, make_plan
 from bench.plugins import config_files, resolve
 from bench.run import describe_hardware, train_run
 
@@ -82,11 +83,12 @@ def _devices() -> Iterator[tuple[str, str]]:
         bf16 = "native" if computes_bf16(gpu) else "none"
         yield gpu, f"{describe_hardware(gpu)}, {memory:.0f} GiB, bf16 {bf16}"
     if not _gpus():
-        yield "cuda", f"torch sees no CUDA device (it was built for {torch.version.cuda or 'the CPU alone'})"
+        built = torch.version.cuda or torch.version.hip or "the CPU alone"
+        yield "cuda", tell_problem() or f"torch sees no CUDA device (it was built for {built})"
 
 
 def _gpus() -> list[str]:
-    return [f"cuda:{index}" for index in range(torch.cuda.device_count())]
+    return [f"cuda:{index}" for index in range(len(find_gpus()))]
 
 
 def _dataset(name: str) -> tuple[str, str]:

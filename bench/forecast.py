@@ -10,7 +10,7 @@ from bench.checkpoint import read_checkpoint
 from bench.data_record import note_data
 from bench.gone import is_file
 from bench.lock import holder
-from bench.plan import Command, Planned, make_plan
+from bench.plan import Command, Planned, make_plan, note_device
 from bench.record import CHECKPOINT, arm_id, run_folder
 from bench.report import tables, terminal
 from bench.run import describe_hardware
@@ -40,7 +40,7 @@ def show_forecast(command: Command) -> int:
     console.print(", ".join(f"{n} {state}" for state, n in Counter(state for state, _ in states).items()))
     left = {planned.run_id: _evaluations_left(planned, command.results) for planned in todo}
     console.print(f"gradient evaluations left: {sum(left.values()):,}")
-    for note in note_data(command.results, runs, write=False):
+    for note in [*note_data(command.results, runs, write=False), *note_device(command)]:
         terminal.tell(console, note)
     if todo:
         console.print(_describe_time(todo, left, _read_rates(plan, command)))

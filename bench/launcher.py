@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any
 
-import torch
-
 from bench import UsageError
 from bench.cores import count_cores
+from bench.device import find_gpus
 from bench.ranges import check
 from bench.settings import Run
 
@@ -62,7 +61,7 @@ class Launcher:
         if self.in_process or not self.shares:
             return 1
         on_gpus = any(run.train.device.startswith("cuda") for run in runs)
-        return self.jobs or (torch.cuda.device_count() if on_gpus else count_cores())
+        return self.jobs or (max(len(find_gpus()), 1) if on_gpus else count_cores())
 
     def count_threads(self, runs: Sequence[Run]) -> int | None:
         """Threads for each job, so that cores are not oversubscribed; None: what torch takes by itself."""
@@ -103,7 +102,7 @@ def _read_ray(settings: Mapping[str, Any]) -> Launcher:
     remote = {f"ray.remote.{key}": settings["remote"].get(key) for key in ("num_cpus", "num_gpus")}
     gpus = remote["ray.remote.num_gpus"]
     if gpus is None:  # this machine's, if Ray is to be started on it
-        gpus = float(settings["init"].get("address") == _HERE and torch.cuda.is_available())
+        gpus = float(settings["init"].get("address") == _HERE and len(find_gpus()) > 0)
     if isinstance(gpus, bool) or not isinstance(gpus, int | float) or gpus < 0:
         raise UsageError(_not_allowed("ray.remote.num_gpus", gpus, "a number of at least 0, or null"))
     return Launcher("ray", cpus=_whole("ray.remote.num_cpus", remote), gpus=gpus)

@@ -8,6 +8,12 @@ import torch
 
 from bench.ending import end_quickly
 
+# What is said beside torch.OutOfMemoryError: by the CPU's allocator, and by CUDA and its libraries, which several
+# processes on one card share.
+_NO_MEMORY = (
+    *("can't allocate memory", "CUDA error: out of memory"),
+    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUSOLVER_STATUS_ALLOC_FAILED"),
+)
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -43,10 +49,11 @@ def _read_status(key: str) -> float | None:
 
 
 def release() -> None:
-    """Gives back what nothing refers to any more."""
+    """Gives back what nothing refers to any more; never raises."""
     gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
+    if torch.cuda.is_initialized():  # type: ignore[no-untyped-call]
+        with suppress(RuntimeError):  # of a device that answers no more
+            torch.cuda.empty_cache()
 
 
 def release_and_settle() -> None:
@@ -63,4 +70,4 @@ def release_and_settle() -> None:
 def ran_out(error: BaseException) -> bool:
     """Whether an error says that the device, or the machine, has no memory left."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or (isinstance(error, RuntimeError) and "can't allocate memory" in str(error))
+    return known or (isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY))

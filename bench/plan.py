@@ -9,10 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import torch
-
 from bench import UsageError
 from bench.dataset import Source, load_source
+from bench.device import computes_bf16, find_gpus, tell_problem
 from bench.fit import Tried, as_usage_error, check_fit
 from bench.gone import is_file
 from bench.launcher import THIS_PROCESS, Launcher
@@ -132,11 +131,11 @@ def resolve_device(run: Run, launcher: Launcher = THIS_PROCESS) -> Run:
         UsageError: a device that is not there, or a precision that it does not have.
     """
     device, precision = run.train.device, run.train.precision
-    gpus = torch.cuda.device_count()
     if device == "auto":
-        device = "cuda" if (launcher.gpus if launcher.deals_devices else gpus) else "cpu"
-    if device.startswith("cuda") and not launcher.deals_devices and int(device.partition(":")[2] or 0) >= gpus:
-        there = f"cpu, or cuda:0 to cuda:{gpus - 1}" if gpus else "cpu: torch sees no CUDA device"
+        device = "cuda" if (launcher.gpus if launcher.deals_devices else len(find_gpus())) else "cpu"
+    if not launcher.deals_devices and find_gpus().lacks(device):
+        n, none = len(find_gpus()), tell_problem() or "torch sees no CUDA device"
+        there = f"cpu, or cuda:0 to cuda:{n - 1}" if n else f"cpu: {none}"
         raise UsageError(f"train.device={device} is not on this machine.\nIt has {there}.")
     if precision == "auto":
         native = device.startswith("cuda") if launcher.deals_devices else computes_bf16(device)
@@ -146,22 +145,10 @@ def resolve_device(run: Run, launcher: Launcher = THIS_PROCESS) -> Run:
     return replace(run, train=replace(run.train, device=device, precision=precision))
 
 
-def computes_bf16(device: str) -> bool:
-    """Whether a device computes in bf16 itself; a CPU by the kernel's list: AVX-512 or AMX on x86, bf16 on ARM."""
-    if device == "cpu":
-        return not _cpu_flags().isdisjoint({"avx512_bf16", "amx_bf16", "bf16"})
-    with torch.cuda.device(device):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-
-
-@cache
-def _cpu_flags() -> frozenset[str]:
-    """What the processor can do; nothing is known where the kernel does not tell."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-    except OSError:
-        return frozenset()
-    return frozenset(flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split())
+def note_device(command: Command) -> list[str]:
+    """A line where `auto` means the CPU because torch cannot use the GPUs that are there."""
+    asks = not command.launcher.deals_devices and any(run.train.device == "auto" for run in command.runs)
+    return [f"train.device=auto is the CPU: {problem}"] if asks and (problem := tell_problem()) else []
 
 
 def _hash_contents(run: Run, hash_weights: Callable[[str], str]) -> dict[str, str]:

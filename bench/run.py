@@ -1,7 +1,6 @@
 """One run, top to bottom: seed, data, model, train, evaluate, record. Start reading here."""
 
 import errno
-import os
 import platform
 import time
 import traceback
@@ -20,6 +19,7 @@ from bench.checkpoint import Checkpoints, go_on, read_checkpoint
 from bench.cores import count_cores
 from bench.dataset import Data, Split, load_source, make_splits
 from bench.dataset.batches import Batches, normalise
+from bench.device import find_gpus
 from bench.evaluate import compute_logits, score
 from bench.files import remove_parts
 from bench.gone import is_file, remove, unless_gone
@@ -287,7 +287,7 @@ def _describe(run: Run) -> dict[str, Any]:
 
 def describe_hardware(device: str) -> str:
     """A short description of what trains, without the host's name."""
-    if device.startswith("cuda") and (torch.device(device).index or 0) < torch.cuda.device_count():
+    if device.startswith("cuda") and not find_gpus().lacks(device):
         return torch.cuda.get_device_name(device)
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
@@ -302,6 +302,4 @@ def configure_torch(run: Run) -> None:
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = not run.train.deterministic
-    # For determinism; read once in a process, so it is set for runs that do not ask for it, too.
-    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(run.train.deterministic)

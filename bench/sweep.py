@@ -15,9 +15,10 @@ from dataclasses import replace
 
 from bench import UsageError, interrupt
 from bench.data_record import note_data
+from bench.device import DeviceLost
 from bench.launcher import outside_of_slurm
 from bench.lock import LockLost, holder, is_abandoned, take, this_process
-from bench.plan import Command, Planned, make_plan
+from bench.plan import Command, Planned, make_plan, note_device
 from bench.plugins import user_folder
 from bench.record import run_folder
 from bench.report import tables, terminal
@@ -56,12 +57,16 @@ def train_missing(command: Command, launch: Launch) -> int:
     for line in find_unused(command):
         terminal.tell(console, line)
     terminal.show_counts(console, command.exp, [planned.run for planned in plan], len(plan) - len(todo))
-    for note in notes:
+    for note in [*notes, *note_device(command)]:
         terminal.tell(console, note)
     with interrupt.handling(), terminal.live_line(console) as show:
         watch = Watch(console, command, todo, show)
         with watching(watch):
-            problems = _Sweep(command, todo, launch, watch).train()
+            try:
+                problems = _Sweep(command, todo, launch, watch).train()
+            except DeviceLost as error:
+                problems = {}
+                watch.tell(str(error))
         if watch.fail_fast:
             watch.fail_fast.forget()
     for identifier, problem in problems.items():

@@ -17,7 +17,7 @@ from typing import Any
 
 import torch
 
-from bench import interrupt
+from bench import device, interrupt
 from bench.cores import limit_threads
 from bench.fail_fast import FailFast
 from bench.launcher import Launcher
@@ -55,6 +55,7 @@ class Worker:
     jobs: int = 1
     show: Show = show_nothing
     folder: Path = field(default_factory=Path.cwd)
+    cards: str | None = field(default_factory=device.visible)
     environment: dict[str, str] = field(
         default_factory=lambda: {key: value for key, value in os.environ.items() if key.startswith("REGBENCH_")}
     )
@@ -64,12 +65,17 @@ class Worker:
 
         Raises:
             Interrupted: a signal asked this process to stop, and it must end; there is a checkpoint.
+            DeviceLost: in the process that starts the sweep; it must end, too. What failed is recorded.
         """
+        if _lost.is_set():
+            os._exit(1)  # a pool gives it another job, and starts anew without it
         limit_threads()
         if self.launcher.in_process:
             return self._train_all(self.todo)
         os.chdir(self.folder)
         os.environ.update(self.environment)
+        if self.launcher.shares:  # submitit lets the jobs of this machine see none, or the first ones
+            device.see(self.cards)
         runs = [planned.run for planned in self.todo]
         torch.set_num_threads(self.launcher.count_threads(runs) or torch.get_num_threads())
         mine = [*self.todo[number:], *self.todo[:number]] if self.launcher.shares else self.todo
@@ -78,6 +84,9 @@ class Worker:
         try:
             with lasting(), _working(), interrupt.handling(patient=True):
                 return self._train_all([_on_own_device(planned, number, self.jobs) for planned in mine])
+        except device.DeviceLost:
+            _lost.set()
+            return {}
         except interrupt.Interrupted:
             if self.launcher.name == "joblib" and os.getpid() != self.sweep.pid:
                 return {}  # its pool dies of an exception, and takes the other workers along
@@ -90,6 +99,9 @@ class Worker:
         for planned, name in zip(mine, names, strict=True):
             if self.fail_fast and self.fail_fast.is_noted():
                 break
+            if device.find_gpus().lacks(planned.run.train.device):  # which says nothing about the run
+                problems[planned.run_id] = f"was not trained: its process found no {planned.run.train.device}"
+                continue
             try:
                 self._train(planned, name)
             except OSError as error:
@@ -125,9 +137,12 @@ class Worker:
         result = train_run(planned.run, folder, on_epoch, self.keep_weights, workers, lock.check)
         if self.fail_fast and result["status"] == "failed":
             self.fail_fast.note()
+        if device.is_lost(torch.device(planned.run.train.device)):
+            raise device.DeviceLost(f"{planned.run.train.device} answers no more in this process, which ends.")
 
 
 _works = Event()  # set while this process has a job
+_lost = Event()  # set when its device answers no more
 
 
 @contextmanager
@@ -157,7 +172,7 @@ def _follow(sweep: Owner) -> None:
 
 def _on_own_device(planned: Planned, number: int, jobs: int) -> Planned:
     """The run on the job's own GPU, where several jobs share the GPUs of this machine and none was named."""
-    gpus = torch.cuda.device_count()
+    gpus = len(device.find_gpus())
     if planned.run.train.device != "cuda" or jobs == 1 or gpus < 2:
         return planned
     train = replace(planned.run.train, device=f"cuda:{number % gpus}")

@@ -10,12 +10,12 @@ import torch
 from conftest import TINY, compose
 from test_lock import write_lock
 
-from bench import UsageError, app, files, plan, record, sweep
+from bench import UsageError, app, files, record, sweep
 from bench import run as run_module
 from bench.escape import escape
 from bench.launcher import Launcher
 from bench.lock import take, this_process
-from bench.plan import Command, make_plan, resolve_device
+from bench.plan import Command, make_plan
 from bench.record import CHECKPOINT, run_folder
 from bench.report import tables
 from bench.train import Epoch
@@ -204,33 +204,6 @@ def test_a_plan_tells_each_state_and_what_is_left_and_trains_nothing(regbench, t
         assert sorted(tmp_path.rglob("*")) == before
 
 
-def test_a_launcher_that_deals_out_devices_says_what_auto_means():
-    (run,) = compose(*TINY, "train.device=auto", "train.precision=auto")
-    gpu, cpu = Launcher("submitit_slurm", gpus=1), Launcher("ray")
-    assert (resolve_device(run, gpu).train.device, resolve_device(run, gpu).train.precision) == ("cuda", "bf16")
-    assert (resolve_device(run, cpu).train.device, resolve_device(run, cpu).train.precision) == ("cpu", "fp32")
-    (named,) = compose(*TINY, "train.device=cuda:99")
-    assert resolve_device(named, cpu).train.device == "cuda:99"  # a worker that lacks it records a failure
-
-
-@pytest.mark.parametrize(
-    ("flags", "precision"),
-    [("sse avx2 avx512f", "fp32"), ("avx512f avx512_bf16", "bf16"), ("amx_bf16", "bf16"), ("asimd bf16 sve", "bf16")],
-)
-def test_a_cpu_trains_in_bf16_where_it_computes_in_it(flags, precision, monkeypatch):
-    monkeypatch.setattr(plan, "_cpu_flags", lambda: frozenset(flags.split()))
-    (run,) = compose(*TINY, "train.precision=auto")
-    assert resolve_device(run).train.precision == precision
-
-
-def test_a_run_on_a_device_that_the_worker_lacks_is_recorded_as_failed(tmp_path):
-    if torch.cuda.is_available():
-        pytest.skip("there is a CUDA device")
-    (run,) = compose(*TINY, "train.device=cuda")
-    result = run_module.train_run(resolve_device(run, Launcher("ray")), tmp_path)
-    assert result["status"] == "failed"
-
-
 def test_the_time_left_is_reckoned_from_the_epochs_of_this_process(plan, tmp_path, monkeypatch):
     """A run goes on at epoch 151 of 200; an epoch takes 10 s."""
     clock, shown = [0.0], []
@@ -248,15 +221,6 @@ def test_the_time_left_is_reckoned_from_the_epochs_of_this_process(plan, tmp_pat
         "epoch 151/200, 8:10",
         "epoch 152/200, 8:00",
     ]
-
-
-def test_a_gpu_that_is_not_there_has_no_name_to_ask_for(monkeypatch):
-    def refuse(device):
-        raise AssertionError("Invalid device id")
-
-    for name, value in (("is_available", lambda: True), ("device_count", lambda: 1), ("get_device_name", refuse)):
-        monkeypatch.setattr(torch.cuda, name, value)
-    assert "cores" in run_module.describe_hardware("cuda:1")
 
 
 def test_control_characters_are_shown_not_sent():
