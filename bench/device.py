@@ -4,12 +4,15 @@ What is asked here makes no CUDA context: the process that only plans and watche
 """
 
 import os
+import platform
 import warnings
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
 import torch
+
+from bench.cores import count_cores
 
 _VISIBLE = "CUDA_VISIBLE_DEVICES"
 
@@ -73,6 +76,18 @@ def _cpu_flags() -> frozenset[str]:
     except OSError:
         return frozenset()
     return frozenset(flag for line in lines if line.lower().startswith(("flags", "features")) for flag in line.split())
+
+
+def describe_hardware(device: str) -> str:
+    """A short description of what trains, without the host's name."""
+    if device.startswith("cuda") and not find_gpus().lacks(device):
+        return torch.cuda.get_device_name(device)
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    return f"{name}, {count_cores()} cores"
 
 
 def is_lost(device: torch.device) -> bool:

@@ -13,11 +13,11 @@ from bench import __version__
 from bench.app import compose
 from bench.cores import limit_threads
 from bench.data_record import describe_data, describe_doubles, name_members
-from bench.device import computes_bf16, find_gpus, tell_problem
+from bench.device import computes_bf16, describe_hardware, find_gpus, tell_problem
 from bench.escape import escape
 from bench.plan import load_data, make_plan
 from bench.plugins import config_files, resolve
-from bench.run import describe_hardware, train_run
+from bench.run import train_run
 
 _PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "pandas", "scikit-learn", "scipy", "rich")
 _EXTRAS = {

@@ -8,12 +8,12 @@ from typing import Any
 
 from bench.checkpoint import read_checkpoint
 from bench.data_record import note_data
+from bench.device import describe_hardware
 from bench.gone import is_file
 from bench.lock import holder
 from bench.plan import Command, Planned, make_plan, note_device
 from bench.record import CHECKPOINT, arm_id, run_folder
 from bench.report import tables, terminal
-from bench.run import describe_hardware
 from bench.unused import find_unused
 
 Rates = Mapping[tuple[Any, ...], list[float]]  # seconds per gradient evaluation

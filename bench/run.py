@@ -1,7 +1,6 @@
 """One run, top to bottom: seed, data, model, train, evaluate, record. Start reading here."""
 
 import errno
-import platform
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -16,10 +15,10 @@ from torch import nn
 
 from bench import __version__
 from bench.checkpoint import Checkpoints, go_on, read_checkpoint
-from bench.cores import count_cores
+from bench.compile import forget_compiled
 from bench.dataset import Data, Split, load_source, make_splits
 from bench.dataset.batches import Batches, normalise
-from bench.device import find_gpus
+from bench.device import describe_hardware
 from bench.evaluate import compute_logits, score
 from bench.files import remove_parts
 from bench.gone import is_file, remove, unless_gone
@@ -155,7 +154,6 @@ def _train(
     device = torch.device(run.train.device)
     result, history = outcome.result, outcome.history
     configure_torch(run)
-    reset_peak(device)
 
     data = _load_data(run, device)
     batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
@@ -164,8 +162,8 @@ def _train(
 
     trainer = make_trainer(run, data)
     started = time.perf_counter()
-    result["message"] = trainer.warm_up(batches)
-    log(f"warmed up in {time.perf_counter() - started:.2f} s, which is no training. {result['message']}\n")
+    trainer.warm_up(batches)
+    log(f"warmed up in {time.perf_counter() - started:.2f} s, which is no training. {trainer.note}\n")
     model, slots = trainer.model, trainer.slots
     progress: dict[str, Any] = {}
     if checkpoint:
@@ -183,21 +181,25 @@ def _train(
         progress["evaluation_seconds"] = progress.get("evaluation_seconds", 0.0) + time.perf_counter() - started
         return metrics, {f"{name}_logits": logits, f"{name}_labels": labels}
 
+    reset_peak(device)  # what it takes to try cuDNN's kernels, or to compile, is the first run's of a process alone
     checkpoints = Checkpoints(folder, run.train.checkpoint_minutes, progress, history, may_write, log)
     with tracking(run.train.tracker, folder, history, may_write, log) as track:
         for epoch in trainer.epochs(batches, checkpoints):
             steps = (epoch.number - 1) * batches.per_epoch + epoch.steps
             seconds = progress.get("train_seconds", 0.0) + epoch.seconds
+            peaks = (progress.get("peak_memory_mib"), read_peak(device))
             progress |= {
                 "epochs": epoch.number,
                 "gradient_evaluations": count_evaluations(steps, slots.gradient.evaluations_per_step),
                 "train_seconds": seconds,
                 "images_per_second": steps * run.train.batch_size / seconds,
+                "peak_memory_mib": max((peak for peak in peaks if peak is not None), default=None),
             }
             result |= progress
             row = {"epoch": epoch.number, "train_loss": epoch.train_loss, "lr": epoch.lr, "seconds": epoch.seconds}
             if len(data.val):
                 row |= evaluate("val", data.val)[0]
+                reset_peak(device)
             history.append(row)
             log(" ".join(f"{key}={value:.6g}" for key, value in row.items()) + "\n")
             track(row)
@@ -215,8 +217,7 @@ def _train(
             outcome.arrays |= arrays
     for key in ("val_logits", "val_labels"):
         outcome.arrays.setdefault(key, outcome.arrays[key.replace("val", "test")][:0])
-    result |= score_run(result, outcome.arrays)
-    result["peak_memory_mib"] = read_peak(device)
+    result |= score_run(result, outcome.arrays) | {"message": trainer.note}
     return model
 
 
@@ -285,21 +286,11 @@ def _describe(run: Run) -> dict[str, Any]:
     }
 
 
-def describe_hardware(device: str) -> str:
-    """A short description of what trains, without the host's name."""
-    if device.startswith("cuda") and not find_gpus().lacks(device):
-        return torch.cuda.get_device_name(device)
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
-        name = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        name = platform.processor() or platform.machine()
-    return f"{name}, {count_cores()} cores"
-
-
 def configure_torch(run: Run) -> None:
     """fp32 is IEEE float32, without TF32; `deterministic` gives equal rows for equal commands on CUDA too."""
     torch.backends.cuda.matmul.allow_tf32 = False
     torch.backends.cudnn.allow_tf32 = False
     torch.backends.cudnn.benchmark = not run.train.deterministic
     torch.use_deterministic_algorithms(run.train.deterministic)
+    if run.train.compile:
+        forget_compiled()

@@ -20,13 +20,14 @@ from bench.app import with_command
 from bench.contestants import Contestant, make_ceiling, make_evaluations, make_script, make_training
 from bench.cores import limit_threads
 from bench.dataset import Data, load_source, make_splits, split_source
+from bench.device import describe_hardware
 from bench.files import to_csv, write_atomically
 from bench.memory import read_peak, read_used, release, reset_peak
 from bench.plan import Command, make_plan
 from bench.record import arm_id
 from bench.report.blocks import print_table
 from bench.report.terminal import Terminal, name_runs, tell
-from bench.run import configure_torch, describe_hardware
+from bench.run import configure_torch
 from bench.settings import Run, apply_settings
 from bench.unused import find_unused
 

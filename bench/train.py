@@ -19,6 +19,7 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from bench.buffers import kept_buffers
+from bench.compile import compile_model, hit_limit
 from bench.dataset.batches import Batches
 from bench.memory import ran_out
 from bench.plugins import is_published
@@ -72,11 +73,12 @@ class Trainer:
     epoch: int = 0
     losses: list[Tensor] = field(default_factory=list)
     seconds: float = 0.0
+    note: str = ""  # why the model is trained as it is, or goes on so, where it was to be compiled
 
     def __post_init__(self) -> None:
         # Only fp16 needs its gradient scaled; disabled, the scaler hands everything through.
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.run.train.precision == "fp16")
-        self.forward = torch.compile(self.model) if self.run.train.compile else self.model
+        self.forward = compile_model(self.model) if self.run.train.compile else self.model
         self.one = torch.ones((), device=self.device)
         self.base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.own = _find_own(self)
@@ -109,10 +111,21 @@ class Trainer:
         """
         seed, torch_only = self.run.seed, "model" not in self.own
         with global_stream(self.device, seed, "dropout", step, torch_only=torch_only), self.autocast():
-            logits = self.forward(images)
+            logits = self._logits(images)
         with self._seeded("loss", step):
             loss = self.slots.loss(logits.to(targets.dtype), targets, **self.slots.random("loss", seed, step))
         return self.scaler.scale(loss)
+
+    def _logits(self, images: Tensor) -> Tensor:
+        try:
+            logits: Tensor = self.forward(images)
+        except Exception as error:
+            if not hit_limit(error):
+                raise
+            self.forward = self.model
+            self.note = f"not compiled after step {self.steps}: another graph at each call"
+            logits = self.forward(images)
+        return logits
 
     def _seeded(self, part: str, step: int) -> AbstractContextManager[None]:
         """The context of a part of the step: where it is a user's own, the global generators are its stream's."""
@@ -195,14 +208,10 @@ class Trainer:
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 
-    def warm_up(self, batches: Batches) -> str:
-        """Has torch.compile and CUDA's libraries start before the clock does: one gradient, its traces wiped out.
-
-        Returns why the model is trained as it is where it was to be compiled and cannot be, else nothing.
-        """
-        note = ""
+    def warm_up(self, batches: Batches) -> None:
+        """Has torch.compile and CUDA's libraries start before the clock does: one gradient, its traces wiped out."""
         if not self.run.train.compile and self.device.type == "cpu":
-            return note
+            return
         before = {name: value.clone() for name, value in self.model.state_dict().items()}
         images, targets = next(batches.epoch(0))
         self.model.train()
@@ -214,10 +223,9 @@ class Trainer:
                     raise
                 self.forward = self.model
                 self._gradient(images, targets, 0)
-                note = f"not compiled: {type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}"
+                self.note = f"not compiled: {type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}"
         self.model.load_state_dict(before)
         self.synchronise()
-        return note
 
 
 def _find_own(trainer: Trainer) -> frozenset[str]:

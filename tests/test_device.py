@@ -1,4 +1,4 @@
-"""Devices, without one: which are there, what is said where none can be used, and what a process does that loses one."""
+"""Devices, without one: which are there, what is said where none can be used, and of a process that loses one."""
 
 import os
 import subprocess
@@ -118,7 +118,7 @@ def test_a_cpu_trains_in_bf16_where_it_computes_in_it(flags, precision, monkeypa
 def test_a_gpu_that_is_not_there_has_no_name_to_ask_for(cuda):
     one = {"device_count": lambda: 1, "is_available": lambda: True, "get_device_capability": lambda _: (8, 0)}
     cuda(**one, get_device_name=refuse)
-    assert "cores" in run_module.describe_hardware("cuda:1")
+    assert "cores" in device.describe_hardware("cuda:1")
 
 
 def make_worker(tmp_path, launcher, *overrides):

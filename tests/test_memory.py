@@ -9,8 +9,12 @@ import numpy as np
 import pytest
 import torch
 from test_checkpoint import NET, content_of, interrupt_after
+from torch import nn
 
 from bench import run as run_module
+from bench.dataset import load_source, make_splits
+from bench.dataset.batches import normalise
+from bench.evaluate import compute_logits
 from bench.memory import release_and_settle
 from bench.record import CHECKPOINT
 from bench.run import train_run
@@ -112,6 +116,55 @@ def test_peak_memory_is_of_the_run(tiny, tmp_path):
     del held
     small = train_run(tiny(), tmp_path / "small")["peak_memory_mib"]
     assert large - small > 500
+
+
+def test_peak_memory_is_that_of_training_alone(tiny, tmp_path, monkeypatch):
+    """Not of trying kernels and compiling, which is the first run's alone, nor of evaluation."""
+    events = []
+
+    def note(target, name):
+        act = getattr(target, name)
+        monkeypatch.setattr(target, name, lambda *arguments: events.append(name) or act(*arguments))
+
+    for name in ("reset_peak", "read_peak", "compute_logits"):
+        note(run_module, name)
+    for name in ("warm_up", "step"):
+        note(Trainer, name)
+    train_run(tiny("train.epochs=2", "dataset.val_fraction=0.2", "train.batch_size=32"), tmp_path)
+    epoch = ["reset_peak", "step", "read_peak", "compute_logits"]
+    shortened = [event for event, before in zip(events, [None, *events], strict=False) if event != before]
+    assert shortened == ["warm_up", *epoch, *epoch, "reset_peak", "compute_logits"]
+
+
+@pytest.mark.parametrize("held", [1, 5, 64, 512])
+def test_evaluation_that_runs_out_of_memory_goes_on_with_smaller_batches(held, tiny):
+    """Training in bf16 had fitted, and the message said to lower train.batch_size."""
+    sizes = []
+
+    class Large(nn.Module):
+        def forward(self, images):
+            sizes.append(len(images))
+            if len(images) > held:
+                raise torch.OutOfMemoryError("CUDA out of memory.")
+            return images.flatten(1)[:, :10]
+
+    planned = tiny("dataset.test_images=600")
+    data = make_splits(planned.dataset, load_source(planned.dataset), torch.device("cpu"))
+    logits = compute_logits(Large(), data.test, data)
+    assert np.array_equal(logits, normalise(data.test.images, data).flatten(1)[:, :10].numpy())
+    assert max(size for size in sizes[-2:]) <= held
+
+
+def test_evaluation_of_one_image_that_runs_out_of_memory_is_a_failure(tiny):
+    def forward(images):
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    model = nn.Identity()
+    model.forward = forward
+    planned = tiny()
+    data = make_splits(planned.dataset, load_source(planned.dataset), torch.device("cpu"))
+    with pytest.raises(torch.OutOfMemoryError):
+        compute_logits(model, data.test, data)
 
 
 _AT_THE_END = """

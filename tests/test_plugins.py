@@ -172,6 +172,7 @@ def in_another_process(worker):
 def test_a_users_own_work_in_other_processes(mine, tmp_path):
     plugins.use_folder(mine)
     command = Command("adhoc", compose(*TINY, "regularizer=cutout", "model=patch_net"), tmp_path)
+    (tmp_path / "runs").mkdir()
     worker = Worker(make_plan(command), tmp_path, Launcher("joblib", jobs=1), this_process())
     process = multiprocessing.get_context("spawn").Process(target=in_another_process, args=(worker,))
     process.start()

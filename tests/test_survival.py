@@ -163,7 +163,11 @@ def wait_for_epochs(folder, process):
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_signal_to_stop_has_the_run_in_training_write_its_checkpoint_first(number, tmp_path):
     long = (*TASK, "train.epochs=5000", "train.checkpoint_minutes=null")
-    process = start(tmp_path, *long)
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # the tests may run under nohup
+    try:
+        process = start(tmp_path, *long)
+    finally:
+        signal.signal(signal.SIGHUP, before)
     wait_for_epochs(tmp_path, process)
     process.send_signal(number)
     if number == signal.SIGHUP:  # the shell sends it, and the system: the second one is no impatience

@@ -145,6 +145,7 @@ def test_without_the_package_the_message_says_how_to_get_it_and_nothing_trains(t
 @pytest.mark.usefixtures("_without_tensorboard")
 def test_the_package_is_needed_only_by_what_is_to_be_trained(plan, tiny, tmp_path):
     (planned,) = plan()
+    (tmp_path / "runs").mkdir()
     train_run(planned.run, Path(tmp_path, "runs", planned.run_id))
     assert plan(ASKED)[0].status == "done"
     with pytest.raises(UsageError, match="tensorboard"):

@@ -2,7 +2,6 @@
 
 import copy
 import json
-import sys
 from dataclasses import replace
 
 import numpy as np
@@ -12,7 +11,6 @@ from conftest import STACKS, TINY, compose, equal, make_trainer, train
 from torch.nn.functional import cross_entropy
 
 from bench.plan import resolve_device
-from bench.report.terminal import describe_result
 from bench.run import train_run
 from bench.train import Trainer
 
@@ -188,37 +186,6 @@ def test_a_full_disk_leaves_no_record(tiny, tmp_path, monkeypatch):
     assert not (tmp_path / "result.json").exists()
 
 
-@pytest.mark.slow
-@pytest.mark.skipif(sys.platform == "win32", reason="torch.compile needs a C++ compiler")
-def test_compiled_training_follows_eager_training(tiny):
-    eager, _ = train(tiny("regularizer=sam", "model=convnet", "model.width=8"))
-    run = tiny("regularizer=sam", "model=convnet", "model.width=8", "train.compile=true")
-    trainer, batches = make_trainer(run)
-    before = copy.deepcopy(trainer.model.state_dict())
-    trainer.warm_up(batches)
-    assert equal(before, trainer.model.state_dict())
-    list(trainer.epochs(batches))
-    for name, value in trainer.model.state_dict().items():
-        torch.testing.assert_close(value, eager[name], rtol=1e-3, atol=1e-3)
-
-
-def test_a_model_that_cannot_be_compiled_is_trained_as_it_is_and_the_record_says_why(tiny, tmp_path, monkeypatch):
-    def fail(model):
-        def forward(images):
-            raise RuntimeError("no C++ compiler\nfound here")
-
-        return forward
-
-    monkeypatch.setattr(torch, "compile", fail)
-    eager = train_run(tiny(), tmp_path / "eager")
-    fallen_back = train_run(tiny("train.compile=true"), tmp_path / "compiled")
-    assert fallen_back["status"] == "done"
-    assert fallen_back["message"] == "not compiled: RuntimeError: no C++ compiler"
-    assert fallen_back["test_nll"] == eager["test_nll"]
-    assert "not compiled" in describe_result(fallen_back)
-    assert "not compiled" in (tmp_path / "compiled" / "log.txt").read_text()
-
-
 def test_what_is_neither_training_nor_evaluation_is_on_record(tiny, tmp_path):
     result = train_run(tiny(), tmp_path)
     assert 0 < result["train_seconds"] + result["evaluation_seconds"] < result["wall_seconds"]
@@ -255,18 +222,6 @@ def test_on_cuda_everything_lies_there_and_autocast_computes_in_bf16(tiny):
     assert seen == {(torch.bfloat16, True)}  # on a GPU that has it
     assert all(value.is_cuda for value in trainer.model.state_dict().values())
     assert all(value.is_cuda for value in trainer.slots.gradient.kept.values())
-
-
-@pytest.mark.cuda
-@pytest.mark.slow
-def test_compiled_training_follows_eager_training_on_cuda():
-    def losses(*more):
-        (run,) = compose(*TINY, "model=convnet", "train.device=cuda", "train.precision=fp32", *more)
-        trainer, batches = make_trainer(run)
-        assert trainer.warm_up(batches) == ""
-        return [epoch.train_loss for epoch in trainer.epochs(batches)]
-
-    assert losses("train.compile=true") == pytest.approx(losses(), rel=1e-3)
 
 
 @pytest.mark.cuda

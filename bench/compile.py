@@ -1,0 +1,36 @@
+"""torch.compile, so that the code of a run depends on that run alone, and is never eager without a word.
+
+Dynamo keeps what it has compiled for the process, at most 8 graphs for a piece of code, and runs what comes after them
+eagerly: from the ninth arm of a sweep on. After another batch size it compiles for sizes in general.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+_FAIL_AT_LIMIT = ("fail_on_recompile_limit_hit", "fail_on_cache_limit_hit")  # the second until torch 2.6
+_LIMIT_HIT = ("FailOnRecompileLimitHit", "FailOnCacheLimitHit")
+
+
+def forget_compiled() -> None:
+    """Has the process compile anew what it compiles from here on."""
+    torch.compiler.reset()
+
+
+def compile_model(model: nn.Module) -> Callable[..., Tensor]:
+    """The model, to be compiled for the sizes that it is called with; calls raise where Dynamo's limit is hit."""
+    import torch._dynamo
+
+    config: Any = torch._dynamo.config
+    for name in _FAIL_AT_LIMIT:
+        if hasattr(config, name):
+            setattr(config, name, True)
+    compiled: Callable[..., Tensor] = torch.compile(model, dynamic=False)
+    return compiled
+
+
+def hit_limit(error: Exception) -> bool:
+    """Whether a call of a compiled model failed for having been compiled too often."""
+    return type(error).__name__ in _LIMIT_HIT
