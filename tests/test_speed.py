@@ -54,7 +54,7 @@ def test_arms_of_one_regularizer_have_rows_of_their_own(quick, tmp_path):
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded, use of fork:DeprecationWarning")
 def test_compiled_training_is_timed_beside_training_as_it_is(quick, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch, "compile", lambda model: model.forward)
+    monkeypatch.setattr(torch, "compile", lambda model, **_: model.forward)
     overrides = ("train.compile=true", "regularizer=sam", "train.precision=fp32", f"results_dir={tmp_path}")
     assert speed.speed([*SMALL, *overrides]) == 0
     with (tmp_path / "speed" / "synthetic_mlp_sgd_cpu_fp32_compiled.csv").open() as lines:
