@@ -10,7 +10,7 @@ READY  := $(VENV)/.ready
 TESTED := --constraint constraints.txt --editable '.[dev]'
 
 .DEFAULT_GOAL := help
-.PHONY: help setup constraints run report list test test-slow test-cluster test-newest test-oldest check clean
+.PHONY: help setup constraints run report list test test-slow test-cluster test-cuda test-newest test-oldest check clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -47,6 +47,9 @@ test-slow: $(READY) ## run the slow tests
 
 test-cluster: $(READY) ## run the tests of launchers, with a Ray and a Slurm of their own
 	$(BIN)/python -m pytest -m cluster
+
+test-cuda: $(READY) ## on a machine with a GPU: tests, a short training, what is open, speed; into cuda.txt
+	$(BIN)/python scripts/test_cuda.py $(ARGS)
 
 # The two ends of what pyproject.toml takes, each in an environment of its own that uv makes anew.
 test-newest: VENV := .venv-newest

@@ -5,17 +5,21 @@ good as 0: times do not depend on it, and no contestant can diverge.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from math import ceil
+from shutil import disk_usage
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
+from bench import UsageError
 from bench.cores import count_cores
 from bench.dataset import Data
 from bench.dataset.batches import PADDING, Batches, normalise
@@ -115,7 +119,8 @@ def make_script(run: Run, data: Data, steps: int, *, default: bool) -> Contestan
         loss.item()
 
     def turn() -> int:
-        torch.backends.cudnn.allow_tf32 = default  # as torch has it by itself
+        # As torch has it by itself; it has cudnn.benchmark off, which stays on here, in the script's favour.
+        torch.backends.cudnn.allow_tf32 = default
         for _ in range(steps):
             step()
         torch.backends.cudnn.allow_tf32 = False
@@ -129,6 +134,23 @@ def make_script(run: Run, data: Data, steps: int, *, default: bool) -> Contestan
     name = "script, fp32 as is" if default else "script"
     precision = "fp32" if default else run.train.precision
     return Contestant("script", name, precision, turn, prepare=prepare if light else lambda: None)
+
+
+def check_shared_memory(image: NDArray[np.uint8], batch_size: int) -> None:
+    """Raises UsageError where the script's loader has too little: its workers would end in a bus error.
+
+    Args:
+        image: one or more, (N, H, W, C).
+        batch_size: of the batches that the workers hand over in shared memory, as float32.
+    """
+    with suppress(OSError):
+        free = disk_usage("/dev/shm").free
+        needed = 2 * _PREFETCHED * count_cores() * batch_size * 4 * image[0].size
+        if needed > free:
+            raise UsageError(
+                f"/dev/shm has {free >> 20} MiB free, and the script's DataLoader needs {needed >> 20} MiB of it.\n"
+                "Give the container more: docker run --shm-size=1g, or --ipc=host."
+            )
 
 
 def make_evaluations(run: Run, data: Data, steps: int) -> tuple[Contestant, Contestant]:

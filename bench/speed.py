@@ -17,7 +17,14 @@ import torch
 
 from bench import UsageError
 from bench.app import with_command
-from bench.contestants import Contestant, make_ceiling, make_evaluations, make_script, make_training
+from bench.contestants import (
+    Contestant,
+    check_shared_memory,
+    make_ceiling,
+    make_evaluations,
+    make_script,
+    make_training,
+)
 from bench.cores import limit_threads
 from bench.dataset import Data, load_source, make_splits, split_source
 from bench.device import describe_hardware
@@ -31,8 +38,9 @@ from bench.run import configure_torch
 from bench.settings import Run, apply_settings
 from bench.unused import find_unused
 
-ROUNDS = 5
-_SECONDS_PER_TURN = 1.0
+ROUNDS = (3, 5)  # at least, at most: as many as the spread needs
+_NARROW = 0.02  # a spread, as a share of the median, that more rounds would not make a better one
+_SECONDS_PER_TURN = {"cpu": 1.0, "cuda": 0.3}  # a card does not wander as cores do that others share
 _SECONDS_TO_SETTLE = 0.5
 _STEPS = (3, 400)  # of a turn: at least, at most
 COLUMNS = [
@@ -77,6 +85,8 @@ def _measure(command: Command) -> int:
     files = {key: command.results / "speed" / f"{_name(runs[0])}.csv" for key, runs in groups.items()}
     if len(set(files.values())) < len(files):
         raise UsageError("the command's arms differ in more than a table of speeds holds.\nTime them one by one.")
+    for runs in groups.values():
+        check_shared_memory(load_source(runs[0].dataset).train_images[:1], runs[0].train.batch_size)
     for line in find_unused(command):
         tell(console, line)
     for key, runs in groups.items():
@@ -85,7 +95,8 @@ def _measure(command: Command) -> int:
         write_atomically(files[key], to_csv(COLUMNS, rows))
         _show(console, rows)
         tell(console, f"Table: {files[key]}\n")
-    console.print(f"ratio: to forward, backward and step alone (SAM: its share); {ROUNDS} rounds' median.")
+    rounds = f"the median of {ROUNDS[0]} to {ROUNDS[1]} rounds"
+    console.print(f"ratio: to forward, backward and step alone (SAM: its share); {rounds}.")
     console.print("/script: times the script at equal precision and layout; /its fp32: as it is.")
     console.print("MiB: what a turn takes beyond what is there before it.")
     return 0
@@ -117,7 +128,7 @@ def _measure_group(runs: Sequence[Run]) -> list[dict[str, Any]]:
     timings += _take_turns(forward, [evaluation], device)
     shared = {
         **{axis: word for axis, word in run.words.items() if axis != "regularizer"},
-        **{"batch_size": run.train.batch_size, "steps": steps, "rounds": ROUNDS},
+        **{"batch_size": run.train.batch_size, "steps": steps},
         **{"device": run.train.device, "threads": torch.get_num_threads(), "torch": torch.__version__},
         "hardware": describe_hardware(run.train.device),
     }
@@ -141,7 +152,8 @@ def _choose_steps(run: Run) -> int:
     started = perf_counter()
     ceiling.turn()
     least, most = _STEPS
-    return min(max(round(2 * _SECONDS_PER_TURN / (perf_counter() - started)), least), most)
+    seconds = _SECONDS_PER_TURN[run.train.device.split(":")[0]]
+    return min(max(round(2 * seconds / (perf_counter() - started)), least), most)
 
 
 def _take_turns(ceiling: Contestant, contestants: Sequence[Contestant], device: torch.device) -> list[Timing]:
@@ -149,7 +161,10 @@ def _take_turns(ceiling: Contestant, contestants: Sequence[Contestant], device: 
     for each in (ceiling, *contestants):
         each.turn()
     top, timings = Timing(ceiling), [Timing(each) for each in contestants]
-    for _ in range(ROUNDS):
+    least, most = ROUNDS
+    for done in range(most):
+        if done >= least and all(map(_is_narrow, timings)):
+            break
         before = _time_turn(top, device)
         top.ratios.append(1.0)
         for timing in timings:
@@ -161,6 +176,10 @@ def _take_turns(ceiling: Contestant, contestants: Sequence[Contestant], device: 
                 after = _time_turn(top, device)
             before = after
     return [top, *timings]
+
+
+def _is_narrow(timing: Timing) -> bool:
+    return max(timing.ratios) - min(timing.ratios) <= _NARROW * median(timing.ratios)
 
 
 def _time_turn(timing: Timing, device: torch.device) -> float:
@@ -181,7 +200,7 @@ def _row(timing: Timing, equal: Timing, default: Timing) -> dict[str, Any]:
     contestant, ratios = timing.contestant, timing.ratios
     row: dict[str, Any] = {
         **{"what": contestant.what, "name": contestant.name, "precision": contestant.precision},
-        **{"compile": contestant.compiled},
+        **{"compile": contestant.compiled, "rounds": len(ratios)},
         **{"images_per_second": median(timing.rates), "peak_memory_mib": timing.peak},
         **{"ratio": median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios)},
     }

@@ -1,12 +1,14 @@
 """`regbench speed`: what it writes, and how it makes a ratio of times."""
 
 import csv
+from collections import namedtuple
 
+import numpy as np
 import pytest
 import torch
 from conftest import TINY
 
-from bench import UsageError, speed
+from bench import UsageError, contestants, speed
 from bench.contestants import Contestant
 
 SMALL = (*TINY[:2], "dataset=synthetic", "model=mlp", "model.width=16", "train.batch_size=16", "train.device=cpu")
@@ -14,8 +16,8 @@ SMALL = (*TINY[:2], "dataset=synthetic", "model=mlp", "model.width=16", "train.b
 
 @pytest.fixture
 def quick(monkeypatch):
-    monkeypatch.setattr(speed, "ROUNDS", 2)
-    monkeypatch.setattr(speed, "_SECONDS_PER_TURN", 0.01)
+    monkeypatch.setattr(speed, "ROUNDS", (2, 2))
+    monkeypatch.setitem(speed._SECONDS_PER_TURN, "cpu", 0.01)
     monkeypatch.setattr(speed, "_STEPS", (2, 3))
 
 
@@ -96,3 +98,29 @@ def test_a_ratio_is_to_the_neighbouring_turns_of_the_ceiling_and_to_what_a_step_
     assert sam.ratios == pytest.approx([1.0, 1.0])
     assert slow.ratios == pytest.approx([0.8, 0.8])
     assert turns[3:] == [1, 2, 1, 1.25, 1, 1, 2, 1, 1.25, 1]
+
+
+@pytest.mark.parametrize(("wander", "rounds"), [(0.001, 3), (0.5, 5)])
+def test_there_are_as_many_rounds_as_the_spread_needs(wander, rounds, monkeypatch):
+    """On a quiet card the fourth round tells nothing new, and its minutes are dear."""
+    clock, turns = [0.0], []
+
+    def turn():
+        turns.append(1)
+        clock[0] += 1 + wander * (len(turns) % 2)
+        return 10
+
+    monkeypatch.setattr(speed, "perf_counter", lambda: clock[0])
+    top, other = (Contestant("training", name, "fp32", turn, 1) for name in ("ceiling", "x"))
+    _, timing = speed._take_turns(top, [other], torch.device("cpu"))
+    assert len(timing.ratios) == rounds
+
+
+def test_too_little_shared_memory_for_the_scripts_loader_is_told_before_anything_is_timed(monkeypatch):
+    """A plain container has 64 MB: the loader's workers died of a bus error after minutes."""
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(contestants, "disk_usage", lambda _: usage(64 << 20, 0, 64 << 20))
+    monkeypatch.setattr(contestants, "count_cores", lambda: 16)
+    with pytest.raises(UsageError, match=r"64 MiB free, and the script's DataLoader needs 96 MiB of it.\n.*--shm-size"):
+        contestants.check_shared_memory(np.zeros((1, 32, 32, 3), np.uint8), 128)
+    contestants.check_shared_memory(np.zeros((1, 8, 8, 1), np.uint8), 128)
