@@ -17,7 +17,7 @@ from bench.schedule import SCHEDULES
 
 @dataclass(frozen=True)
 class Range:
-    """Numbers between `low` and `high`, a bound left out where it is `open`."""
+    """Numbers between `low` and `high`, a bound left out where it is `open`; or one word."""
 
     integer: bool = False
     low: float = -inf
@@ -25,10 +25,13 @@ class Range:
     low_open: bool = False
     high_open: bool = False
     optional: bool = False
+    word: str = ""
 
     def __contains__(self, value: Any) -> bool:
         if value is None:
             return self.optional
+        if isinstance(value, str) and self.word:
+            return value == self.word
         if isinstance(value, bool) or not isinstance(value, int if self.integer else (int, float)):
             return False
         above = value > self.low if self.low_open else value >= self.low
@@ -41,7 +44,7 @@ class Range:
             bounds = f" in {'(' if self.low_open else '['}{self.low:g}, {self.high:g}{')' if self.high_open else ']'}"
         else:
             bounds = f" above {self.low:g}" if self.low_open else f" of at least {self.low:g}"
-        return kind + bounds + (", or null" if self.optional else "")
+        return kind + bounds + (f", or {self.word}" if self.word else "") + (", or null" if self.optional else "")
 
 
 @dataclass(frozen=True)
@@ -160,6 +163,7 @@ RANGES: dict[str, _Rule] = {
     "dataset.train_size": Range(integer=True, low=1, optional=True),
     "dataset.val_fraction": _FRACTION,
     "dataset.drop_duplicates": _SWITCH,
+    "dataset.split_seed": Range(integer=True, low=0, word="seed", optional=True),
     "dataset.augment": OneOf(("none", "standard", "alternating")),
     "dataset.name": Word(),
     "dataset.test_fraction": Range(low=0, high=1, low_open=True, high_open=True),

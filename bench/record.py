@@ -36,7 +36,7 @@ NOT_IDENTITY = {
 # Keys that are younger than records which must keep their identity: left out where they hold their neutral value.
 ADDED_LATER = {
     **{"regularizer.sam.interval": 1, "regularizer.asam.interval": 1},
-    **{"dataset.flips": True, "dataset.drop_duplicates": False},
+    **{"dataset.flips": True, "dataset.drop_duplicates": False, "dataset.split_seed": None},
 }
 
 # In a run's folder: its record, history and logits, the weights that may be kept, and what a run goes on from.

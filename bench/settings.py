@@ -12,7 +12,7 @@ from bench.schedule import rises_itself
 
 SLOTS = ("none", "mixing", "loss", "gradient", "setting")  # also the order of a stack's parts in its name
 # Keys of every dataset that say what is made of it, and are not its loader's.
-PROTOCOL = ("train_size", "val_fraction", "drop_duplicates", "augment")
+PROTOCOL = ("train_size", "val_fraction", "drop_duplicates", "split_seed", "augment")
 _READ_HERE = (*PROTOCOL, "root", "weights", "dropout", "lr", "weight_decay")
 DESCRIBES = ("_target_", "slot", "sets", "word")  # keys that say what a choice is, not how to construct it
 
@@ -115,7 +115,7 @@ def read_run(config: Mapping[str, Any], names: Mapping[str, str]) -> Run:
 
 
 def apply_settings(run: Run) -> Run:
-    """The run with what its `slot: setting` regularizers set, put where it belongs.
+    """The run with what its `slot: setting` regularizers set, put where it belongs, and its split's seed as a number.
 
     Raises:
         UsageError: the chosen model or optimizer has no such value, or it is already set.
@@ -134,6 +134,8 @@ def apply_settings(run: Run) -> Run:
             )
         changed: Any = {axis: replace(target, values={**target.values, key: choice.values["value"]})}
         run = replace(run, **changed)
+    if run.dataset.values.get("split_seed") == "seed":
+        run = replace(run, dataset=replace(run.dataset, values={**run.dataset.values, "split_seed": run.seed}))
     return run
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from bench.dataset import load_source, split_source
 from bench.overrides import GROUPS, is_override, typed_key
 from bench.plan import Command
-from bench.settings import Run
+from bench.settings import Run, apply_settings
 from bench.train import warmup_steps
 
 # A key, another one, and the value of the other at which the first does nothing.
@@ -76,7 +76,7 @@ def _reason_of_data(key: str, run: Run) -> str | None:
     axis, _, name = key.partition(".")
     source = load_source(run.dataset)
     if key == "train.warmup_epochs" and run.train.warmup_epochs > 0:
-        per_epoch = len(split_source(run.dataset, source)[0]) // run.train.batch_size
+        per_epoch = len(split_source(apply_settings(run).dataset, source)[0]) // run.train.batch_size
         return None if warmup_steps(run.train, per_epoch) else f"that is no step of the {per_epoch} of an epoch"
     if axis != "dataset":
         return None

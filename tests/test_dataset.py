@@ -19,13 +19,22 @@ from bench.dataset import (
 )
 from bench.dataset.batches import Batches
 from bench.dataset.digits import load_digits
+from bench.record import arm_id, identity
+from bench.settings import apply_settings
 
 CPU = torch.device("cpu")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 
 
 def choice(**values):
-    values = {"train_size": None, "val_fraction": 0.2, "drop_duplicates": False, "augment": "none", **values}
+    protocol = {
+        "train_size": None,
+        "val_fraction": 0.2,
+        "drop_duplicates": False,
+        "split_seed": None,
+        "augment": "none",
+    }
+    values = {**protocol, **values}
     return Choice("digits", {"_target_": "bench.dataset.digits.load_digits", **values})
 
 
@@ -154,3 +163,42 @@ def test_synthetic_takes_any_size_channels_and_classes(plan):
     data = make_splits(planned.run.dataset, load_source(planned.run.dataset), CPU)
     assert data.shape[1:] == (5, 12, 12)
     assert data.classes == 3
+
+
+def test_each_seed_may_draw_its_own_split_which_is_that_of_all_its_arms(plan):
+    """Intervals over seeds of one split leave out what another training set would have given."""
+    sizes = ("dataset.train_size=32", "dataset.val_fraction=0.25")
+    asked = ("regularizer=none,sam", "seed=0,1,2", *sizes)
+
+    def splits(*more):
+        drawn = {}
+        for planned in plan(*asked, *more):
+            data = make_splits(apply_settings(planned.run).dataset, load_source(planned.run.dataset), CPU)
+            of_seed = drawn.setdefault(planned.run.seed, [])
+            of_seed.append([data.train.images.numpy().tobytes(), data.val.images.numpy().tobytes()])
+            tests.add(data.test.images.numpy().tobytes())
+        assert all(one == other for one, other in drawn.values())  # of none and of SAM
+        return [arms[0] for arms in drawn.values()]
+
+    tests = set()
+    fixed, own, number = splits(), splits("dataset.split_seed=seed"), splits("dataset.split_seed=2")
+    for part in range(2):
+        assert len({each[part] for each in fixed}) == len({each[part] for each in number}) == 1
+        assert len({each[part] for each in own}) == 3
+    assert (own[0], own[2]) == (fixed[0], number[0])  # the fixed draw is that of the number 0
+    assert len(tests) == 1
+    arms = {arm_id(planned.run) for planned in plan(*asked, "dataset.split_seed=seed")}
+    assert len(arms) == 2  # seeds of an arm are averaged
+    assert arms.isdisjoint({arm_id(planned.run) for planned in plan(*asked)})
+
+
+def test_a_split_seed_that_is_not_set_moves_no_identity(plan):
+    (planned,) = plan()
+    assert "dataset.split_seed" not in identity(planned.run)
+    assert identity(plan("dataset.split_seed=seed")[0].run)["dataset.split_seed"] == "seed"
+
+
+@pytest.mark.parametrize("value", ["-1", "sead", "1.5", "true"])
+def test_a_split_seed_is_a_number_or_the_word(value, plan):
+    with pytest.raises(UsageError, match="an integer of at least 0, or seed, or null"):
+        plan(f"dataset.split_seed={value}")

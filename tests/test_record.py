@@ -24,6 +24,7 @@ MOVES = {
     "dataset.train_size": "32",
     "dataset.val_fraction": "0.1",
     "dataset.drop_duplicates": "true",
+    "dataset.split_seed": "1",
     "dataset.augment": "standard",
     "dataset.classes": "5",
     "dataset.train_images": "90",

@@ -2,7 +2,7 @@
 
 With drop_duplicates, training images that are there twice or in test, too, are left out first (doubles.py). Validation
 is carved from the full training split, then `train_size` takes a subset of the rest: both stratified, both by a fixed
-seed, so every run of every arm sees the same examples, and a smaller subset lies within each larger one.
+seed, or by split_seed, so every arm sees the same examples, and a smaller subset lies within each larger one.
 """
 
 import json
@@ -167,7 +167,7 @@ def _load(values: str) -> Source:
 
 def make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
     """The splits of a checked dataset choice on `device`, kept for the process's next run."""
-    splitting = ("train_size", "val_fraction", "drop_duplicates")
+    splitting = ("train_size", "val_fraction", "drop_duplicates", "split_seed")
     key = (source, choice.name, *(choice.values[key] for key in splitting), device)
     if key not in _kept:
         _kept.clear()  # first: large ones would not fit twice
@@ -242,10 +242,12 @@ def find_gaps(choice: Choice, source: Source) -> list[str]:
 def split_indices(choice: Choice, labels: NDArray[np.int64], kept: Indices | None = None) -> tuple[Indices, Indices]:
     """Indices of the training and of the validation images in the full training split, or of those of it that are kept.
 
+    They are one draw for all runs, or that of the choice's `split_seed`, a number.
+
     Raises:
         UsageError: none are kept, or fewer are left than train_size asks for.
     """
-    order = stratified_order(labels)
+    order = stratified_order(labels, choice.values["split_seed"] or _SPLIT_SEED)
     if kept is not None:  # in the same order, so that validation is nearly the same with drop_duplicates and without
         order = order[np.isin(order, kept)]
     if len(order) == 0:
@@ -265,9 +267,9 @@ def split_indices(choice: Choice, labels: NDArray[np.int64], kept: Indices | Non
     return rest[:train_size], val
 
 
-def stratified_order(labels: Indices) -> Indices:
-    """A fixed random order of which every stretch holds each class in proportion, to within an example or so."""
-    shuffled = stream(_SPLIT_SEED, "split").permutation(len(labels))
+def stratified_order(labels: Indices, seed: int = _SPLIT_SEED) -> Indices:
+    """A random order, fixed by `seed`, of which every stretch holds each class in proportion, to an example or so."""
+    shuffled = stream(seed, "split").permutation(len(labels))
     position = np.empty(len(labels))
     for label in np.unique(labels):
         members = shuffled[labels[shuffled] == label]
