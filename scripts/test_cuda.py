@@ -74,13 +74,13 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=Path("cuda.txt"))
     options = parser.parse_args()
     good = True
-    options.out.write_text("")
+    options.out.write_text("", "utf-8")
     with TemporaryDirectory() as results:
         for name, seconds, commands in make_parts(options.cpu, options.images, results):
             ended_well, told = run(name, seconds, commands)
             good &= ended_well
             print(told, flush=True)
-            with options.out.open("a") as file:
+            with options.out.open("a", encoding="utf-8") as file:
                 file.write(told)
     return 0 if good else 1
 

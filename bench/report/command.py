@@ -31,12 +31,13 @@ def report(options: argparse.Namespace) -> int:
     """
     metrics = options.metric or MAIN_METRICS
     find_quantities([*metrics, *([options.sort] if options.sort != "name" else [])])
-    layouts = []
+    layouts, of_exp, written = [], {}, True
     for exp in options.exp:
         _check_has_results(options.results_dir, exp)
         rows, settings, refused = _write_tables(options.results_dir, exp)
         layouts += (laid_out := lay_out(exp, rows, settings, metrics, options.baseline, options.sort))
         refused = refused or _write_evidence(options.results_dir, exp, rows)
+        of_exp[exp], written = rows, written and not refused
         page = f"Page: {options.results_dir / exp / 'report.html'}"
         if options.format == "table":
             console = terminal.Terminal()
@@ -46,6 +47,11 @@ def report(options: argparse.Namespace) -> int:
             print(refused, file=sys.stderr)
         for line in _find_damage(options.results_dir, exp, rows):
             print(f"regbench: {line}", file=sys.stderr)
+    if options.format == "table" and len(of_exp) > 1:
+        from bench.report.critical import show_across  # here because scipy.stats takes a second to import
+
+        columns = [quantity.column for quantity in find_quantities(metrics)]
+        show_across(terminal.Terminal(), options.results_dir, of_exp, columns, written)
     if options.format != "table":
         print(FORMATS[options.format](layouts), end="")
     return 0
