@@ -114,7 +114,7 @@ def planning() -> str:
     told = "nvidia-smi is not there"
     with suppress(OSError):
         asked = ["nvidia-smi", "--query-compute-apps=pid,used_memory", "--format=csv,noheader"]
-        told = subprocess.run(asked, capture_output=True, text=True).stdout.strip() or "no process holds any"
+        told = subprocess.run(asked, capture_output=True, encoding="utf-8").stdout.strip() or "no process holds any"
     return f"{len(gpus)} GPUs; this is {os.getpid()}; {told}"
 
 

@@ -57,7 +57,7 @@ def run(name: str, seconds: int, commands: str) -> tuple[bool, str]:
     started = perf_counter()
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "cwd": ROOT, "env": environment}
-    with subprocess.Popen(["bash", "-c", commands], start_new_session=True, text=True, **how) as process:
+    with subprocess.Popen(["bash", "-c", commands], start_new_session=True, encoding="utf-8", **how) as process:
         try:
             out, end = process.communicate(timeout=seconds)[0], f"exit code {process.wait()}"
         except subprocess.TimeoutExpired:
