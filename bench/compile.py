@@ -10,23 +10,29 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-_FAIL_AT_LIMIT = ("fail_on_recompile_limit_hit", "fail_on_cache_limit_hit")  # the second until torch 2.6
+# The second of each until torch 2.6.
+_LIMIT = ("recompile_limit", "cache_size_limit")
+_FAIL_AT_LIMIT = ("fail_on_recompile_limit_hit", "fail_on_cache_limit_hit")
 _LIMIT_HIT = ("FailOnRecompileLimitHit", "FailOnCacheLimitHit")
 
 
-def forget_compiled() -> None:
-    """Has the process compile anew what it compiles from here on."""
+def forget_compiled(graphs: int = 1) -> None:
+    """Has the process compile anew what it compiles from here on, for so many users of one model's code."""
     torch.compiler.reset()
+    _configure(_LIMIT, 8 * graphs)
+
+
+def _configure(names: tuple[str, ...], value: Any) -> None:
+    import torch._dynamo
+
+    for name in names:
+        if hasattr(torch._dynamo.config, name):
+            setattr(torch._dynamo.config, name, value)
 
 
 def compile_model(model: nn.Module) -> Callable[..., Tensor]:
     """The model, to be compiled for the sizes that it is called with; calls raise where Dynamo's limit is hit."""
-    import torch._dynamo
-
-    config: Any = torch._dynamo.config
-    for name in _FAIL_AT_LIMIT:
-        if hasattr(config, name):
-            setattr(config, name, True)
+    _configure(_FAIL_AT_LIMIT, True)
     compiled: Callable[..., Tensor] = torch.compile(model, dynamic=False)
     return compiled
 

@@ -8,18 +8,15 @@ from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import islice
-from math import ceil
+from math import ceil, prod
 from shutil import disk_usage
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset
 
-from bench import UsageError
 from bench.cores import count_cores
 from bench.dataset import Data
 from bench.dataset.batches import PADDING, Batches, normalise
@@ -42,7 +39,7 @@ class Contestant:
         turn: works for a while, waits for the device, and returns on how many images it worked.
         evaluations: gradient evaluations of each batch: what the ceiling's rate is to be divided by.
         prepare: called before a turn, and not timed.
-        compiled: whether torch.compile has made it.
+        compiled: whether torch.compile has made it, and nothing has kept it from being so.
     """
 
     what: str
@@ -51,7 +48,7 @@ class Contestant:
     turn: Callable[[], int]
     evaluations: float = 1
     prepare: Callable[[], None] = lambda: None
-    compiled: bool = False
+    compiled: Callable[[], bool] = lambda: False
 
 
 def make_ceiling(run: Run, data: Data, steps: int) -> Contestant:
@@ -66,13 +63,13 @@ def make_ceiling(run: Run, data: Data, steps: int) -> Contestant:
         for _ in range(steps):
             trainer.optimizer.zero_grad()
             with trainer.autocast():
-                logits = trainer.forward(images)
+                logits = trainer.predict(images)
             cross_entropy(logits.float(), targets).backward()  # type: ignore[no-untyped-call]
             trainer.optimizer.step()
         trainer.synchronise()
         return steps * len(images)
 
-    return Contestant("ceiling", "ceiling", run.train.precision, turn, compiled=trainer.compiled)
+    return Contestant("ceiling", "ceiling", run.train.precision, turn, compiled=lambda: trainer.compiled)
 
 
 def make_training(run: Run, data: Data, steps: int, name: str) -> Contestant:
@@ -87,7 +84,7 @@ def make_training(run: Run, data: Data, steps: int, name: str) -> Contestant:
         return done * run.train.batch_size
 
     cost = trainer.slots.gradient.evaluations_per_step
-    return Contestant("training", name, run.train.precision, turn, float(cost), compiled=trainer.compiled)
+    return Contestant("training", name, run.train.precision, turn, float(cost), compiled=lambda: trainer.compiled)
 
 
 def make_script(run: Run, data: Data, steps: int, *, default: bool) -> Contestant:
@@ -136,21 +133,16 @@ def make_script(run: Run, data: Data, steps: int, *, default: bool) -> Contestan
     return Contestant("script", name, precision, turn, prepare=prepare if light else lambda: None)
 
 
-def check_shared_memory(image: NDArray[np.uint8], batch_size: int) -> None:
-    """Raises UsageError where the script's loader has too little: its workers would end in a bus error.
-
-    Args:
-        image: one or more, (N, H, W, C).
-        batch_size: of the batches that the workers hand over in shared memory, as float32.
-    """
-    with suppress(OSError):
+def find_shared_memory_lack(run: Run, data: Data) -> str:
+    """Why the scripts cannot be timed, whose workers hand over batches in /dev/shm and die of a bus error where it is
+    full; else nothing. A plain container has 64 MiB of it."""
+    needed = 2 * count_cores() * (_PREFETCHED + 1) * run.train.batch_size * 4 * prod(data.shape[1:])
+    with suppress(OSError):  # another system's is elsewhere
         free = disk_usage("/dev/shm").free
-        needed = 2 * _PREFETCHED * count_cores() * batch_size * 4 * image[0].size
-        if needed > free:
-            raise UsageError(
-                f"/dev/shm has {free >> 20} MiB free, and the script's DataLoader needs {needed >> 20} MiB of it.\n"
-                "Give the container more: docker run --shm-size=1g, or --ipc=host."
-            )
+        if free < needed:
+            have = f"/dev/shm has {free >> 20} MiB free, and the scripts' DataLoaders need {needed >> 20}"
+            return f"{have}: no script is timed. Give the container more: docker run --shm-size=1g."
+    return ""
 
 
 def make_evaluations(run: Run, data: Data, steps: int) -> tuple[Contestant, Contestant]:

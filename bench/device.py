@@ -106,8 +106,16 @@ def visible() -> str | None:
     return os.environ.get(_VISIBLE)
 
 
-def see(cards: str | None) -> None:
-    """Has this process see those; launchers have lists of their own. Before CUDA is asked for anything."""
+def see(cards: str | None, number: int) -> None:
+    """Has this process see those; launchers have lists of their own. Before CUDA is asked for anything.
+
+    Args:
+        cards: as `visible` gave them; of several MIG instances a process can use one alone.
+        number: of the job, which says which.
+    """
+    if cards and "MIG-" in cards:
+        instances = cards.split(",")
+        cards = instances[number % len(instances)]
     if cards is None:
         os.environ.pop(_VISIBLE, None)
     else:

@@ -1,6 +1,7 @@
 """What a run takes of the memory, and that the next run in the process finds it free."""
 
 import gc
+import re
 from contextlib import suppress
 from pathlib import Path
 
@@ -8,12 +9,8 @@ import torch
 
 from bench.ending import end_quickly
 
-# What is said beside torch.OutOfMemoryError: by the CPU's allocator, and by CUDA and its libraries, which several
-# processes on one card share.
-_NO_MEMORY = (
-    *("can't allocate memory", "CUDA error: out of memory"),
-    *("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "CUSOLVER_STATUS_ALLOC_FAILED"),
-)
+# The CPU's allocator; CUDA's and ROCm's runtime; their libraries, such as cuBLAS and cuDNN.
+_NO_MEMORY = re.compile("can't allocate memory|error: out of memory|_ALLOC(ATION)?_FAILED")
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -70,4 +67,4 @@ def release_and_settle() -> None:
 def ran_out(error: BaseException) -> bool:
     """Whether an error says that the device, or the machine, has no memory left."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
-    return known or (isinstance(error, RuntimeError) and any(words in str(error) for words in _NO_MEMORY))
+    return known or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None)

@@ -17,9 +17,10 @@ import torch
 
 from bench import UsageError
 from bench.app import with_command
+from bench.compile import forget_compiled
 from bench.contestants import (
     Contestant,
-    check_shared_memory,
+    find_shared_memory_lack,
     make_ceiling,
     make_evaluations,
     make_script,
@@ -39,7 +40,8 @@ from bench.settings import Run, apply_settings
 from bench.unused import find_unused
 
 ROUNDS = (3, 5)  # at least, at most: as many as the spread needs
-_NARROW = 0.02  # a spread, as a share of the median, that more rounds would not make a better one
+# A spread, as a share of the median, that more rounds would not make a better one; a script's workers are less regular.
+_NARROW = {"script": 0.1, "training": 0.02, "evaluation": 0.02}
 _SECONDS_PER_TURN = {"cpu": 1.0, "cuda": 0.3}  # a card does not wander as cores do that others share
 _SECONDS_TO_SETTLE = 0.5
 _STEPS = (3, 400)  # of a turn: at least, at most
@@ -85,12 +87,10 @@ def _measure(command: Command) -> int:
     files = {key: command.results / "speed" / f"{_name(runs[0])}.csv" for key, runs in groups.items()}
     if len(set(files.values())) < len(files):
         raise UsageError("the command's arms differ in more than a table of speeds holds.\nTime them one by one.")
-    for runs in groups.values():
-        check_shared_memory(load_source(runs[0].dataset).train_images[:1], runs[0].train.batch_size)
     for line in find_unused(command):
         tell(console, line)
     for key, runs in groups.items():
-        rows = _measure_group(list({arm_id(run): run for run in runs}.values()))
+        rows = _measure_group(console, list({arm_id(run): run for run in runs}.values()))
         command.results.mkdir(parents=True, exist_ok=True)
         write_atomically(files[key], to_csv(COLUMNS, rows))
         _show(console, rows)
@@ -109,10 +109,12 @@ def _name(run: Run) -> str:
     return re.sub(r"[^\w.-]", "-", "_".join([*words, *["compiled"] * train.compile]))
 
 
-def _measure_group(runs: Sequence[Run]) -> list[dict[str, Any]]:
+def _measure_group(console: Terminal, runs: Sequence[Run]) -> list[dict[str, Any]]:
     """Rows of arms that differ in nothing but their regularizers."""
     run = apply_settings(replace(runs[0], regularizers=()))
     configure_torch(run)
+    if run.train.compile:
+        forget_compiled(len(runs) + 2)  # contestants of one model share its code, and two are ceilings
     steps, device = _choose_steps(run), torch.device(run.train.device)
     data = _load(run, steps)
     names = [
@@ -122,7 +124,10 @@ def _measure_group(runs: Sequence[Run]) -> list[dict[str, Any]]:
     if run.train.compile:
         as_it_is = replace(run, train=replace(run.train, compile=False))
         training.append(make_training(as_it_is, data, steps, "none, not compiled"))
-    scripts = [make_script(run, data, steps, default=default) for default in (False, True)]
+    lack = find_shared_memory_lack(run, data)
+    if lack:
+        tell(console, lack)
+    scripts = [] if lack else [make_script(run, data, steps, default=default) for default in (False, True)]
     timings = _take_turns(make_ceiling(run, data, steps), [*training, *scripts], device)
     forward, evaluation = make_evaluations(run, data, steps)
     timings += _take_turns(forward, [evaluation], device)
@@ -132,9 +137,9 @@ def _measure_group(runs: Sequence[Run]) -> list[dict[str, Any]]:
         **{"device": run.train.device, "threads": torch.get_num_threads(), "torch": torch.__version__},
         "hardware": describe_hardware(run.train.device),
     }
-    equal, default = (timing for timing in timings if timing.contestant.what == "script")
+    of_scripts = [timing for timing in timings if timing.contestant.what == "script"]
     release()
-    return [shared | _row(timing, equal, default) for timing in timings]
+    return [shared | _row(timing, of_scripts) for timing in timings]
 
 
 def _load(run: Run, steps: int) -> Data:
@@ -179,7 +184,7 @@ def _take_turns(ceiling: Contestant, contestants: Sequence[Contestant], device: 
 
 
 def _is_narrow(timing: Timing) -> bool:
-    return max(timing.ratios) - min(timing.ratios) <= _NARROW * median(timing.ratios)
+    return max(timing.ratios) - min(timing.ratios) <= _NARROW[timing.contestant.what] * median(timing.ratios)
 
 
 def _time_turn(timing: Timing, device: torch.device) -> float:
@@ -196,16 +201,16 @@ def _time_turn(timing: Timing, device: torch.device) -> float:
     return timing.rates[-1]
 
 
-def _row(timing: Timing, equal: Timing, default: Timing) -> dict[str, Any]:
+def _row(timing: Timing, scripts: Sequence[Timing]) -> dict[str, Any]:
     contestant, ratios = timing.contestant, timing.ratios
     row: dict[str, Any] = {
         **{"what": contestant.what, "name": contestant.name, "precision": contestant.precision},
-        **{"compile": contestant.compiled, "rounds": len(ratios)},
+        **{"compile": contestant.compiled(), "rounds": len(ratios)},
         **{"images_per_second": median(timing.rates), "peak_memory_mib": timing.peak},
         **{"ratio": median(ratios), "ratio_low": min(ratios), "ratio_high": max(ratios)},
     }
     if contestant.what == "training":
-        for key, script in (("to_script", equal), ("to_script_fp32", default)):
+        for key, script in zip(("to_script", "to_script_fp32"), scripts, strict=False):  # there may be none
             of_rounds = zip(ratios, script.ratios, strict=True)
             row[key] = median(ours / theirs / contestant.evaluations for ours, theirs in of_rounds)
     return row

@@ -111,12 +111,13 @@ class Trainer:
         """
         seed, torch_only = self.run.seed, "model" not in self.own
         with global_stream(self.device, seed, "dropout", step, torch_only=torch_only), self.autocast():
-            logits = self._logits(images)
+            logits = self.predict(images)
         with self._seeded("loss", step):
             loss = self.slots.loss(logits.to(targets.dtype), targets, **self.slots.random("loss", seed, step))
         return self.scaler.scale(loss)
 
-    def _logits(self, images: Tensor) -> Tensor:
+    def predict(self, images: Tensor) -> Tensor:
+        """Logits (N, K) of images (N, C, H, W), by the compiled model as long as there is one."""
         try:
             logits: Tensor = self.forward(images)
         except Exception as error:

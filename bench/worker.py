@@ -75,7 +75,7 @@ class Worker:
         os.chdir(self.folder)
         os.environ.update(self.environment)
         if self.launcher.shares:  # submitit lets the jobs of this machine see none, or the first ones
-            device.see(self.cards)
+            device.see(self.cards, number)
         runs = [planned.run for planned in self.todo]
         torch.set_num_threads(self.launcher.count_threads(runs) or torch.get_num_threads())
         mine = [*self.todo[number:], *self.todo[:number]] if self.launcher.shares else self.todo
@@ -99,7 +99,7 @@ class Worker:
         for planned, name in zip(mine, names, strict=True):
             if self.fail_fast and self.fail_fast.is_noted():
                 break
-            if device.find_gpus().lacks(planned.run.train.device):  # which says nothing about the run
+            if planned.run.train.device.startswith("cuda") and not device.find_gpus():  # says nothing about the run
                 problems[planned.run_id] = f"was not trained: its process found no {planned.run.train.device}"
                 continue
             try:

@@ -11,7 +11,7 @@ from torch import nn
 
 from bench.compile import compile_model
 from bench.report.terminal import describe_result
-from bench.run import train_run
+from bench.run import configure_torch, train_run
 
 
 @pytest.fixture
@@ -107,6 +107,7 @@ def test_a_model_that_cannot_be_compiled_is_trained_as_it_is_and_the_record_says
 def test_compiled_training_follows_eager_training_on_cuda():
     def losses(*more):
         (run,) = compose(*TINY, "model=convnet", "train.device=cuda", "train.precision=fp32", *more)
+        configure_torch(run)  # without TF32
         trainer, batches = make_trainer(run)
         trainer.warm_up(batches)
         assert trainer.note == ""

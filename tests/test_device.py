@@ -141,7 +141,7 @@ def test_a_run_whose_process_finds_no_gpu_is_no_failed_run(launcher, cuda, tmp_p
     assert not list(tmp_path.rglob(RESULT))
 
 
-@pytest.mark.parametrize("cards", ["2,3", "GPU-8a1f,MIG-77", None])
+@pytest.mark.parametrize("cards", ["2,3", "GPU-8a1f,GPU-77", None])
 def test_a_job_of_this_machine_sees_the_cards_that_its_user_chose(cards, tmp_path, monkeypatch):
     """submitit lets it see none, or the first ones."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards or "")
@@ -151,6 +151,25 @@ def test_a_job_of_this_machine_sees_the_cards_that_its_user_chose(cards, tmp_pat
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     made(0)
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == cards
+
+
+def test_jobs_of_this_machine_take_mig_instances_in_turn(tmp_path, monkeypatch):
+    """CUDA lets a process use one of them, whatever it is given."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-a,MIG-b")
+    made = Worker([], tmp_path, Launcher("joblib", jobs=3), this_process(), folder=tmp_path)
+    taken = []
+    for number in range(3):
+        made(number)
+        taken.append(os.environ["CUDA_VISIBLE_DEVICES"])
+    assert taken == ["MIG-a", "MIG-b", "MIG-a"]
+
+
+def test_a_named_gpu_that_a_machine_with_others_lacks_is_a_failure(cuda, tmp_path):
+    cuda(device_count=lambda: 1, is_available=lambda: True, get_device_capability=lambda _: (8, 0))
+    made = make_worker(tmp_path, Launcher("ray"))
+    todo = [replace(each, run=replace(each.run, train=replace(each.run.train, device="cuda:99"))) for each in made.todo]
+    assert replace(made, todo=todo)(0) == {}
+    assert '"status": "failed"' in next(tmp_path.rglob(RESULT)).read_text()
 
 
 @pytest.fixture
@@ -196,7 +215,8 @@ def test_release_never_raises(losing):
     [
         "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
         "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
-        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+        "cuDNN error: CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED",
+        "HIP error: out of memory",
         "[enforce fail at alloc_cpu.cpp:114] . DefaultCPUAllocator: can't allocate memory: you tried to allocate 4 B",
     ],
 )
