@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.comparison import MAIN_METRICS, interactions, read_arms
+from bench.comparison import MAIN_METRICS, interactions
+from bench.pairing import read_arms
 from bench.quantities import QUALITIES
 from bench.report import tables
 

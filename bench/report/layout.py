@@ -12,7 +12,8 @@ from statistics import fmean
 from typing import Any
 
 from bench import UsageError
-from bench.comparison import MAIN_METRICS, Arm, check_baseline, compare, name_differences, read_arms
+from bench.comparison import MAIN_METRICS, compare
+from bench.pairing import Arm, check_baseline, name_differences, read_arms
 from bench.quantities import COSTS, QUALITIES, Quantity, format_number
 from bench.report.tables import Row, shorten_settings, summarise
 

@@ -10,10 +10,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench import AXES, __version__, plugins
-from bench.comparison import MAIN_METRICS, Arm, interactions, read_arms
+from bench.comparison import MAIN_METRICS, interactions
 from bench.data_record import describe_doubles, describe_dropping, read_data
 from bench.files import write_atomically
 from bench.lock import wait_for
+from bench.pairing import Arm, read_arms
 from bench.quantities import QUALITIES, format_number
 from bench.record import data_id, shorten_hash
 from bench.report import tables

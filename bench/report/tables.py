@@ -16,10 +16,11 @@ from types import MappingProxyType
 from typing import Any
 
 from bench import AXES
-from bench.comparison import COMPARISON_COLUMNS, compare, read_arms
+from bench.comparison import COMPARISON_COLUMNS, compare
 from bench.files import remove_parts, to_csv, write_atomically
 from bench.gone import is_file, names_in, read_if_there
 from bench.lock import wait_for
+from bench.pairing import read_arms
 from bench.quantities import COSTS, QUALITIES
 from bench.record import ADDED_LATER, HISTORY_COLUMNS, check_protocol, read_result, run_folder, shorten, show_setting
 from bench.report.read_tables import Row as Row
