@@ -16,6 +16,7 @@ Floats = NDArray[np.float64]
 
 FEWEST_SEEDS = 3  # for a test
 LEVEL = 0.95  # of every interval
+LEVEL_OF_TESTS = 0.05
 _EQUAL = 1e-12  # what differences vary by, relative to the values, where only rounding makes them differ
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from bench.quantities import COSTS, QUALITIES, Quantity
 from bench.report import tables
+from bench.report.cells import describe_p, make_mark, print_with_half
 from bench.report.formats import FORMATS
-from bench.report.layout import describe_p, describe_protocol, lay_out, make_mark, print_with_half
+from bench.report.layout import describe_protocol, lay_out
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -63,16 +64,24 @@ def test_marks_are_those_of_comparison_csv(report, tmp_path):
     none = {row["arm_id"] for row in rows if row["regularizer"] == "none"}
     none |= {row["baseline"] for row in rows if row["arm_id"] in none}
     compared = {(row["arm_id"], row["metric"]): row for row in rows if row["baseline"] in none}
-    layout = lay_out_digits()
-    for line in layout.lines:
-        for quantity, cell in zip(layout.quantities, line.cells, strict=False):
+    test_set = tables.read_csv(RESULTS / "digits" / "test_set.csv")
+    beyond = {
+        (row["arm_id"], row["metric"]): float(row["low"]) > 0 or float(row["high"]) < 0
+        for row in test_set
+        if row["baseline"] in none
+    }
+    layout, without = lay_out_digits(test_set=test_set), lay_out_digits()
+    for line, hollow in zip(layout.lines, without.lines, strict=True):
+        for quantity, cell, other in zip(layout.quantities, line.cells, hollow.cells, strict=False):
             row = compared.get((line.arm["arm_id"], quantity.column))
             if line.regularizer == "none":
                 assert cell.mark == ""
             else:
                 significant = float(row["p_holm"]) < 0.05
                 better = (float(row["difference"]) > 0) == (quantity.better == "higher")
-                assert cell.mark == ("▲" if better else "▼") * significant
+                marks = "▲△" if better else "▼▽"
+                assert cell.mark == marks[not beyond[line.arm["arm_id"], quantity.column]] * significant
+                assert other.mark == marks[1] * significant  # where nothing is known of test images
     assert any(cell.mark == "▲" for line in layout.lines for cell in line.cells)
     assert any(cell.mark == "▼" for line in layout.lines for cell in line.cells)
 
@@ -165,6 +174,8 @@ def test_a_mark_goes_by_the_mean_and_tells_no_direction_where_the_test_has_none(
     assert make_mark(row | {"metric": "test_nll"}) == "▼"
     assert make_mark(row | {"metric": "test_confidence_gap"}) == "≠"  # -0.05 is as far from 0 as 0.05
     assert make_mark(row | {"metric": "accuracy_gap"}) == "≠"  # underfitting closes it, too
+    assert make_mark(row, beyond_images=False) == "△"
+    assert make_mark(row | {"metric": "test_nll"}, beyond_images=False) == "▽"
     assert make_mark(row | {"p_holm": 0.05}) == make_mark(row | {"p_holm": None}) == ""
 
 

@@ -18,11 +18,13 @@ from bench.pairing import Arm, read_arms
 from bench.quantities import QUALITIES, format_number
 from bench.record import data_id, shorten_hash
 from bench.report import tables
+from bench.report.cells import describe_p, find_supported, make_mark, print_with_half
 from bench.report.classes import Classes, read_classes
 from bench.report.formats import Grid, html_table, make_grid
-from bench.report.layout import Layout, describe_p, is_against_sgd, lay_out, make_mark, print_with_half
+from bench.report.layout import Layout, is_against_sgd, lay_out
 from bench.report.style import INK
 from bench.report.tables import Row
+from bench.stats import FEWEST_SEEDS
 
 # The tables of means, each with a heading of its own; one is as wide as a laptop's screen.
 _MEANS = {
@@ -64,7 +66,7 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
         commands=tables.read_commands(results, exp),
         data=_describe_data(results, list(settings.values())),
         counts=Counter(row["status"] for row in rows),
-        places=_mean_grids(exp, rows, settings, classes),
+        places=_mean_grids(exp, rows, settings, classes, tables.read_csv(folder / "test_set.csv")),
         classes=classes,
         differences=_difference_grids(folder, arms, words),
         interactions=_interaction_grid(interactions(arms), words),
@@ -84,12 +86,16 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
 
 
 def _mean_grids(
-    exp: str, rows: Sequence[Row], settings: Mapping[str, Any], classes: Mapping[str, Classes]
+    exp: str,
+    rows: Sequence[Row],
+    settings: Mapping[str, Any],
+    classes: Mapping[str, Classes],
+    test_set: Sequence[Row],
 ) -> list[tuple[Layout, list[tuple[str, Grid]]]]:
     """For each dataset and model its layout, and the means under their headings."""
     metrics = list(dict.fromkeys(metric for each in _MEANS.values() for metric in each))
     places = []
-    for layout in lay_out(exp, rows, settings, metrics):
+    for layout in lay_out(exp, rows, settings, metrics, test_set=test_set):
         whole = make_grid(layout)
         words, costs = [0, 1, 2], [len(whole.header) - 2, len(whole.header) - 1]
         shown = {heading: [3 + metrics.index(metric) for metric in each] for heading, each in _MEANS.items()}
@@ -159,10 +165,13 @@ def _difference(row: Row, test: Row | None, words: Sequence[str]) -> list[tuple[
         key: float(row[key] or "nan") for key in ("seeds", "difference", "low", "high", "p", "p_holm", "improved")
     }
     quantity = QUALITIES[row["metric"]]
+    if numbers["seeds"] < FEWEST_SEEDS:
+        numbers |= {"low": float("nan"), "high": float("nan")}
     known = {key: None if value != value else value for key, value in numbers.items()}
     of_test = {key: float(test[key]) if test else float("nan") for key in ("difference", "low", "high")}
     difference, seeds_interval = _signed(row, numbers)
-    mark = make_mark({"metric": row["metric"], **known})
+    supported = bool(test and find_supported([test]))
+    mark = make_mark({"metric": row["metric"], **known}, beyond_images=supported)
     improved = "" if known["improved"] is None else f"{100 * numbers['improved']:.0f} %"
     return [
         *_name(row, words),
@@ -200,10 +209,12 @@ def _interaction_grid(rows: Sequence[Mapping[str, Any]], words: Sequence[str]) -
     cells: list[list[tuple[str, float | None]]] = []
     for row in rows:
         if row["metric"] in MAIN_METRICS:
-            numbers = {key: float("nan") if row[key] is None else row[key] for key in ("difference", "low", "high")}
-            text, ends = _signed(row, numbers)
+            ends = ("difference", "low", "high") if row["seeds"] >= FEWEST_SEEDS else ("difference",)
+            numbers = {"low": float("nan"), "high": float("nan")}
+            numbers |= {key: float("nan") if row[key] is None else row[key] for key in ends}
+            text, interval = _signed(row, numbers)
             metric = (QUALITIES[row["metric"]].title, None)
-            told = [(str(row["seeds"]), float(row["seeds"])), (text, numbers["difference"]), (ends, numbers["low"])]
+            told = [(str(row["seeds"]), float(row["seeds"])), (text, numbers["difference"]), (interval, numbers["low"])]
             cells.append(
                 [
                     *_name(row, words),

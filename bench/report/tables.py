@@ -52,10 +52,12 @@ RUN_COLUMNS = [
 SUMMARISED = [*METRIC_COLUMNS, *BRIER_COLUMNS, *(column for column in SCORES if column in QUALITIES)]
 _STATUSES = ("done", "diverged", "failed")
 _PARTS = ("mean", "std", "low", "high")
+_QUANTITIES = QUALITIES | COSTS
 ARM_COLUMNS = [*AXES, "settings", "arm_id", "runs", "failed", "diverged"]
 SUMMARY_COLUMNS = [
     *ARM_COLUMNS,
     *(f"{metric}_{part}" for metric in SUMMARISED for part in _PARTS),
+    "diverged_share",
 ]
 
 
@@ -195,7 +197,8 @@ def read_asked(results: Path, exp: str) -> dict[str, None]:
 def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """A row per arm, in the order of `rows`: counts, and each metric's mean, std (ddof=1) and 95 % t interval.
 
-    The statistics are over the runs that are done; with fewer than two of them all but the mean stay empty.
+    The statistics are over the runs that are done; with fewer than two of them all but the mean stay empty. Intervals
+    are cut at the ends of the metric's range. The share of runs that diverged is of those that did not fail.
     """
     arms: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -210,8 +213,15 @@ def _summarise_arm(runs: Sequence[Row]) -> dict[str, Any]:
     for metric in SUMMARISED:
         values = [float(run[metric]) for run in runs if run["status"] == "done" and run.get(metric)]
         if values:
-            numbers = zip(_PARTS, describe(values), strict=True)
+            mean, deviation, *ends = describe(values)
+            clip = _QUANTITIES[metric].clip
+            numbers = zip(
+                _PARTS, (mean, deviation, *(None if each is None else clip(each) for each in ends)), strict=True
+            )
             arm |= {f"{metric}_{part}": number for part, number in numbers if number is not None}
+    ended = arm["runs"] + arm["diverged"]
+    if ended:
+        arm["diverged_share"] = arm["diverged"] / ended
     return arm
 
 
