@@ -10,19 +10,31 @@ none that is corrected, and what is compared is how often arms diverge (metric `
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from bench import AXES
+from bench.margins import Margins, find_margin
 from bench.metric import Floats
 from bench.pairing import METRICS, Arm, contains, group, pair_with_arm, pair_with_baseline, pair_with_sgd, rest
 from bench.quantities import QUALITIES
-from bench.stats import FEWEST_SEEDS, PairedTest, holm, mcnemar, paired_t, share_improved, varies
+from bench.stats import (
+    FEWEST_SEEDS,
+    LEVEL_OF_TESTS,
+    PairedTest,
+    holm,
+    mcnemar,
+    paired_t,
+    share_improved,
+    smallest_detectable,
+    varies,
+)
 
 COMPARISON_COLUMNS = [
     *(*AXES, "settings", "arm_id", "baseline", "metric", "seeds", "difference", "low", "high", "p", "p_holm"),
-    *("improved", "note", "family", "family_size"),
+    *("improved", "note", "family", "family_size", "verdict", "detectable"),
 ]
 MAIN_METRICS = ("test_accuracy", "test_nll", "test_ece")
 DIVERGED = "diverged"  # a metric of comparison.csv: the share of runs that diverged
@@ -40,7 +52,12 @@ class _Family(NamedTuple):
     model: str
 
 
-def compare(arms: Mapping[str, Arm], baseline: str = "none", metrics: Sequence[str] = METRICS) -> list[dict[str, Any]]:
+def compare(
+    arms: Mapping[str, Arm],
+    baseline: str = "none",
+    metrics: Sequence[str] = METRICS,
+    margins: Margins = MappingProxyType({}),
+) -> list[dict[str, Any]]:
     """The rows of comparison.csv: a row for each arm, what it is compared with, and each metric that one of them has.
 
     Args:
@@ -48,6 +65,7 @@ def compare(arms: Mapping[str, Arm], baseline: str = "none", metrics: Sequence[s
         baseline: a regularizer as in the tables, for arms that equal it in all else; or the arm_id of one with which
             all other arms of its dataset and model are compared, whatever they differ in.
         metrics: columns of runs.csv; those that are no quality of an arm are left out.
+        margins: of `read_margins`, for the verdicts.
 
     Raises:
         UsageError: no arm is called so, or several that equal each other in all but their regularizers' settings.
@@ -61,7 +79,8 @@ def compare(arms: Mapping[str, Arm], baseline: str = "none", metrics: Sequence[s
     rows: list[dict[str, Any]] = []
     members: dict[tuple[_Family, str], list[dict[str, Any]]] = defaultdict(list)
     for family, pair in asked:
-        found = [*_compare_pair(*pair, metrics), *(_compare_divergence(*pair) if family in diverging else ())]
+        found = list(_compare_pair(*pair, metrics, LEVEL_OF_TESTS / sizes[family]))
+        found += _compare_divergence(*pair) if family in diverging else ()
         for row in found:
             row |= {"family": family.question, "family_size": sizes[family]}
             members[family, row["metric"]].append(row)
@@ -70,7 +89,29 @@ def compare(arms: Mapping[str, Arm], baseline: str = "none", metrics: Sequence[s
         p = [math.nan if row.pop("survivors") else row["p"] for row in each]
         for row, corrected in zip(each, holm(p, sizes[family]), strict=True):
             row["p_holm"] = corrected
+            row["verdict"] = _judge(row, margins, arms[row["baseline"]])
     return [{key: _none_for_nan(value) for key, value in row.items()} for row in rows]
+
+
+def _judge(row: Mapping[str, Any], margins: Margins, baseline: Arm) -> str:
+    """Whether an arm is better, worse, the same or unknown; empty where the metric has no better end.
+
+    It is the same where the interval lies within the margin, beyond chance or not; unknown is what no test has shown.
+    """
+    quantity = QUALITIES.get(row["metric"])
+    better = {"higher": 1, "lower": -1}.get(quantity.better if quantity else "lower")
+    if better is None:
+        return ""
+    if math.isnan(row["p_holm"]):
+        return "unknown"
+    if quantity:
+        of_baseline = [values[METRICS.index(quantity.column)] for values in baseline.values.values()]
+        margin = find_margin(margins, quantity.column, float(np.nanmean(of_baseline)))
+        if -margin < row["low"] and row["high"] < margin:
+            return "the same"
+    if row["p_holm"] >= LEVEL_OF_TESTS:
+        return "unknown"
+    return "better" if better * row["difference"] > 0 else "worse"
 
 
 def _ask(arms: Mapping[str, Arm], baseline: str) -> Iterator[tuple[str, _Pair]]:
@@ -120,8 +161,8 @@ def _interaction(stack: Arm, first: Arm, second: Arm, none: Arm) -> list[dict[st
     return rows
 
 
-def _compare_pair(arm: Arm, baseline: Arm, metrics: Sequence[str]) -> Iterable[dict[str, Any]]:
-    """A row for each metric that both have; where no seed is common, rows that say so."""
+def _compare_pair(arm: Arm, baseline: Arm, metrics: Sequence[str], level: float) -> Iterable[dict[str, Any]]:
+    """A row for each metric that both have; where no seed is common, rows that say so. `level` is of its first test."""
     unfinished = _tell_unfinished(arm, baseline)
     who = {**arm.words, "baseline": baseline.arm_id, "survivors": bool(unfinished)}
     seeds = [seed for seed in arm.values if seed in baseline.values]
@@ -135,6 +176,8 @@ def _compare_pair(arm: Arm, baseline: Arm, metrics: Sequence[str]) -> Iterable[d
         if test:
             pairs = pairs[~np.isnan(pairs).any(axis=1)]
             improved = float(share_improved(QUALITIES[metric].gain(*pairs.T)))
+            if test["p"] == test["p"] and not test["note"]:
+                test["detectable"] = smallest_detectable(pairs[:, 0] - pairs[:, 1], level)
             note = "; ".join(filter(None, [test["note"], *unfinished]))
             yield {**who, "metric": metric, **test, "improved": improved, "note": note}
 

@@ -10,13 +10,14 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import bdtr, stdtr, stdtrit
+from scipy.special import bdtr, nctdtrinc, stdtr, stdtrit
 
 Floats = NDArray[np.float64]
 
 FEWEST_SEEDS = 3  # for a test
 LEVEL = 0.95  # of every interval
 LEVEL_OF_TESTS = 0.05
+POWER = 0.8  # with which a difference that is called detectable would be shown
 _EQUAL = 1e-12  # what differences vary by, relative to the values, where only rounding makes them differ
 
 
@@ -84,6 +85,21 @@ def paired_t(differences: Sequence[float] | Floats, scale: float) -> PairedTest:
 def varies(differences: Floats, scale: float) -> bool:
     """Whether differences (n,) of values of at most `scale` differ by more than their rounding."""
     return float(np.ptp(differences)) > _EQUAL * scale
+
+
+def smallest_detectable(differences: Floats, level: float) -> float:
+    """The difference that the two-sided paired t test at this level shows with 80 % power, given the spread of these.
+
+    Source: Cohen 1988, "Statistical Power Analysis for the Behavioral Sciences", 2.3: by the noncentral t. It is an
+    estimate, as the spread is one of n values.
+
+    Args:
+        differences: (n,) of at least 2 seeds.
+        level: of the test.
+    """
+    n = len(differences)
+    shift = float(nctdtrinc(n - 1, 1 - POWER, _t_quantile(1 - level / 2, n - 1)))
+    return shift * float(np.std(differences, ddof=1)) / math.sqrt(n)
 
 
 def mcnemar(arm: Sequence[bool], baseline: Sequence[bool]) -> float:

@@ -4,13 +4,14 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 from bench.comparison import DIVERGED
 from bench.pairing import Arm
 from bench.quantities import QUALITIES, Quantity, format_number
 from bench.report.cells import BETTER, HOLLOW, OTHER, WORSE, Cell
-from bench.stats import FEWEST_SEEDS, LEVEL_OF_TESTS, holm
+from bench.stats import FEWEST_SEEDS, LEVEL_OF_TESTS, POWER, holm
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,7 @@ def make_notes(compared: Compared, quantities: Sequence[Quantity], cells: Sequen
     shown = [row for row in compared.rows if row["metric"] in columns]
     if any(row["p"] is not None for row in shown):
         notes += _describe_tests(compared, shown, {cell.mark for cell in cells})
+        notes += _describe_power(shown, quantities)
     elif shown:
         notes.append(f"Fewer than {FEWEST_SEEDS} seeds: nothing is tested.")
     notes += [*_describe_survivors(compared, shown), *_describe_divergence(compared)]
@@ -92,6 +94,21 @@ def _describe_tests(compared: Compared, rows: Sequence[Mapping[str, Any]], marks
         f"{_count(sum(each < LEVEL_OF_TESTS for each in corrected), 'mark')}; {as_one} if the whole table were one "
         "family. One family in 20 may hold a mark by chance."
     )
+
+
+def _describe_power(rows: Sequence[Mapping[str, Any]], quantities: Sequence[Quantity]) -> Iterator[str]:
+    """How small a difference could have been shown, by the spread of the table's own differences."""
+    told = []
+    for quantity in quantities:
+        found = [row["detectable"] for row in rows if row["metric"] == quantity.column and row.get("detectable")]
+        if found:
+            size = quantity.factor * median(found)
+            told.append(f"{quantity.title} {format_number(size, quantity.digits)}")
+    if told:
+        yield (
+            f"The smallest differences that such tests show with {100 * POWER:.0f} % power, medians over arms, "
+            f"by their own spread: {', '.join(told)}."
+        )
 
 
 def _describe_survivors(compared: Compared, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """results/<exp>/report.html: one file that loads nothing from outside: question, protocol, tables, figures and runs."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,6 +15,7 @@ from bench.comparison import MAIN_METRICS, interactions
 from bench.data_record import describe_doubles, describe_dropping, read_data
 from bench.files import write_atomically
 from bench.lock import wait_for
+from bench.margins import describe_margins, read_margins
 from bench.pairing import Arm, read_arms
 from bench.quantities import QUALITIES, format_number
 from bench.record import data_id, shorten_hash
@@ -59,6 +61,7 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
     page = environment.get_template("page.html").render(
         html_table=html_table,
         shorten_hash=shorten_hash,
+        margins=describe_margins(read_margins()),
         exp=exp,
         about=_about(exp),
         arm_words=words,
@@ -155,7 +158,7 @@ def _difference_grids(folder: Path, arms: Mapping[str, Arm], words: Sequence[str
             grids["sgd" if is_against_sgd(arms, row) else "none"].append(_difference(row, test, words))
     header = [
         *(*words, "metric", "seeds", "difference", "95 % over seeds", "95 % over test images"),
-        *("p", "p (Holm)", "improved", ""),
+        *("p", "p (Holm)", "improved", "verdict", ""),
     ]
     return {key: Grid(header, rows) for key, rows in grids.items()}
 
@@ -183,8 +186,18 @@ def _difference(row: Row, test: Row | None, words: Sequence[str]) -> list[tuple[
         (describe_p(known["p"]), numbers["p"]),
         (describe_p(known["p_holm"]), numbers["p_holm"]),
         (improved, numbers["improved"]),
+        (_describe_verdict(row, numbers), None),
         (row["note"], None),
     ]
+
+
+def _describe_verdict(row: Row, numbers: Mapping[str, float]) -> str:
+    """The verdict; where no difference is shown, how large it is at most by the interval over seeds."""
+    if row["verdict"] != "unknown" or math.isnan(numbers["low"]) or math.isnan(numbers["p_holm"]):
+        return row["verdict"]
+    quantity = QUALITIES[row["metric"]]
+    most = quantity.factor * max(abs(numbers["low"]), abs(numbers["high"]))
+    return f"unknown: no difference shown; at most {format_number(most, quantity.digits)}"
 
 
 def _name(row: Mapping[str, str], words: Sequence[str]) -> list[tuple[str, float | None]]:

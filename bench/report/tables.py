@@ -20,6 +20,7 @@ from bench.comparison import COMPARISON_COLUMNS, compare
 from bench.files import remove_parts, to_csv, write_atomically
 from bench.gone import is_file, names_in, read_if_there
 from bench.lock import wait_for
+from bench.margins import read_margins
 from bench.pairing import read_arms
 from bench.quantities import COSTS, QUALITIES
 from bench.record import ADDED_LATER, HISTORY_COLUMNS, check_protocol, read_result, run_folder, shorten, show_setting
@@ -73,6 +74,7 @@ def ask(results: Path, exp: str, run_ids: Iterable[str], arguments: Sequence[str
     with wait_for(results / exp):
         read_rows(results, exp)
         read_settings(results, exp)
+        read_margins()
         asked = read_asked(results, exp)
         new = [identifier for identifier in run_ids if identifier not in asked]
         if new:
@@ -111,7 +113,7 @@ def write_tables(results: Path, exp: str) -> list[Row]:
         write_runs(folder, rows)
         write_history(folder, _gather_history(results, exp, rows, records))
         write_atomically(folder / "summary.csv", to_csv(SUMMARY_COLUMNS, summarise(rows)))
-        compared = compare(read_arms(rows, arms))
+        compared = compare(read_arms(rows, arms), margins=read_margins())
         write_atomically(folder / "comparison.csv", to_csv(COMPARISON_COLUMNS, compared))
     return rows
 

@@ -11,16 +11,20 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import optimize, stats
 
 _LOWER = ("nll", "ece", "brier", "mce", "aurc", "ece_scaled", "nll_scaled", "ece_equal_mass", "ece_classwise")
 _NEARER_0 = ("test_ece_debiased", "test_confidence_gap")
 _NEITHER = ("test_entropy", "accuracy_gap", "nll_gap", "temperature")
+_POINT = dict.fromkeys(("ece", "ece_debiased", "ece_equal_mass", "ece_scaled"), lambda _: 0.01)
+_HALF_A_POINT = dict.fromkeys(("accuracy", "balanced_accuracy"), lambda _: 0.005)
+_MARGINS = {**_POINT, **_HALF_A_POINT, **dict.fromkeys(("nll", "nll_scaled"), lambda baseline: 0.02 * baseline)}
 KEY = ["arm_id", "baseline", "metric"]
 
 
 def recompute(folder):
-    """The rows as a frame with KEY, seeds, difference, low, high, p, p_holm, improved, family and family_size."""
+    """The rows as a frame with KEY, seeds, difference, low, high, p, p_holm, improved, family, family_size,
+    verdict and detectable."""
     runs = pd.read_csv(folder / "runs.csv", dtype={"arm_id": str}, keep_default_na=False, na_values=[""])
     settings = json.loads((folder / "arms.json").read_text())
     planned = _plan(runs.drop_duplicates("arm_id"), settings)
@@ -35,7 +39,30 @@ def recompute(folder):
         p = family["p"].where(family["whole"]).dropna().sort_values(kind="stable")
         factors = family["family_size"].iloc[0] - np.arange(len(p))
         frame.loc[p.index, "p_holm"] = np.minimum(1, np.maximum.accumulate(p * factors))
+    frame["verdict"] = [_judge(row) for row in frame.itertuples()]
+    frame["detectable"] = [_detect(row) for row in frame.itertuples()]
     return frame
+
+
+def _judge(row):
+    if row.metric in (*_NEARER_0, *_NEITHER):
+        return ""
+    if np.isnan(row.p_holm):
+        return "unknown"
+    if max(abs(row.low), abs(row.high)) < row.margin:
+        return "the same"
+    up = -1 if row.metric.partition("_")[2] in _LOWER else 1
+    return "unknown" if row.p_holm >= 0.05 else "better" if up * row.difference > 0 else "worse"
+
+
+def _detect(row):
+    """By a search for the shift at which the noncentral t is beyond the critical value in 80 % of cases."""
+    n = row.seeds
+    if np.isnan(row.p) or row.low == row.high:
+        return np.nan
+    critical = stats.t.ppf(1 - 0.025 / row.family_size, n - 1)
+    shift = optimize.brentq(lambda x: stats.nct.sf(critical, n - 1, x) - 0.8, 0, 1000)
+    return shift * row.deviation / np.sqrt(n)
 
 
 def _plan(arms, settings):
@@ -66,7 +93,10 @@ def _compare(runs, pair, columns):
         if len(both) == 0:
             continue
         difference = both[:, 0] - both[:, 1]
-        told = {**pair, "metric": column, "whole": whole, "seeds": len(both), "difference": difference.mean()}
+        baseline_mean = baseline[column].astype(float).mean()
+        told = {**pair, "metric": column, "margin": _MARGINS.get(column.partition("_")[2], lambda _: 0)(baseline_mean)}
+        told |= {"deviation": difference.std(ddof=1) if len(difference) > 1 else np.nan}
+        told |= {"metric": column, "whole": whole, "seeds": len(both), "difference": difference.mean()}
         yield {**told, **_test(*both.T), "improved": _improved(column, *both.T)}
 
 
@@ -100,8 +130,10 @@ def differing(folder):
     if set(ours.index) != set(theirs.index):
         return [f"other rows: {sorted(set(ours.index) ^ set(theirs.index))}"]
     theirs = theirs.loc[ours.index]
-    lines = [f"family: {key}" for key in ours.index[(ours["family"] != theirs["family"]).to_numpy()]]
-    for column in ("seeds", "difference", "low", "high", "p", "p_holm", "improved", "family_size"):
+    lines = []
+    for column in ("family", "verdict"):
+        lines += [f"{column}: {key}" for key in ours.index[(ours[column] != theirs[column].fillna("")).to_numpy()]]
+    for column in ("seeds", "difference", "low", "high", "p", "p_holm", "improved", "family_size", "detectable"):
         one, other = (each[column].to_numpy(dtype=float) for each in (ours, theirs))
         wrong = ~np.isclose(one, other, rtol=1e-6, atol=1e-9, equal_nan=True)
         lines += [f"{column}: {key}" for key in ours.index[wrong]]
