@@ -17,6 +17,7 @@ from bench.record import run_folder
 from bench.report import evidence, tables, terminal
 from bench.report.formats import FORMATS
 from bench.report.layout import find_quantities, lay_out
+from bench.report.robust import make_robust
 from bench.report.tables import Row
 from bench.scores import has_damaged_logits
 
@@ -40,6 +41,8 @@ def report(options: argparse.Namespace) -> int:
         refused = refused or _write_evidence(options.results_dir, exp, rows)
         test_set = tables.read_csv(options.results_dir / exp / "test_set.csv")
         laid_out = lay_out(exp, rows, settings, metrics, options.baseline, options.sort, test_set)
+        if options.robust:
+            laid_out = [make_robust(layout, rows, settings, options.baseline) for layout in laid_out]
         layouts += laid_out
         page = f"Page: {options.results_dir / exp / 'report.html'}"
         if options.format == "table":

@@ -4,6 +4,7 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from bench.report.cells import describe_p, find_supported, make_mark, print_with
 from bench.report.classes import Classes, read_classes
 from bench.report.formats import Grid, html_table, make_grid
 from bench.report.layout import Layout, is_against_sgd, lay_out
+from bench.report.robust import make_robust
 from bench.report.style import INK
 from bench.report.tables import Row
 from bench.stats import FEWEST_SEEDS
@@ -60,6 +62,7 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
     environment = Environment(loader=PackageLoader("bench.report", "."), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("page.html").render(
         html_table=html_table,
+        make_grid=make_grid,
         shorten_hash=shorten_hash,
         margins=describe_margins(read_margins()),
         exp=exp,
@@ -94,8 +97,8 @@ def _mean_grids(
     settings: Mapping[str, Any],
     classes: Mapping[str, Classes],
     test_set: Sequence[Row],
-) -> list[tuple[Layout, list[tuple[str, Grid]]]]:
-    """For each dataset and model its layout, and the means under their headings."""
+) -> list[tuple[Layout, list[tuple[str, Grid]], Layout]]:
+    """For each dataset and model its layout, the means under their headings, and what single seeds do not ruin."""
     metrics = list(dict.fromkeys(metric for each in _MEANS.values() for metric in each))
     places = []
     for layout in lay_out(exp, rows, settings, metrics, test_set=test_set):
@@ -105,7 +108,8 @@ def _mean_grids(
         grids = {heading: whole.columns([*words, *numbers, *costs]) for heading, numbers in shown.items()}
         of_lines = [classes.get(line.arm["arm_id"]) for line in layout.lines]
         grids["Classes"] = _name_classes(grids["Classes"], of_lines)
-        places.append((layout, [*grids.items()]))
+        main = replace(layout, quantities=[QUALITIES[metric] for metric in MAIN_METRICS])
+        places.append((layout, [*grids.items()], make_robust(main, rows, settings)))
     return places
 
 
