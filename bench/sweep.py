@@ -17,7 +17,7 @@ from bench import UsageError, interrupt
 from bench.data_record import note_data
 from bench.launcher import outside_of_slurm
 from bench.lock import holder, is_abandoned, this_process
-from bench.plan import Command, Planned, make_plan
+from bench.plan import Command, Planned, make_plan, order_by_seed
 from bench.plugins import user_folder
 from bench.record import run_folder
 from bench.report import tables, terminal
@@ -42,7 +42,7 @@ def train_missing(command: Command, launch: Launch) -> int:
     """
     console = terminal.Terminal()
     plan = make_plan(command)
-    todo = [planned for planned in plan if command.wants(planned)]
+    todo = order_by_seed([planned for planned in plan if command.wants(planned)])
     asked = [planned.run_id for planned in plan]
     try:
         folder = user_folder()

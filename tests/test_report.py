@@ -5,6 +5,7 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from bench.quantities import COSTS, QUALITIES, Quantity
@@ -99,13 +100,13 @@ def test_time_is_relative_to_the_baseline_and_only_between_equal_machines():
     settings = tables.read_settings(RESULTS, "digits")
     (layout,) = lay_out("digits", rows, settings)
     times = {(line.regularizer, line.optimizer): str(line.cells[-1]) for line in layout.lines}
-    assert times["none", "sgd"] == "1.00x"
-
-    def mean(word):
-        values = [float(r["train_seconds"]) for r in rows if (r["regularizer"], r["optimizer"]) == (word, "sgd")]
-        return sum(values) / len(values)
-
-    assert times["sam", "sgd"] == f"{mean('sam') / mean('none'):.2f}x"
+    assert times["none", "sgd"] == "1.0"
+    seconds = {
+        (row["regularizer"], row["seed"]): float(row["train_seconds"]) for row in rows if row["optimizer"] == "sgd"
+    }
+    ratios = [seconds["sam", str(seed)] / seconds["none", str(seed)] for seed in range(5)]
+    farther = max(np.median(ratios) - min(ratios), max(ratios) - np.median(ratios))
+    assert times["sam", "sgd"] == f"{np.median(ratios):.1f}±{farther:.1f}".replace("±0.", "±.")
     for row in rows:
         if row["regularizer"] == "sam":
             row["hardware"] = "another"
@@ -182,7 +183,7 @@ def test_a_mark_goes_by_the_mean_and_tells_no_direction_where_the_test_has_none(
 def test_a_metric_that_no_run_has_and_a_cost_leave_the_baseline_alone():
     for metric in ("test_worst_class_accuracy", "images_per_second"):
         layout = lay_out_digits(metrics=[metric])
-        assert {line.cells[-1].mean[-1:] for line in layout.lines} == {"x"}
+        assert all(line.cells[-1].mean for line in layout.lines)
 
 
 def test_a_baseline_of_one_model_is_none_of_the_other():

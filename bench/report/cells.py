@@ -8,14 +8,15 @@ beyond the noise of seeds and of test images; hollow, where it is beyond that of
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
+from statistics import median
 from typing import Any
 
 from bench.quantities import QUALITIES, Quantity, format_number
-from bench.stats import FEWEST_SEEDS, LEVEL_OF_TESTS
+from bench.stats import FEWEST_SEEDS, LEVEL_OF_TESTS, median_interval
 
 BETTER, WORSE, OTHER = "▲", "▼", "≠"
 HOLLOW = {BETTER: "△", WORSE: "▽", OTHER: OTHER, "": ""}
+_SPREAD = 1.25  # between the largest ratio of seconds and the least: with more there is a note
 _EQUAL_MACHINES = ("workers", "threads", "hardware")
 
 Row = Mapping[str, str]
@@ -105,12 +106,37 @@ def find_supported(test_set: Sequence[Row]) -> set[tuple[str, str, str]]:
     }
 
 
-def relative_seconds(runs: Sequence[Row], baseline: Sequence[Row]) -> Cell:
-    """Seconds of training as a multiple of the baseline's, over the seeds that were trained on equal machines."""
+@dataclass(frozen=True)
+class Cost:
+    """Seconds of training as a multiple of the baseline's: the ratios of the seeds, and how many runs were resumed."""
+
+    ratios: Sequence[float] = ()
+    resumed: int = 0
+
+    @property
+    def varies(self) -> bool:
+        """Whether the ratios are too unlike for their median to be a method's cost."""
+        return len(self.ratios) > 1 and max(self.ratios) > _SPREAD * min(self.ratios)
+
+    @property
+    def cell(self) -> Cell:
+        """The median with two figures, and how far its interval goes to the farther side."""
+        if not self.ratios:
+            return Cell()
+        middle = median(self.ratios)
+        digits = max(0, 1 - int(f"{middle:.1e}".split("e")[1])) if middle > 0 else 1
+        if len(self.ratios) < FEWEST_SEEDS or max(self.ratios) == min(self.ratios):
+            return Cell(f"{middle:.{digits}f}", value=middle)
+        low, high, _ = median_interval(self.ratios)
+        farther = f"{max(middle - low, high - middle):.{digits}f}".removeprefix("0" if digits else "")
+        return Cell(f"{middle:.{digits}f}", farther, value=middle)
+
+
+def relative_cost(runs: Sequence[Row], baseline: Sequence[Row]) -> Cost:
+    """The cost, over the seeds that were trained on equal machines."""
     done = {row["seed"]: row for row in baseline if row["status"] == "done"}
     pairs = [(row, done[row["seed"]]) for row in runs if row["status"] == "done" and row["seed"] in done]
     pairs = [(a, b) for a, b in pairs if all(a[key] and a[key] == b[key] for key in _EQUAL_MACHINES)]
-    if not pairs:
-        return Cell()
-    ratio = fmean(float(a["train_seconds"]) for a, _ in pairs) / fmean(float(b["train_seconds"]) for _, b in pairs)
-    return Cell(f"{ratio:.2f}x", value=ratio)
+    pairs = [(a, b) for a, b in pairs if float(b["train_seconds"]) > 0]
+    resumed = sum(bool(a.get("resumed") or b.get("resumed")) for a, b in pairs)
+    return Cost([float(a["train_seconds"]) / float(b["train_seconds"]) for a, b in pairs], resumed)

@@ -1,15 +1,15 @@
 """The comparison as it is printed, in whatever format: arms, what stands in their cells, and the notes below."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from bench import UsageError
 from bench.comparison import MAIN_METRICS, compare
 from bench.pairing import Arm, check_baseline, name_differences, read_arms
 from bench.quantities import COSTS, QUALITIES, Quantity
-from bench.report.cells import Cell, find_supported, make_cell, make_mark, relative_seconds
-from bench.report.notes import Compared, make_notes
+from bench.report.cells import Cell, Cost, find_supported, make_cell, make_mark, relative_cost
+from bench.report.notes import Compared, describe_times, make_notes
 from bench.report.tables import Row, shorten_settings, summarise
 
 _COMPARED = ("difference", "p_holm")  # of a row of `compare`
@@ -25,6 +25,7 @@ class Line:
     seeds: str
     cells: list[Cell]
     arm: dict[str, Any]  # its row of summary.csv, with its baseline, and each metric's difference to that and its p
+    cost: Cost = field(default_factory=Cost)
 
 
 @dataclass(frozen=True)
@@ -94,7 +95,9 @@ def lay_out(
         if key:
             lines.sort(key=lambda line: _rank(line, key))
         title, protocol = f"{exp}: {model} on {dataset}", describe_protocol(here, settings)
-        notes = make_notes(compared, quantities, [cell for line in lines for cell in line.cells])
+        notes = make_notes(compared, quantities, [cell for line in lines for cell in line.cells[:-2]])
+        if any(row["seeds"] for row in compared.rows):
+            notes += describe_times([line.cost for line in lines], baseline)
         layouts.append(Layout(exp, title, protocol, quantities, lines, notes))
     return layouts
 
@@ -163,12 +166,13 @@ def _make_lines(
             cells.append(make_cell(arm, quantity, make_mark(found, beyond_images=key in supported) if found else ""))
             tested += [found["seeds"]] if found else []
         cells.append(make_cell(arm, COSTS["gradient_evaluations"]))
-        cells.append(relative_seconds(runs[identifier], runs.get(against.get(identifier, ""), [])))
+        cost = relative_cost(runs[identifier], runs.get(against.get(identifier, ""), []))
+        cells.append(cost.cell)
         of_columns = ((column, by_arm.get((identifier, column), {})) for column in columns)
         told = {f"{column}_{key}": each.get(key) for column, each in of_columns for key in _COMPARED}
         told["baseline"] = baselines.get(identifier)
         short, seeds = list(compared.settings[identifier]), _count_seeds(arm, tested)
-        lines.append(Line(arm["regularizer"], arm["optimizer"], short, seeds, cells, arm | told))
+        lines.append(Line(arm["regularizer"], arm["optimizer"], short, seeds, cells, arm | told, cost))
     return lines
 
 

@@ -10,8 +10,8 @@ from typing import Any
 from bench.comparison import DIVERGED
 from bench.pairing import Arm
 from bench.quantities import QUALITIES, Quantity, format_number
-from bench.report.cells import BETTER, HOLLOW, OTHER, WORSE, Cell
-from bench.stats import FEWEST_SEEDS, LEVEL_OF_TESTS, POWER, holm
+from bench.report.cells import BETTER, HOLLOW, OTHER, WORSE, Cell, Cost
+from bench.stats import FEWEST_SEEDS, LEVEL_OF_TESTS, POWER, holm, median_interval
 
 
 @dataclass(frozen=True)
@@ -69,8 +69,22 @@ def make_notes(compared: Compared, quantities: Sequence[Quantity], cells: Sequen
         notes.append(
             f"Without marks, as no `{compared.baseline}` equals them in all else: {len(alone)} of {total} arms."
         )
-    notes.append(f"evals: gradient evaluations; time: seconds of training relative to `{compared.baseline}`.")
     return notes
+
+
+def describe_times(costs: Sequence[Cost], baseline: str) -> list[str]:
+    """What the last two columns hold, and whether times are to be relied on."""
+    compared = [cost for cost in costs if cost.ratios and cost.cell.half]
+    told = f"evals: gradient evaluations; time: seconds of training relative to `{baseline}`, median over seeds"
+    if compared:
+        level = min(median_interval(cost.ratios)[2] for cost in compared)
+        told += f" ± the farther end of its {100 * level:.0f} % interval"
+    varying, resumed = sum(cost.varies for cost in compared), sum(cost.resumed for cost in costs)
+    if varying:
+        told += f". Times are rough: seeds differ by more than a quarter in {varying} of {len(compared)} arms"
+    if resumed:
+        told += f". {_count(resumed, 'pair')} of runs had one that was interrupted and resumed"
+    return [f"{told}."]
 
 
 def _describe_tests(compared: Compared, rows: Sequence[Mapping[str, Any]], marks: set[str]) -> Iterator[str]:

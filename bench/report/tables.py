@@ -48,7 +48,7 @@ RUN_COLUMNS = [
     *("arm_id", "settings", "protocol_version", "workers", "threads", "hardware", "torch"),
     *BRIER_COLUMNS,
     *SCORES,
-    "message",
+    *("resumed", "message"),
 ]
 SUMMARISED = [*METRIC_COLUMNS, *BRIER_COLUMNS, *(column for column in SCORES if column in QUALITIES)]
 _STATUSES = ("done", "diverged", "failed")
