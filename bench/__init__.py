@@ -25,7 +25,8 @@ The map, from the command to the table:
     fit.py      whether a run's parts fit       buffers.py  a model's running state
     metric.py, temperature.py, quantities.py  what is measured, and scores.py, of a finished run
     confusion.py  what each class is taken for
-    stats.py, comparison.py, resample.py  arms against their baseline, and how sure that is
+    stats.py, pairing.py, comparison.py, margins.py, resample.py, robust.py
+                                          arms against their baseline, and how sure that is
     tracker.py  curves for TensorBoard          schedule.py, escape.py  pure functions
 The four axes are packages: dataset/, model/, regularizer/ and optimizer/, each with its choices in conf/<axis>/.
 """

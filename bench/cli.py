@@ -147,6 +147,8 @@ def _take_report_options(report: argparse.ArgumentParser) -> None:
     report.add_argument("--metric", action="append", metavar="NAME", help=help_)
     help_ = "the regularizer, or the arm_id, that arms are compared with in print; now %(default)s"
     report.add_argument("--baseline", default="none", metavar="NAME", help=help_)
+    help_ = "print interquartile means and probabilities of improvement, which a single odd seed does not ruin"
+    report.add_argument("--robust", action="store_true", help=help_)
     help_ = "name, or a metric: best first; now %(default)s"
     report.add_argument("--sort", default="name", metavar="NAME", help=help_)
 

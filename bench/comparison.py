@@ -1,67 +1,63 @@
 """Arms against their baseline, over the seeds that both have: the rows of comparison.csv, and interactions.
 
-Arms are paired by seed: with one seed they share start, batches and crops, so what seeds add to both is gone from the
-difference. An arm's baseline has the regularizer `none` and every other setting equal; an arm of another optimizer is
-also set against the SGD arm of the same regularizer, where there is exactly one that equals it in all else.
+Tests of one question are a family, and Holm's correction is within it (Holm 1979). The questions are: regularizers
+against `none`, within an optimizer; optimizers against SGD, over all regularizers; arms against a chosen one. A family
+is a question's comparisons on one dataset and model by one metric, all that were planned: an arm that has no p counts.
+Where runs diverged or failed on either side, the seeds that are left are no fair sample: such a comparison has a p, but
+none that is corrected, and what is compared is how often arms diverge (metric `diverged`).
 """
 
-import json
 import math
-import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import AXES, UsageError
+from bench import AXES
+from bench.margins import Margins, find_margin
 from bench.metric import Floats
+from bench.pairing import METRICS, Arm, contains, group, pair_with_arm, pair_with_baseline, pair_with_sgd, rest
 from bench.quantities import QUALITIES
-from bench.record import ADDED_LATER, shorten_hash, show_setting
-from bench.stats import FEWEST_SEEDS, PairedTest, holm, paired_t, share_improved
+from bench.stats import (
+    FEWEST_SEEDS,
+    LEVEL_OF_TESTS,
+    PairedTest,
+    holm,
+    mcnemar,
+    paired_t,
+    share_improved,
+    smallest_detectable,
+    varies,
+)
 
 COMPARISON_COLUMNS = [
     *(*AXES, "settings", "arm_id", "baseline", "metric", "seeds", "difference", "low", "high", "p", "p_holm"),
-    *("improved", "note"),
+    *("improved", "note", "family", "family_size", "verdict", "detectable"),
 ]
-_METRICS = list(QUALITIES)
 MAIN_METRICS = ("test_accuracy", "test_nll", "test_ece")
+DIVERGED = "diverged"  # a metric of comparison.csv: the share of runs that diverged
 
-Row = Mapping[str, str]
-Settings = Mapping[str, Any]
+_TOO_FEW = f"fewer than {FEWEST_SEEDS} common seeds"
 
-
-@dataclass(frozen=True)
-class Arm:
-    """An arm: its words, all its settings, and its finished runs' values of each metric by seed, NaN for none."""
-
-    words: dict[str, str]
-    settings: Settings
-    values: dict[int, Floats] = field(default_factory=dict)
-    unfinished: dict[str, int] = field(default_factory=dict)  # how many runs failed, and how many diverged
-
-    @property
-    def arm_id(self) -> str:
-        """As in the tables."""
-        return self.words["arm_id"]
+_Pair = tuple[Arm, Arm]
 
 
-def read_arms(rows: Iterable[Row], settings: Mapping[str, Settings]) -> dict[str, Arm]:
-    """The arms of the rows of runs.csv, by arm_id, in the order of the rows; `settings` is what arms.json holds."""
-    arms: dict[str, Arm] = {}
-    for row in rows:
-        identifier = row["arm_id"]
-        words = {key: row[key] for key in (*AXES, "settings", "arm_id")}
-        arm = arms.setdefault(identifier, Arm(words, settings.get(identifier, {})))
-        if row["status"] == "done":
-            arm.values[int(row["seed"])] = np.array([float(row.get(metric) or "nan") for metric in _METRICS])
-        else:
-            arm.unfinished[row["status"]] = arm.unfinished.get(row["status"], 0) + 1
-    return arms
+class _Family(NamedTuple):
+    """What is corrected together, for each metric."""
+
+    question: str
+    dataset: str
+    model: str
 
 
-def compare(arms: Mapping[str, Arm], baseline: str = "none", metrics: Sequence[str] = _METRICS) -> list[dict[str, Any]]:
+def compare(
+    arms: Mapping[str, Arm],
+    baseline: str = "none",
+    metrics: Sequence[str] = METRICS,
+    margins: Margins = MappingProxyType({}),
+) -> list[dict[str, Any]]:
     """The rows of comparison.csv: a row for each arm, what it is compared with, and each metric that one of them has.
 
     Args:
@@ -69,22 +65,63 @@ def compare(arms: Mapping[str, Arm], baseline: str = "none", metrics: Sequence[s
         baseline: a regularizer as in the tables, for arms that equal it in all else; or the arm_id of one with which
             all other arms of its dataset and model are compared, whatever they differ in.
         metrics: columns of runs.csv; those that are no quality of an arm are left out.
+        margins: of `read_margins`, for the verdicts.
 
     Raises:
         UsageError: no arm is called so, or several that equal each other in all but their regularizers' settings.
     """
-    if baseline in arms:
-        pairs = _pair_with_arm(arms, arms[baseline])
-    else:
-        pairs = [*_pair_with_baseline(arms, baseline), *_pair_with_sgd(arms)]
-    rows = [row for arm, other in pairs for row in _compare_pair(arm, other, metrics)]
-    families: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
-    for row in rows:
-        families[row["baseline"], row["metric"]].append(row)
-    for family in families.values():
-        for row, corrected in zip(family, holm([row["p"] for row in family]), strict=True):
+    asked = [
+        (_Family(question, pair[0].words["dataset"], pair[0].words["model"]), pair)
+        for question, pair in _ask(arms, baseline)
+    ]
+    sizes = Counter(family for family, _ in asked)
+    diverging = {family for family, pair in asked if any(DIVERGED in arm.unfinished.values() for arm in pair)}
+    rows: list[dict[str, Any]] = []
+    members: dict[tuple[_Family, str], list[dict[str, Any]]] = defaultdict(list)
+    for family, pair in asked:
+        found = list(_compare_pair(*pair, metrics, LEVEL_OF_TESTS / sizes[family]))
+        found += _compare_divergence(*pair) if family in diverging else ()
+        for row in found:
+            row |= {"family": family.question, "family_size": sizes[family]}
+            members[family, row["metric"]].append(row)
+        rows += found
+    for (family, _), each in members.items():
+        p = [math.nan if row.pop("survivors") else row["p"] for row in each]
+        for row, corrected in zip(each, holm(p, sizes[family]), strict=True):
             row["p_holm"] = corrected
+            row["verdict"] = _judge(row, margins, arms[row["baseline"]])
     return [{key: _none_for_nan(value) for key, value in row.items()} for row in rows]
+
+
+def _judge(row: Mapping[str, Any], margins: Margins, baseline: Arm) -> str:
+    """Whether an arm is better, worse, the same or unknown; empty where the metric has no better end.
+
+    It is the same where the interval lies within the margin, beyond chance or not; unknown is what no test has shown.
+    """
+    quantity = QUALITIES.get(row["metric"])
+    better = {"higher": 1, "lower": -1}.get(quantity.better if quantity else "lower")
+    if better is None:
+        return ""
+    if math.isnan(row["p_holm"]):
+        return "unknown"
+    if quantity:
+        of_baseline = [values[METRICS.index(quantity.column)] for values in baseline.values.values()]
+        margin = find_margin(margins, quantity.column, float(np.nanmean(of_baseline)))
+        if -margin < row["low"] and row["high"] < margin:
+            return "the same"
+    if row["p_holm"] >= LEVEL_OF_TESTS:
+        return "unknown"
+    return "better" if better * row["difference"] > 0 else "worse"
+
+
+def _ask(arms: Mapping[str, Arm], baseline: str) -> Iterator[tuple[str, _Pair]]:
+    """The planned comparisons, each with its question."""
+    if baseline in arms:
+        yield from ((f"arms against {baseline}", pair) for pair in pair_with_arm(arms, arms[baseline]))
+        return
+    for arm, other in pair_with_baseline(arms, baseline):
+        yield f"regularizers against {baseline}, {arm.words['optimizer']}", (arm, other)
+    yield from (("optimizers against sgd", pair) for pair in pair_with_sgd(arms))
 
 
 def interactions(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
@@ -93,13 +130,13 @@ def interactions(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
     Per seed it is stack - first - second + none, of arms that are alike in every setting that they share. Rows are like
     those of `compare`, with the interaction as `difference`; `baseline` and `improved` are left out.
     """
-    by_rest = _group(arms.values(), ("regularizer",))
+    by_rest = group(arms.values(), ("regularizer",))
     rows = []
     for stack in arms.values():
         parts = stack.words["regularizer"].split("+")
         if len(parts) != 2:
             continue
-        like = [arm for arm in by_rest[_rest(stack, ("regularizer",))] if _contains(stack, arm)]
+        like = [arm for arm in by_rest[rest(stack, ("regularizer",))] if contains(stack, arm)]
         cells = [[arm for arm in like if arm.words["regularizer"] == word] for word in (*parts, "none")]
         if all(len(cell) == 1 for cell in cells):
             first, second, none = (cell[0] for cell in cells)
@@ -110,9 +147,9 @@ def interactions(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
 def _interaction(stack: Arm, first: Arm, second: Arm, none: Arm) -> list[dict[str, Any]]:
     four = (stack, first, second, none)
     seeds = [seed for seed in stack.values if all(seed in arm.values for arm in four)]
-    unfinished = [f"{n} {status} of {arm.words['regularizer']}" for arm in four for status, n in arm.unfinished.items()]
+    unfinished = [f"{each} of {arm.words['regularizer']}" for arm in four for each in arm.describe_unfinished()]
     rows: list[dict[str, Any]] = []
-    for i, metric in enumerate(_METRICS):
+    for i, metric in enumerate(METRICS):
         cells = np.array([[arm.values[seed][i] for arm in four] for seed in seeds]).reshape(-1, 4)
         test = _test(cells, (1, -1, -1, 1))
         if not seeds and metric in MAIN_METRICS:
@@ -124,124 +161,42 @@ def _interaction(stack: Arm, first: Arm, second: Arm, none: Arm) -> list[dict[st
     return rows
 
 
-def check_baseline(arms: Mapping[str, Arm], baseline: str) -> list[Arm]:
-    """The arms that a baseline names; there may be none of `none`.
-
-    Raises:
-        UsageError: no arm has that regularizer or arm_id.
-    """
-    named = [arm for arm in arms.values() if baseline in (arm.arm_id, arm.words["regularizer"])]
-    if not named and baseline != "none":
-        words = dict.fromkeys(arm.words["regularizer"] for arm in arms.values())
-        raise UsageError(f"no arm here has the regularizer or the arm_id {baseline}.\nThere are: {', '.join(words)}")
-    return named
-
-
-def name_differences(arm: Arm, other: Arm) -> list[str]:
-    """The settings in which an arm differs from another beyond its words, as `key=value`.
-
-    Words tell of regularizers, optimizers and classes of the user's own; of these it is what both have: each optimizer
-    has a learning rate.
-    """
-    ours, theirs = ({_shared_key(key): (key, each.settings[key]) for key in each.settings} for each in (arm, other))
-    named = []
-    for shared in dict.fromkeys([*ours, *theirs]):
-        told_by_words = shared.partition(".")[0] in ("regularizer", "optimizer", "source")
-        if (
-            shared in AXES
-            or shared.endswith("._target_")
-            or (told_by_words and not (shared in ours and shared in theirs))
-        ):
-            continue
-        unset = (shared, ADDED_LATER.get(shared))
-        key, value = ours.get(shared, unset)
-        if str(value) != str(theirs.get(shared, unset)[1]):
-            named.append(show_setting(key, value))
-    return named
-
-
-def _shared_key(key: str) -> str:
-    """A setting's key; of an optimizer's without the optimizer's name."""
-    return re.sub(r"^optimizer\.[^.]+\.", "optimizer.", key)
-
-
-def _pair_with_arm(arms: Mapping[str, Arm], other: Arm) -> list[tuple[Arm, Arm]]:
-    place = [other.words[axis] for axis in ("dataset", "model")]
-    return [(a, other) for a in arms.values() if a is not other and [a.words[x] for x in ("dataset", "model")] == place]
-
-
-def _pair_with_baseline(arms: Mapping[str, Arm], baseline: str) -> Iterable[tuple[Arm, Arm]]:
-    by_rest = _group(check_baseline(arms, baseline), ("regularizer",))
-    for arm in arms.values():
-        like = [other for other in by_rest[_rest(arm, ("regularizer",))] if _shares_sources(arm, other)]
-        if arm in like:
-            continue
-        most = max(map(_count_sources, like), default=0)  # of the user's own classes, as many as may be are the arm's
-        like = [other for other in like if _count_sources(other) == most]
-        if len(like) > 1:
-            several = ", ".join(f"{other.arm_id} ({shorten_hash(other.words['settings'])})" for other in like)
-            raise UsageError(f"several arms are called {baseline}: {several}.\nName one by its arm_id: --baseline ID")
-        for other in like:
-            yield arm, other
-
-
-def _pair_with_sgd(arms: Mapping[str, Arm]) -> Iterable[tuple[Arm, Arm]]:
-    sgd = _group((arm for arm in arms.values() if arm.words["optimizer"] == "sgd"), ("optimizer",))
-    for arm in arms.values():
-        if arm.words["optimizer"] != "sgd":
-            like = [other for other in sgd[_rest(arm, ("optimizer",))] if _shares_sources(arm, other)]
-            if len(like) == 1:
-                yield arm, like[0]
-
-
-def _group(arms: Iterable[Arm], axes: Sequence[str]) -> dict[str, list[Arm]]:
-    groups: dict[str, list[Arm]] = defaultdict(list)
-    for arm in arms:
-        groups[_rest(arm, axes)].append(arm)
-    return groups
-
-
-def _rest(arm: Arm, axes: Sequence[str]) -> str:
-    """All settings but those of some axes, as text; the source of a user's own class may belong to any axis."""
-    if not arm.settings:  # of a table that came without its arms.json: like no other
-        return arm.arm_id
-    left_out = (*axes, "source")
-    rest = {key: value for key, value in arm.settings.items() if key.partition(".")[0] not in left_out}
-    return json.dumps(rest, sort_keys=True)
-
-
-def _shares_sources(arm: Arm, baseline: Arm) -> bool:
-    """Whether the user's own classes of the baseline are the arm's, too, to the letter."""
-    return all(arm.settings.get(k) == value for k, value in baseline.settings.items() if k.startswith("source."))
-
-
-def _count_sources(arm: Arm) -> int:
-    return sum(key.startswith("source.") for key in arm.settings)
-
-
-def _contains(stack: Arm, part: Arm) -> bool:
-    """Whether every setting of a part's regularizers is the stack's, too."""
-    own = re.compile(r"regularizer\.(?!none\.)")
-    settings = {key: value for key, value in part.settings.items() if own.match(key)}
-    return _shares_sources(stack, part) and all(stack.settings.get(key) == value for key, value in settings.items())
-
-
-def _compare_pair(arm: Arm, baseline: Arm, metrics: Sequence[str]) -> Iterable[dict[str, Any]]:
-    """A row for each metric that both have; where no seed is common, rows that say so."""
-    who, unfinished = {**arm.words, "baseline": baseline.arm_id}, _tell_unfinished(arm, baseline)
+def _compare_pair(arm: Arm, baseline: Arm, metrics: Sequence[str], level: float) -> Iterable[dict[str, Any]]:
+    """A row for each metric that both have; where no seed is common, rows that say so. `level` is of its first test."""
+    unfinished = _tell_unfinished(arm, baseline)
+    who = {**arm.words, "baseline": baseline.arm_id, "survivors": bool(unfinished)}
     seeds = [seed for seed in arm.values if seed in baseline.values]
     if not seeds:
         note = "; ".join(["no common seeds", *unfinished])
         yield from ({**who, "metric": metric, "seeds": 0, "p": math.nan, "note": note} for metric in MAIN_METRICS)
     values = np.array([[arm.values[seed], baseline.values[seed]] for seed in seeds])
     for metric in (each for each in metrics if seeds and each in QUALITIES):
-        pairs = values[:, :, _METRICS.index(metric)]
+        pairs = values[:, :, METRICS.index(metric)]
         test = _test(pairs, (1, -1))
         if test:
             pairs = pairs[~np.isnan(pairs).any(axis=1)]
             improved = float(share_improved(QUALITIES[metric].gain(*pairs.T)))
+            if test["p"] == test["p"] and not test["note"]:
+                test["detectable"] = smallest_detectable(pairs[:, 0] - pairs[:, 1], level)
             note = "; ".join(filter(None, [test["note"], *unfinished]))
             yield {**who, "metric": metric, **test, "improved": improved, "note": note}
+
+
+def _compare_divergence(arm: Arm, baseline: Arm) -> Iterable[dict[str, Any]]:
+    """A row with the difference of the shares of runs that diverged, of those that did not fail."""
+    ours, theirs = ({**dict.fromkeys(each.values, "done"), **each.unfinished} for each in (arm, baseline))
+    seeds = [seed for seed in ours if seed in theirs and "failed" not in (ours[seed], theirs[seed])]
+    if not seeds:
+        return
+    pair = [[outcome[seed] == DIVERGED for seed in seeds] for outcome in (ours, theirs)]
+    few = len(seeds) < FEWEST_SEEDS
+    differences = np.subtract(*np.array(pair, dtype=np.float64))
+    yield {
+        **arm.words,
+        **{"baseline": baseline.arm_id, "metric": DIVERGED, "survivors": False, "seeds": len(seeds)},
+        **{"difference": float(differences.mean()), "p": math.nan if few else mcnemar(*pair)},
+        **{"improved": share_improved(-differences), "note": _TOO_FEW if few else "exact test of McNemar"},
+    }
 
 
 def _test(cells: Floats, weights: Sequence[int]) -> dict[str, Any]:
@@ -249,17 +204,17 @@ def _test(cells: Floats, weights: Sequence[int]) -> dict[str, Any]:
     cells = cells[~np.isnan(cells).any(axis=1)]
     if len(cells) == 0:
         return {}
-    result = paired_t(cells @ np.array(weights, dtype=np.float64), float(np.abs(cells).max()))
-    note = ""
-    if math.isnan(result.p):
-        few = len(cells) < FEWEST_SEEDS
-        note = f"fewer than {FEWEST_SEEDS} common seeds" if few else "the differences do not vary"
+    differences, scale = cells @ np.array(weights, dtype=np.float64), float(np.abs(cells).max())
+    result, note = paired_t(differences, scale), ""
+    if len(cells) < FEWEST_SEEDS:
+        note = _TOO_FEW
+    elif not varies(differences, scale):
+        note = "equal in every seed" if result.p == 1 else "the same difference in every seed: exact test of signs"
     return {"seeds": len(cells), **result._asdict(), "note": note}
 
 
 def _tell_unfinished(arm: Arm, baseline: Arm) -> list[str]:
-    ours = [f"{n} {status}" for status, n in arm.unfinished.items()]
-    return ours + [f"{n} {status} of the baseline" for status, n in baseline.unfinished.items()]
+    return arm.describe_unfinished() + [f"{each} of the baseline" for each in baseline.describe_unfinished()]
 
 
 def _none_for_nan(value: Any) -> Any:

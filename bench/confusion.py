@@ -40,6 +40,7 @@ def confusion(logits: Sequence[NDArray[Any]], labels: Ids) -> list[dict[str, Any
     for label, prediction in kept:
         n = int(images[label])
         mean, _, low, high = (None if each is None else each / n for each in describe(counts[label, prediction]))
+        low, high = (None if each is None else min(max(each, 0.0), 1.0) for each in (low, high))
         of = {"classes": classes, "label": label, "prediction": prediction, "seeds": len(logits), "images": n}
         rows.append({**of, "share": mean, "low": low, "high": high})
     return rows

@@ -3,7 +3,7 @@
 Whatever is wrong with any of them is said here, so nothing trains on a command that cannot be finished.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -100,6 +100,16 @@ def make_plan(command: Command) -> list[Planned]:
             each = replace(each, evaluations=evaluations[arm])
         planned[identifier] = each
     return list(planned.values())
+
+
+def order_by_seed(todo: Sequence[Planned]) -> list[Planned]:
+    """The runs with all arms of a seed together, seeds and arms in their order.
+
+    A machine drifts: whatever it does meanwhile slows all arms of a seed alike, and their ratios stay. Stopped halfway,
+    a sweep has all arms of some seeds, which can be compared.
+    """
+    seeds = list(dict.fromkeys(planned.run.seed for planned in todo))
+    return sorted(todo, key=lambda planned: seeds.index(planned.run.seed))
 
 
 def load_data(choice: Choice) -> Source:

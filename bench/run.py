@@ -169,7 +169,7 @@ def _train(
     if checkpoint:
         go_on(trainer, checkpoint, folder)
         progress |= checkpoint["progress"]
-        result |= progress
+        result |= progress | {"resumed": True}
         history += checkpoint["history"]
         log(f"goes on after {len(history)} epochs and {len(trainer.losses)} steps\n")
 

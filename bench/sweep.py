@@ -18,7 +18,7 @@ from bench.data_record import note_data
 from bench.device import DeviceLost
 from bench.launcher import outside_of_slurm
 from bench.lock import LockLost, holder, is_abandoned, take, this_process
-from bench.plan import Command, Planned, make_plan, note_device
+from bench.plan import Command, Planned, make_plan, note_device, order_by_seed
 from bench.plugins import user_folder
 from bench.record import run_folder
 from bench.report import tables, terminal
@@ -44,7 +44,7 @@ def train_missing(command: Command, launch: Launch) -> int:
     """
     console = terminal.Terminal()
     plan = make_plan(command)
-    todo = [planned for planned in plan if command.wants(planned)]
+    todo = order_by_seed([planned for planned in plan if command.wants(planned)])
     asked = [planned.run_id for planned in plan]
     try:
         (command.results / "runs").mkdir(parents=True, exist_ok=True)

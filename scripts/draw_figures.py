@@ -8,7 +8,8 @@ import os
 from pathlib import Path
 
 import bench
-from bench.comparison import compare, read_arms
+from bench.comparison import compare
+from bench.pairing import read_arms
 from bench.report import tables
 from bench.report.figures import Tables, write_figures
 

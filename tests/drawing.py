@@ -9,7 +9,8 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from bench import AXES
-from bench.comparison import compare, read_arms
+from bench.comparison import compare
+from bench.pairing import read_arms
 from bench.report.figures import Tables, draw_figures
 from bench.report.style import house_style
 from bench.report.tables import cell, read_csv

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from bench.comparison import Arm, name_differences
+from bench.pairing import Arm, name_differences
 from bench.report import tables
 from bench.report.layout import lay_out
 from bench.stats import holm

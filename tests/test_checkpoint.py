@@ -17,7 +17,7 @@ from bench.lock import LockLost
 from bench.record import CHECKPOINT
 from bench.run import train_run
 
-TIMES = {"train_seconds", "evaluation_seconds", "wall_seconds", "images_per_second", "peak_memory_mib"}
+TIMES = {"resumed", "train_seconds", "evaluation_seconds", "wall_seconds", "images_per_second", "peak_memory_mib"}
 NET = ("model=convnet", "model.width=8", "model.dropout=0", "dataset.val_fraction=0.2")
 
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from bench.cli import main
-from bench.comparison import MAIN_METRICS, interactions, read_arms
+from bench.comparison import MAIN_METRICS, interactions
+from bench.pairing import read_arms
 from bench.quantities import QUALITIES
 from bench.report import tables
 
@@ -47,7 +48,7 @@ def assert_shows(cells, row, column, over_images=None):
     """That a row of the page shows a row of `compare`, and the other interval."""
     factor = QUALITIES[row["metric"]].factor
     told = {"95 % over seeds": row, "95 % over test images": over_images}
-    assert shows(cells[column].strip("▲▼≠"), factor * float(row["difference"]))
+    assert shows(cells[column].strip("▲▼△▽≠"), factor * float(row["difference"]))
     for title, interval in told.items():
         if interval:
             ends = zip(cells[title].split(" to "), ("low", "high"), strict=True)

@@ -104,7 +104,7 @@ def test_resampling_keeps_means_and_gives_the_binomial_spread():
     assert drawn["test_accuracy"].shape == (RESAMPLES,)
     assert drawn["test_accuracy"].mean() == pytest.approx(accuracy, abs=3 * error / np.sqrt(RESAMPLES))
     assert drawn["test_accuracy"].std() == pytest.approx(error, rel=0.1)
-    low, high = interval(drawn["test_accuracy"])
+    low, high, _ = interval(drawn["test_accuracy"], 0.0, "test_accuracy").values()
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
 
 

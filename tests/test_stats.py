@@ -5,8 +5,9 @@ import pytest
 from scipy import stats
 
 from bench import UsageError
-from bench.comparison import compare, interactions, read_arms
-from bench.stats import holm, paired_t, share_improved, t_interval
+from bench.comparison import compare, interactions
+from bench.pairing import read_arms
+from bench.stats import holm, mcnemar, paired_t, share_improved, t_interval
 
 
 def test_the_interval_equals_scipys():
@@ -37,16 +38,30 @@ def test_the_paired_test_equals_scipys():
 def test_what_a_few_or_equal_differences_do_not_tell_is_nan():
     assert [math.isnan(number) for number in paired_t([0.1], 1.0)] == [False, True, True, True]
     assert [math.isnan(number) for number in paired_t([0.1, 0.2], 1.0)] == [False, False, False, True]
-    assert math.isnan(paired_t([0.1, 0.1, 0.1], 1.0).p)
+
+
+def test_differences_that_do_not_vary_have_the_exact_test_of_signs():
+    for n in (3, 5, 8):
+        assert paired_t([0.1] * n, 1.0).p == pytest.approx(stats.binomtest(n, n).pvalue)
+        assert paired_t([0.0] * n, 1.0).p == paired_t([0.0] * n, 0.0).p == 1
     rounded = [0.8 - 0.7, 0.9 - 0.8, 0.4 - 0.3]  # 0.1, but for their last digits
     assert len(set(rounded)) > 1
-    assert math.isnan(paired_t(rounded, 0.9).p)
+    assert paired_t(rounded, 0.9).p == 0.25
+
+
+def test_mcnemars_test_is_binomial_over_the_pairs_that_differ():
+    arm, baseline = [True] * 6 + [False] * 4, [False] * 5 + [True] * 3 + [False] * 2
+    assert mcnemar(arm, baseline) == pytest.approx(stats.binomtest(2, 7).pvalue)
+    assert mcnemar(baseline, arm) == mcnemar(arm, baseline)
+    assert mcnemar([True] * 5, [False] * 5) == 2 / 32
+    assert mcnemar(arm, arm) == 1
 
 
 def test_holms_correction_by_hand_and_against_its_definition():
     assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
     assert holm([0.9, math.nan, 0.6]) == pytest.approx([1.0, math.nan, 1.0], nan_ok=True)
     assert holm([]) == []
+    assert holm([0.01, math.nan, 0.03], size=4) == pytest.approx([0.04, math.nan, 0.09], nan_ok=True)
     p = np.random.default_rng(0).random(7)
     order = np.argsort(p)
     stepped = [max(min(1.0, (7 - j) * p[order[j]]) for j in range(i + 1)) for i in range(7)]
@@ -145,8 +160,12 @@ def test_lower_is_better_for_errors_and_nearer_0_for_the_signed_gap():
 def test_only_common_finished_seeds_count_and_the_others_are_told():
     rows = [row("none", s, 0.9 + s / 100) for s in range(4)] + [row("none", 4, None, status="failed")]
     rows += [row("sam", s, 0.91 + s * s / 100) for s in (1, 2, 3, 9)] + [row("sam", 0, None, status="diverged")]
-    (result,) = compared(rows)
+    result, divergence = compared(rows)
     assert (result["seeds"], result["note"]) == (3, "1 diverged; 1 failed of the baseline")
+    assert result["p"] is not None
+    assert result["p_holm"] is None  # of the seeds that survived
+    assert (divergence["metric"], divergence["seeds"], divergence["difference"]) == ("diverged", 4, 1 / 4)
+    assert divergence["p"] == divergence["p_holm"] == 1
 
 
 @pytest.mark.parametrize(("seeds", "note"), [(1, "fewer than 3 common seeds"), (2, "fewer than 3 common seeds")])
@@ -160,7 +179,8 @@ def test_few_seeds_have_no_p_and_a_note(seeds, note):
 def test_differences_that_do_not_vary_and_arms_without_a_common_seed_have_a_note():
     rows = [row("none", s, 0.5) for s in range(3)] + [row("sam", s, 0.75) for s in range(3)]
     (result,) = compared(rows)
-    assert (result["difference"], result["p"], result["note"]) == (0.25, None, "the differences do not vary")
+    assert (result["difference"], result["p"]) == (0.25, 0.25)
+    assert result["note"] == "the same difference in every seed: exact test of signs"
     apart = compared([row("none", 0, 0.5), row("sam", 1, 0.75)])
     assert {(r["seeds"], r.get("difference"), r["note"]) for r in apart} == {(0, None, "no common seeds")}
 
@@ -202,7 +222,10 @@ def test_another_baseline_changes_what_is_compared():
         "none/sgd": "sam/sgd",
         "mixup/sgd": "sam/sgd",
     }
-    assert compared(rows, "sam/sgd") == compared(rows, "sam")
+    by_id, by_word = (
+        [{k: v for k, v in r.items() if k != "family"} for r in compared(rows, b)] for b in ("sam/sgd", "sam")
+    )
+    assert by_id == by_word
     with pytest.raises(UsageError, match="no arm here has the regularizer or the arm_id nope"):
         compared(rows, "nope")
 

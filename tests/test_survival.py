@@ -17,7 +17,7 @@ import pytest
 from bench import CONF
 
 REGBENCH = Path(sys.executable).with_name("regbench")
-TIMES = re.compile("^(train_seconds|images_per_second|seconds)")
+TIMES = re.compile("^(resumed|train_seconds|images_per_second|seconds)")
 # Runs of a second or two, with a checkpoint at every few steps.
 TASK = (
     *("dataset=digits", "dataset.train_size=400", "model=convnet", "train.batch_size=40", "train.epochs=12"),

@@ -97,7 +97,7 @@ def test_the_tables_begin_with_the_contracts_columns():
     )
     assert header("comparison.csv") == (
         "dataset model regularizer optimizer settings arm_id baseline metric seeds difference low high p p_holm "
-        "improved note".split()
+        "improved note family family_size verdict detectable".split()
     )
     assert header("history.csv") == "run_id epoch train_loss val_accuracy val_nll val_ece lr seconds".split()
 

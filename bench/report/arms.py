@@ -11,10 +11,11 @@ from dataclasses import dataclass, field
 from statistics import fmean, median, quantiles
 
 from bench.escape import escape
+from bench.quantities import COSTS, QUALITIES
 from bench.record import shorten
 from bench.report.tables import Row
 from bench.report.wrap import wrap
-from bench.stats import t_interval
+from bench.stats import FEWEST_SEEDS, t_interval
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,8 @@ class Arm:
 
     def estimate(self, column: str, factor: float = 1) -> Estimate | None:
         """Mean and 95 % t interval of a column over the seeds; None where no finished run has the number."""
-        return estimate([factor * value for run in self.done if (value := number(run, column)) is not None])
+        values = [value for run in self.done if (value := number(run, column)) is not None]
+        return estimate(values, factor, (QUALITIES | COSTS)[column].clip)
 
     def broken(self) -> str:
         """How many runs failed or diverged, in words; empty where none did."""
@@ -105,11 +107,18 @@ def number(row: Row, column: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-def estimate(values: Sequence[float]) -> Estimate | None:
-    """The mean of the values and its 95 % t interval; None of no values, and no interval of one."""
+def estimate(
+    values: Sequence[float], factor: float = 1, clip: Callable[[float], float] = lambda value: value
+) -> Estimate | None:
+    """The mean of the values, times a factor, and its 95 % t interval, cut to what is possible; None of no values.
+
+    There is no interval of fewer than three: that of two is 9 standard deviations wide on either side.
+    """
     if not values:
         return None
-    return Estimate(fmean(values), t_interval(values) if len(values) > 1 else None, values)
+    ends = t_interval(values) if len(values) >= FEWEST_SEEDS else None
+    interval = (factor * clip(ends[0]), factor * clip(ends[1])) if ends else None
+    return Estimate(factor * fmean(values), interval, [factor * value for value in values])
 
 
 def is_far(estimate: Estimate, estimates: Sequence[Estimate]) -> bool:

@@ -14,7 +14,7 @@ from bench.data_record import read_data
 from bench.quantities import QUALITIES
 from bench.record import data_id, read_result, run_folder
 from bench.report.arms import group_by, shown
-from bench.report.layout import print_with_half
+from bench.report.cells import print_with_half
 from bench.report.read_tables import explaining_damage, read_csv
 from bench.report.tables import Row
 

@@ -12,10 +12,12 @@ from typing import Any
 
 from bench import UsageError
 from bench.comparison import MAIN_METRICS
+from bench.pairing import check_baseline, read_arms
 from bench.record import run_folder
 from bench.report import evidence, tables, terminal
 from bench.report.formats import FORMATS
 from bench.report.layout import find_quantities, lay_out
+from bench.report.robust import make_robust
 from bench.report.tables import Row
 from bench.scores import has_damaged_logits
 
@@ -35,8 +37,13 @@ def report(options: argparse.Namespace) -> int:
     for exp in options.exp:
         _check_has_results(options.results_dir, exp)
         rows, settings, refused = _write_tables(options.results_dir, exp)
-        layouts += (laid_out := lay_out(exp, rows, settings, metrics, options.baseline, options.sort))
+        check_baseline(read_arms(rows, settings), options.baseline)
         refused = refused or _write_evidence(options.results_dir, exp, rows)
+        test_set = tables.read_csv(options.results_dir / exp / "test_set.csv")
+        laid_out = lay_out(exp, rows, settings, metrics, options.baseline, options.sort, test_set)
+        if options.robust:
+            laid_out = [make_robust(layout, rows, settings, options.baseline) for layout in laid_out]
+        layouts += laid_out
         of_exp[exp], written = rows, written and not refused
         page = f"Page: {options.results_dir / exp / 'report.html'}"
         if options.format == "table":

@@ -14,6 +14,7 @@ from bench.quantities import format_number
 from bench.report.arms import Arm, Estimate, Metric, gather_optimizers, is_far, number
 from bench.report.style import INK, Look, look_of, make_figure, show_grid
 from bench.report.tables import Row
+from bench.stats import FEWEST_SEEDS
 
 _WIDTH = 8.6
 _BELOW = 0.085  # inches from an interval to its seeds
@@ -104,7 +105,8 @@ def _make_line(arm: Arm, row: Row, metric: Metric) -> _Line:
     seeds = f"  n={row['seeds'] or 0}"
     if mean is None:
         return _Line(arm.regularizer, arm.label(), look, None, "–" + seeds)
-    interval = (metric.factor * low, metric.factor * high) if low is not None and high is not None else None
+    several = int(row["seeds"]) >= FEWEST_SEEDS
+    interval = (metric.factor * low, metric.factor * high) if several and low is not None and high is not None else None
     told = [metric.factor * mean, *(interval or ())]
     first, *others = (format_number(value, metric.digits, "+").replace("-", "−") for value in told)
     told_p = "" if p is None else f"  p={p:.3f}" if p >= 0.001 else "  p<0.001"
@@ -117,7 +119,8 @@ def _tell_mean(estimate: Estimate | None, metric: Metric) -> str:
         return "–"
     told = format_number(estimate.mean, metric.digits)
     if estimate.interval:
-        told += f" ± {format_number(estimate.interval[1] - estimate.mean, metric.digits)}"
+        down, up = (format_number(abs(end - estimate.mean), metric.digits) for end in estimate.interval)
+        told += f" ± {up}" if up == down else f" +{up} −{down}"
     return told
 
 

@@ -10,7 +10,8 @@ from markupsafe import Markup
 from bench import AXES
 from bench.files import to_csv
 from bench.quantities import COSTS
-from bench.report.layout import BETTER, OTHER, WORSE, Cell, Layout, Line
+from bench.report.cells import BETTER, HOLLOW, OTHER, WORSE, Cell
+from bench.report.layout import Layout, Line
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,11 @@ def to_plain_csv(layouts: Sequence[Layout]) -> str:
     return to_csv([*words, *columns, "protocol"], rows)
 
 
+_MARKS = {  # what LaTeX has without a package: double where both noises are exceeded
+    **{BETTER: r"\Uparrow", WORSE: r"\Downarrow", OTHER: r"\neq"},
+    **{HOLLOW[BETTER]: r"\uparrow", HOLLOW[WORSE]: r"\downarrow"},
+}
+
 FORMATS: dict[str, Callable[[Sequence[Layout]], str]] = {
     "csv": to_plain_csv,
     "markdown": to_markdown,
@@ -79,12 +85,11 @@ def _latex(layout: Layout) -> str:
 
     body = []
     for line in layout.lines:
-        marks = {BETTER: r"$^{\bigtriangleup}$", WORSE: r"$^{\bigtriangledown}$", OTHER: r"$^{\neq}$", "": ""}
-        cells = [_number(cell) + marks[cell.mark] for cell in line.cells]
+        cells = [_number(cell) + (f"$^{{{_MARKS[cell.mark]}}}$" if cell.mark else "") for cell in line.cells]
         body.append(row([*map(_escape, (_name(line), line.optimizer, line.seeds)), *cells]))
     caption = _escape(f"{layout.title}: {layout.protocol}. {' '.join(layout.notes)}")
-    caption = caption.replace(BETTER, r"$\bigtriangleup$").replace(WORSE, r"$\bigtriangledown$")
-    caption = caption.replace(OTHER, r"$\neq$")
+    for mark, symbol in _MARKS.items():
+        caption = caption.replace(mark, f"${symbol}$")
     columns = "".join("l" if title in AXES else "r" for title in layout.header)
     lines = [
         "% \\usepackage{booktabs}",
@@ -106,6 +111,8 @@ def _latex(layout: Layout) -> str:
 def _number(cell: Cell) -> str:
     """A cell as LaTeX, but for its mark; a huge number with a power of ten."""
     mean, half = (re.sub(r"e\+0*(\d+)", r" \\times 10^{\1}", text) for text in (cell.mean, cell.half))
+    if cell.above:
+        return rf"${mean}^{{+{cell.above}}}_{{-{half}}}$"
     if half:
         return rf"${mean} \pm {half}$"
     return _escape(mean) if mean == cell.mean else f"${mean}$"

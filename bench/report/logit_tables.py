@@ -23,11 +23,13 @@ from bench.gone import remove
 from bench.lock import wait_for
 from bench.record import run_folder
 from bench.report.tables import Row, read_csv
-from bench.resample import METRICS, interval, resample
+from bench.resample import METRICS, interval, recentre, resample
 from bench.scores import read_logits, scale
 
 RELIABILITY_COLUMNS = ["arm_id", "scaled", "bin", "count", "confidence", "accuracy", "made_of"]
-TEST_SET_COLUMNS = ["arm_id", "baseline", "metric", "seeds", "examples", "difference", "low", "high", "made_of"]
+TEST_SET_COLUMNS = [
+    *("arm_id", "baseline", "metric", "seeds", "examples", "difference", "low", "high", "made_of", "interval"),
+]
 
 
 def write_logit_tables(results: Path, exp: str, rows: Sequence[Row]) -> None:
@@ -57,7 +59,7 @@ def write_logit_tables(results: Path, exp: str, rows: Sequence[Row]) -> None:
     for name, make in (("reliability.csv", _bin_arm), ("confusion.csv", _confuse_arm)):
         old = _by_key(read_csv(folder / name), ("arm_id",))
         of_arms[name] = [_renew(old.get((arm,), []), list(each.values()), make, results) for arm, each in runs.items()]
-    old = _by_key(read_csv(folder / "test_set.csv"), ("arm_id", "baseline"))
+    old = _by_key(map(_say_interval, read_csv(folder / "test_set.csv")), ("arm_id", "baseline"))
     test_set = [_renew(old.get(pair, []), rows, _resample_pair, resampled) for pair, rows in behind.items() if rows]
     with wait_for(folder):  # whoever comes later made them of at least these runs
         _write(folder / "reliability.csv", RELIABILITY_COLUMNS, of_arms["reliability.csv"])
@@ -123,6 +125,14 @@ def _confuse_arm(runs: Sequence[Row], results: Path) -> list[dict[str, Any]]:
     return [{"arm_id": runs[0]["arm_id"], **row} for row in rows]
 
 
+def _say_interval(row: Row) -> Row:
+    """A row of test_set.csv; one of an older regbench holds percentiles, of ECE, too."""
+    if "interval" in row:
+        return row
+    low, high, difference = (float(row[key]) for key in ("low", "high", "difference"))
+    return row | {key: str(value) for key, value in recentre(low, high, difference, row["metric"]).items()}
+
+
 def _resample_pair(runs: Sequence[Row], resampled: Any) -> list[dict[str, Any]]:
     """The pair's rows of test_set.csv; none where logits are gone, or the test images are not the same."""
     parts = [resampled(row["run_id"]) for row in runs]
@@ -133,8 +143,7 @@ def _resample_pair(runs: Sequence[Row], resampled: Any) -> list[dict[str, Any]]:
         seeds = list(zip(runs[::2], runs[1::2], strict=True))
         difference = float(np.mean([float(arm[column]) - float(baseline[column]) for arm, baseline in seeds]))
         drawn = np.mean([a[column] - b[column] for a, b in zip(parts[::2], parts[1::2], strict=True)], axis=0)
-        low, high = interval(drawn)
         who: dict[str, Any] = {"arm_id": runs[0]["arm_id"], "baseline": runs[1]["arm_id"], "metric": column}
         told = {"seeds": len(seeds), "examples": len(parts[0]["labels"]), "difference": difference}
-        rows.append({**who, **told, "low": low, "high": high})
+        rows.append({**who, **told, **interval(drawn, difference, column)})
     return rows

@@ -1,8 +1,10 @@
 """results/<exp>/report.html: one file that loads nothing from outside: question, protocol, tables, figures and runs."""
 
+import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,18 +12,23 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from bench import AXES, __version__, plugins
-from bench.comparison import MAIN_METRICS, Arm, interactions, read_arms
+from bench.comparison import MAIN_METRICS, interactions
 from bench.data_record import describe_doubles, describe_dropping, read_data
 from bench.files import write_atomically
 from bench.lock import wait_for
+from bench.margins import describe_margins, read_margins
+from bench.pairing import Arm, read_arms
 from bench.quantities import QUALITIES, format_number
 from bench.record import data_id, shorten_hash
 from bench.report import tables
+from bench.report.cells import describe_p, find_supported, make_mark, print_with_half
 from bench.report.classes import Classes, read_classes
 from bench.report.formats import Grid, html_table, make_grid
-from bench.report.layout import Layout, describe_p, is_against_sgd, lay_out, make_mark, print_with_half
+from bench.report.layout import Layout, is_against_sgd, lay_out
+from bench.report.robust import make_robust
 from bench.report.style import INK
 from bench.report.tables import Row
+from bench.stats import FEWEST_SEEDS
 
 # The tables of means, each with a heading of its own; one is as wide as a laptop's screen.
 _MEANS = {
@@ -55,7 +62,9 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
     environment = Environment(loader=PackageLoader("bench.report", "."), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("page.html").render(
         html_table=html_table,
+        make_grid=make_grid,
         shorten_hash=shorten_hash,
+        margins=describe_margins(read_margins()),
         exp=exp,
         about=_about(exp),
         arm_words=words,
@@ -63,7 +72,7 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
         commands=tables.read_commands(results, exp),
         data=_describe_data(results, list(settings.values())),
         counts=Counter(row["status"] for row in rows),
-        places=_mean_grids(exp, rows, settings, classes),
+        places=_mean_grids(exp, rows, settings, classes, tables.read_csv(folder / "test_set.csv")),
         classes=classes,
         differences=_difference_grids(folder, arms, words),
         interactions=_interaction_grid(interactions(arms), words),
@@ -83,19 +92,24 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
 
 
 def _mean_grids(
-    exp: str, rows: Sequence[Row], settings: Mapping[str, Any], classes: Mapping[str, Classes]
-) -> list[tuple[Layout, list[tuple[str, Grid]]]]:
-    """For each dataset and model its layout, and the means under their headings."""
+    exp: str,
+    rows: Sequence[Row],
+    settings: Mapping[str, Any],
+    classes: Mapping[str, Classes],
+    test_set: Sequence[Row],
+) -> list[tuple[Layout, list[tuple[str, Grid]], Layout]]:
+    """For each dataset and model its layout, the means under their headings, and what single seeds do not ruin."""
     metrics = list(dict.fromkeys(metric for each in _MEANS.values() for metric in each))
     places = []
-    for layout in lay_out(exp, rows, settings, metrics):
+    for layout in lay_out(exp, rows, settings, metrics, test_set=test_set):
         whole = make_grid(layout)
         words, costs = [0, 1, 2], [len(whole.header) - 2, len(whole.header) - 1]
         shown = {heading: [3 + metrics.index(metric) for metric in each] for heading, each in _MEANS.items()}
         grids = {heading: whole.columns([*words, *numbers, *costs]) for heading, numbers in shown.items()}
         of_lines = [classes.get(line.arm["arm_id"]) for line in layout.lines]
         grids["Classes"] = _name_classes(grids["Classes"], of_lines)
-        places.append((layout, [*grids.items()]))
+        main = replace(layout, quantities=[QUALITIES[metric] for metric in MAIN_METRICS])
+        places.append((layout, [*grids.items()], make_robust(main, rows, settings)))
     return places
 
 
@@ -148,7 +162,7 @@ def _difference_grids(folder: Path, arms: Mapping[str, Arm], words: Sequence[str
             grids["sgd" if is_against_sgd(arms, row) else "none"].append(_difference(row, test, words))
     header = [
         *(*words, "metric", "seeds", "difference", "95 % over seeds", "95 % over test images"),
-        *("p", "p (Holm)", "improved", ""),
+        *("p", "p (Holm)", "improved", "verdict", ""),
     ]
     return {key: Grid(header, rows) for key, rows in grids.items()}
 
@@ -158,10 +172,13 @@ def _difference(row: Row, test: Row | None, words: Sequence[str]) -> list[tuple[
         key: float(row[key] or "nan") for key in ("seeds", "difference", "low", "high", "p", "p_holm", "improved")
     }
     quantity = QUALITIES[row["metric"]]
+    if numbers["seeds"] < FEWEST_SEEDS:
+        numbers |= {"low": float("nan"), "high": float("nan")}
     known = {key: None if value != value else value for key, value in numbers.items()}
     of_test = {key: float(test[key]) if test else float("nan") for key in ("difference", "low", "high")}
     difference, seeds_interval = _signed(row, numbers)
-    mark = make_mark({"metric": row["metric"], **known})
+    supported = bool(test and find_supported([test]))
+    mark = make_mark({"metric": row["metric"], **known}, beyond_images=supported)
     improved = "" if known["improved"] is None else f"{100 * numbers['improved']:.0f} %"
     return [
         *_name(row, words),
@@ -173,8 +190,18 @@ def _difference(row: Row, test: Row | None, words: Sequence[str]) -> list[tuple[
         (describe_p(known["p"]), numbers["p"]),
         (describe_p(known["p_holm"]), numbers["p_holm"]),
         (improved, numbers["improved"]),
+        (_describe_verdict(row, numbers), None),
         (row["note"], None),
     ]
+
+
+def _describe_verdict(row: Row, numbers: Mapping[str, float]) -> str:
+    """The verdict; where no difference is shown, how large it is at most by the interval over seeds."""
+    if row["verdict"] != "unknown" or math.isnan(numbers["low"]) or math.isnan(numbers["p_holm"]):
+        return row["verdict"]
+    quantity = QUALITIES[row["metric"]]
+    most = quantity.factor * max(abs(numbers["low"]), abs(numbers["high"]))
+    return f"unknown: no difference shown; at most {format_number(most, quantity.digits)}"
 
 
 def _name(row: Mapping[str, str], words: Sequence[str]) -> list[tuple[str, float | None]]:
@@ -199,10 +226,12 @@ def _interaction_grid(rows: Sequence[Mapping[str, Any]], words: Sequence[str]) -
     cells: list[list[tuple[str, float | None]]] = []
     for row in rows:
         if row["metric"] in MAIN_METRICS:
-            numbers = {key: float("nan") if row[key] is None else row[key] for key in ("difference", "low", "high")}
-            text, ends = _signed(row, numbers)
+            ends = ("difference", "low", "high") if row["seeds"] >= FEWEST_SEEDS else ("difference",)
+            numbers = {"low": float("nan"), "high": float("nan")}
+            numbers |= {key: float("nan") if row[key] is None else row[key] for key in ends}
+            text, interval = _signed(row, numbers)
             metric = (QUALITIES[row["metric"]].title, None)
-            told = [(str(row["seeds"]), float(row["seeds"])), (text, numbers["difference"]), (ends, numbers["low"])]
+            told = [(str(row["seeds"]), float(row["seeds"])), (text, numbers["difference"]), (interval, numbers["low"])]
             cells.append(
                 [
                     *_name(row, words),

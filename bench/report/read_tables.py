@@ -20,7 +20,19 @@ Row = dict[str, str]
 _NUMBERS = {
     *(*QUALITIES, *COSTS),
     *("epoch", "train_loss", "lr", "seconds"),
-    *("difference", "low", "high", "p", "p_holm", "improved", "count", "confidence", "share"),
+    *(
+        "difference",
+        "low",
+        "high",
+        "p",
+        "p_holm",
+        "improved",
+        "family_size",
+        "detectable",
+        "count",
+        "confidence",
+        "share",
+    ),
 }
 _COUNTS = ("epoch", "bin", "classes", "label", "prediction", "images")
 

@@ -16,10 +16,12 @@ from types import MappingProxyType
 from typing import Any
 
 from bench import AXES, UsageError
-from bench.comparison import COMPARISON_COLUMNS, compare, read_arms
+from bench.comparison import COMPARISON_COLUMNS, compare
 from bench.files import remove_parts, to_csv, write_atomically
 from bench.gone import is_file, names_in
 from bench.lock import wait_for
+from bench.margins import read_margins
+from bench.pairing import read_arms
 from bench.quantities import COSTS, QUALITIES
 from bench.record import ADDED_LATER, HISTORY_COLUMNS, check_protocol, read_result, run_folder, shorten, show_setting
 from bench.report.read_tables import Row as Row
@@ -47,15 +49,17 @@ RUN_COLUMNS = [
     *("arm_id", "settings", "protocol_version", "workers", "threads", "hardware", "torch"),
     *BRIER_COLUMNS,
     *SCORES,
-    "message",
+    *("resumed", "message"),
 ]
 SUMMARISED = [*METRIC_COLUMNS, *BRIER_COLUMNS, *(column for column in SCORES if column in QUALITIES)]
 _STATUSES = ("done", "diverged", "failed")
 _PARTS = ("mean", "std", "low", "high")
+_QUANTITIES = QUALITIES | COSTS
 ARM_COLUMNS = [*AXES, "settings", "arm_id", "runs", "failed", "diverged"]
 SUMMARY_COLUMNS = [
     *ARM_COLUMNS,
     *(f"{metric}_{part}" for metric in SUMMARISED for part in _PARTS),
+    "diverged_share",
 ]
 
 
@@ -73,6 +77,7 @@ def ask(results: Path, exp: str, run_ids: Iterable[str], arguments: Sequence[str
         read_rows(results, exp)
         read_settings(results, exp)
         read_csv(results / exp / "history.csv")
+        read_margins()
         asked = read_asked(results, exp)
         new = [identifier for identifier in run_ids if identifier not in asked]
         if new:
@@ -121,7 +126,7 @@ def write_tables(results: Path, exp: str) -> list[Row]:
         write_runs(folder, rows)
         write_history(folder, _gather_history(results, exp, rows, records))
         write_atomically(folder / "summary.csv", to_csv(SUMMARY_COLUMNS, summarise(rows)))
-        compared = compare(read_arms(rows, arms))
+        compared = compare(read_arms(rows, arms), margins=read_margins())
         write_atomically(folder / "comparison.csv", to_csv(COMPARISON_COLUMNS, compared))
     return rows
 
@@ -208,7 +213,8 @@ def read_asked(results: Path, exp: str) -> dict[str, None]:
 def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
     """A row per arm, in the order of `rows`: counts, and each metric's mean, std (ddof=1) and 95 % t interval.
 
-    The statistics are over the runs that are done; with fewer than two of them all but the mean stay empty.
+    The statistics are over the runs that are done; with fewer than two of them all but the mean stay empty. Intervals
+    are cut at the ends of the metric's range. The share of runs that diverged is of those that did not fail.
     """
     arms: dict[str, list[Row]] = defaultdict(list)
     for row in rows:
@@ -223,8 +229,15 @@ def _summarise_arm(runs: Sequence[Row]) -> dict[str, Any]:
     for metric in SUMMARISED:
         values = [float(run[metric]) for run in runs if run["status"] == "done" and run.get(metric)]
         if values:
-            numbers = zip(_PARTS, describe(values), strict=True)
+            mean, deviation, *ends = describe(values)
+            clip = _QUANTITIES[metric].clip
+            numbers = zip(
+                _PARTS, (mean, deviation, *(None if each is None else clip(each) for each in ends)), strict=True
+            )
             arm |= {f"{metric}_{part}": number for part, number in numbers if number is not None}
+    ended = arm["runs"] + arm["diverged"]
+    if ended:
+        arm["diverged_share"] = arm["diverged"] / ended
     return arm
 
 

@@ -1,0 +1,182 @@
+"""What stands under a printed table: what is tested, how, how often, and what is not."""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+from typing import Any
+
+from bench.comparison import DIVERGED
+from bench.pairing import Arm
+from bench.quantities import QUALITIES, Quantity, format_number
+from bench.report.cells import BETTER, HOLLOW, OTHER, WORSE, Cell, Cost
+from bench.stats import FEWEST_SEEDS, LEVEL_OF_TESTS, POWER, holm, median_interval
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The comparisons of a table.
+
+    Attributes:
+        exp: the experiment's name.
+        arms: those of the table, by arm_id.
+        baseline: a regularizer or an arm_id, as it was asked for.
+        rows: of `compare` with that baseline: of all metrics that are shown, and of divergence.
+        settings: of each arm, by arm_id, those that tell it apart.
+        images: whether it is known of any difference how much of it is the noise of test images.
+    """
+
+    exp: str
+    arms: Mapping[str, Arm]
+    baseline: str
+    rows: Sequence[Mapping[str, Any]]
+    settings: Mapping[str, Sequence[str]]
+    images: bool
+
+    def name(self, arm_id: str) -> str:
+        """How the table calls an arm."""
+        words = self.arms[arm_id].words
+        return " ".join([words["regularizer"], words["optimizer"], *self.settings[arm_id]])
+
+    def is_called(self, arm: Arm) -> bool:
+        """Whether an arm is a baseline by its name."""
+        return self.baseline in (arm.arm_id, arm.words["regularizer"])
+
+
+def make_notes(compared: Compared, quantities: Sequence[Quantity], cells: Sequence[Cell]) -> list[str]:
+    """The notes of a table of these quantities with these cells, each a sentence or two."""
+    notes = []
+    if any(cell.half for cell in cells):
+        cut = " It is cut where it would leave the metric's range." * any(cell.above for cell in cells)
+        notes.append(f"Mean over seeds ± half of the 95 % t interval.{cut}")
+    if not any(row["seeds"] for row in compared.rows):
+        return [*notes, *_describe_divergence(compared), *_explain_missing(compared)]
+    columns = {quantity.column for quantity in quantities}
+    shown = [row for row in compared.rows if row["metric"] in columns]
+    if any(row["p"] is not None for row in shown):
+        notes += _describe_tests(compared, shown, {cell.mark for cell in cells})
+        notes += _describe_power(shown, quantities)
+    elif shown:
+        notes.append(f"Fewer than {FEWEST_SEEDS} seeds: nothing is tested.")
+    notes += [*_describe_survivors(compared, shown), *_describe_divergence(compared)]
+    if compared.baseline in compared.arms:
+        notes.append("Each arm is compared with it, whatever else differs: that stands below the arms' names.")
+    against = {row["arm_id"] for row in compared.rows}
+    alone = [arm for key, arm in compared.arms.items() if key not in against and not compared.is_called(arm)]
+    if alone:
+        total = len(compared.arms)
+        notes.append(
+            f"Without marks, as no `{compared.baseline}` equals them in all else: {len(alone)} of {total} arms."
+        )
+    return notes
+
+
+def describe_times(costs: Sequence[Cost], baseline: str) -> list[str]:
+    """What the last two columns hold, and whether times are to be relied on."""
+    compared = [cost for cost in costs if cost.ratios and cost.cell.half]
+    told = f"evals: gradient evaluations; time: seconds of training relative to `{baseline}`, median over seeds"
+    if compared:
+        level = min(median_interval(cost.ratios)[2] for cost in compared)
+        told += f" ± the farther end of its {100 * level:.0f} % interval"
+    varying, resumed = sum(cost.varies for cost in compared), sum(cost.resumed for cost in costs)
+    if varying:
+        told += f". Times are rough: seeds differ by more than a quarter in {varying} of {len(compared)} arms"
+    if resumed:
+        told += f". {_count(resumed, 'pair')} of runs had one that was interrupted and resumed"
+    return [f"{told}."]
+
+
+def _describe_tests(compared: Compared, rows: Sequence[Mapping[str, Any]], marks: set[str]) -> Iterator[str]:
+    baseline, chosen = compared.baseline, compared.baseline in compared.arms
+    who = f"`{baseline}` ({compared.name(baseline)})" if chosen else f"`{baseline}` with all else equal"
+    seeds = "alone" if compared.images else "(that of test images is not known here)"
+    yield (
+        f"{BETTER} better, {WORSE} worse than {who}, beyond the noise of seeds and test images; {HOLLOW[BETTER]}, "
+        f"{HOLLOW[WORSE]} of seeds {seeds}. "
+        f"Paired t test over common seeds, p < {LEVEL_OF_TESTS} after Holm's correction."
+    )
+    if OTHER in marks:
+        yield f"{OTHER} other, beyond the noise of seeds: neither end is better."
+    sizes = {(row["family"], row["metric"]): row["family_size"] for row in rows}
+    within = "metric" if chosen else "optimizer and metric"
+    corrected = [row["p_holm"] for row in rows if row["p_holm"] is not None]
+    p = [math.nan if row["p_holm"] is None else row["p"] for row in rows]
+    as_one = sum(each < LEVEL_OF_TESTS for each in holm(p, sum(sizes.values())))
+    yield (
+        f"Corrected within each {within}: {sum(sizes.values())} tests in {_count(len(sizes), 'family', 'families')}, "
+        f"{_count(sum(each < LEVEL_OF_TESTS for each in corrected), 'mark')}; {as_one} if the whole table were one "
+        "family. One family in 20 may hold a mark by chance."
+    )
+
+
+def _describe_power(rows: Sequence[Mapping[str, Any]], quantities: Sequence[Quantity]) -> Iterator[str]:
+    """How small a difference could have been shown, by the spread of the table's own differences."""
+    told = []
+    for quantity in quantities:
+        found = [row["detectable"] for row in rows if row["metric"] == quantity.column and row.get("detectable")]
+        if found:
+            size = quantity.factor * median(found)
+            told.append(f"{quantity.title} {format_number(size, quantity.digits)}")
+    if told:
+        yield (
+            f"The smallest differences that such tests show with {100 * POWER:.0f} % power, medians over arms, "
+            f"by their own spread: {', '.join(told)}."
+        )
+
+
+def _describe_survivors(compared: Compared, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    """The differences of what has no mark because runs are missing, per arm."""
+    broken: dict[str, list[str]] = {}
+    for row in rows:
+        pair = [compared.arms[row[key]] for key in ("arm_id", "baseline")]
+        if not any(arm.unfinished for arm in pair) or row.get("difference") is None:
+            continue
+        quantity = QUALITIES[row["metric"]]
+        told = format_number(quantity.factor * row["difference"], quantity.digits, "+")
+        why = [*pair[0].describe_unfinished(), *(f"{each} of the baseline" for each in pair[1].describe_unfinished())]
+        name = f"{compared.name(row['arm_id'])} ({', '.join(why)}; {_count(row['seeds'], 'common seed')})"
+        broken.setdefault(name, []).append(f"{quantity.title} {told}")
+    if broken:
+        differences = [f"{name} {', '.join(each)}" for name, each in broken.items()]
+        yield (
+            "No mark where runs diverged or failed on either side: the seeds that are left are no fair sample. "
+            f"Differences over these: {'; '.join(differences)}."
+        )
+
+
+def _describe_divergence(compared: Compared) -> Iterator[str]:
+    """How often arms diverge, where any does, with the exact test of McNemar against the baseline."""
+    p = {row["arm_id"]: row["p_holm"] for row in compared.rows if row["metric"] == DIVERGED}
+    told = []
+    for key, arm in compared.arms.items():
+        n = Counter(arm.unfinished.values())[DIVERGED]
+        if n:
+            test = f" (p {p[key]:.2g})" if p.get(key) is not None else ""
+            told.append(f"{compared.name(key)} {n} of {n + len(arm.values)}{test}")
+    if told:
+        test = (
+            "; p of McNemar's exact test against the baseline, after Holm" if any("(p" in each for each in told) else ""
+        )
+        yield f"Diverged: {', '.join(told)}{test}."
+
+
+def _explain_missing(compared: Compared) -> list[str]:
+    """Why nothing is compared."""
+    finished = [arm for arm in compared.arms.values() if compared.is_called(arm) and arm.values]
+    others = [arm for arm in compared.arms.values() if arm.values and not compared.is_called(arm)]
+    baseline = compared.baseline
+    if not finished:
+        return [f"Nothing here has a baseline `{baseline}` with finished runs."]
+    if not others:
+        return []
+    if not any(arm.values.keys() & other.values.keys() for arm in finished for other in others):
+        return [f"Nothing is compared with `{baseline}`: no seed of its finished runs is another arm's, too."]
+    return [
+        f"Nothing is compared with `{baseline}`: no other arm equals it in all else. For what arms differ in besides: "
+        f"regbench report {compared.exp} --baseline {finished[0].arm_id}"
+    ]
+
+
+def _count(n: int, noun: str, plural: str = "") -> str:
+    return f"{n} {noun if n == 1 else plural or f'{noun}s'}"
