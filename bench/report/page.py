@@ -104,7 +104,8 @@ def _mean_grids(
         whole = make_grid(layout)
         words, costs = [0, 1, 2], [len(whole.header) - 2, len(whole.header) - 1]
         shown = {heading: [3 + metrics.index(metric) for metric in each] for heading, each in _MEANS.items()}
-        grids = {heading: whole.columns([*words, *numbers, *costs]) for heading, numbers in shown.items()}
+        shown["Results"] += costs
+        grids = {heading: whole.columns([*words, *numbers]) for heading, numbers in shown.items()}
         of_lines = [classes.get(line.arm["arm_id"]) for line in layout.lines]
         grids["Classes"] = _name_classes(grids["Classes"], of_lines)
         main = replace(layout, quantities=[QUALITIES[metric] for metric in MAIN_METRICS])
@@ -119,10 +120,9 @@ def _name_classes(grid: Grid, classes: Sequence[Classes | None]) -> Grid:
     """The grid with two columns that name classes, where logits say which."""
     if not any(classes):
         return grid
-    kept = grid.columns([*range(len(grid.header) - 2)])  # its costs stand above
     told = [((each.worst, None), (each.most_confused, None)) if each else (("", None), ("", None)) for each in classes]
-    rows = [[*row, *names] for row, names in zip(kept.rows, told, strict=True)]
-    return Grid([*kept.header, "worst on average", "most confused"], rows)
+    rows = [[*row, *names] for row, names in zip(grid.rows, told, strict=True)]
+    return Grid([*grid.header, "worst on average", "most confused"], rows)
 
 
 def _describe_data(results: Path, arms: Sequence[Mapping[str, Any]]) -> list[str]:
