@@ -70,10 +70,7 @@ def compare(
     Raises:
         UsageError: no arm is called so, or several that equal each other in all but their regularizers' settings.
     """
-    asked = [
-        (_Family(question, pair[0].words["dataset"], pair[0].words["model"]), pair)
-        for question, pair in _ask(arms, baseline)
-    ]
+    asked = [(_Family(question, *pair[0].place), pair) for question, pair in _ask(arms, baseline)]
     sizes = Counter(family for family, _ in asked)
     diverging = {family for family, pair in asked if any(DIVERGED in arm.unfinished.values() for arm in pair)}
     rows: list[dict[str, Any]] = []

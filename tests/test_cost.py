@@ -44,7 +44,7 @@ def test_the_cost_is_the_median_of_paired_ratios_with_two_figures():
     assert str(cost.cell) == "2.0±8.0"
     assert cost.varies
     assert str(relative_cost(make_runs(baseline), make_runs(baseline)).cell) == "1.0"
-    assert str(Cost([0.801, 0.795, 0.812]).cell) == "0.80±.01"
+    assert str(Cost([0.801, 0.795, 0.812]).cell) == ".80±.01"
     assert str(Cost([12.3, 12.4, 13.4]).cell) == "12±1"
     assert str(Cost([2.0, 3.0]).cell) == "2.5"  # of two there is no interval
     assert str(Cost().cell) == ""

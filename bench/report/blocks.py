@@ -25,7 +25,7 @@ def print_table(console: Console, header: Sequence[str], rows: Sequence[Sequence
         rows: their cells; of the first, which names the row, lines that begin with a space are dim.
         names: how many of the first columns every block repeats, and which are flush left.
     """
-    room = console.width if console.is_terminal else math.inf
+    room = console.width + 1 if console.is_terminal else math.inf  # nothing is printed behind the last column
     columns = [[title, *cells] for title, *cells in zip(header, *rows, strict=True)]
     widest = max(map(_width, columns[names:]))
     left = room - widest - sum(map(_width, columns[1:names]))
@@ -34,7 +34,7 @@ def print_table(console: Console, header: Sequence[str], rows: Sequence[Sequence
     for number, block in enumerate(_split(columns, names, room)):
         if number:
             console.print()
-        table = Table(box=None, padding=(0, 1, 0, 0), width=sum(map(_width, block)))
+        table = Table(box=None, padding=(0, 1, 0, 0), pad_edge=False, width=sum(map(_width, block)) - 1)
         for index, (title, *_) in enumerate(block):
             table.add_column(title, justify="left" if index < names else "right", no_wrap=True)
         for name, *others in zip(*(cells for _, *cells in block), strict=True):

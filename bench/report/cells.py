@@ -6,6 +6,7 @@ beyond the noise of seeds and of test images; hollow, where it is beyond that of
 """
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
@@ -126,10 +127,14 @@ class Cost:
         middle = median(self.ratios)
         digits = max(0, 1 - int(f"{middle:.1e}".split("e")[1])) if middle > 0 else 1
         if len(self.ratios) < FEWEST_SEEDS or max(self.ratios) == min(self.ratios):
-            return Cell(f"{middle:.{digits}f}", value=middle)
+            return Cell(_shorten(middle, digits), value=middle)
         low, high, _ = median_interval(self.ratios)
-        farther = f"{max(middle - low, high - middle):.{digits}f}".removeprefix("0" if digits else "")
-        return Cell(f"{middle:.{digits}f}", farther, value=middle)
+        return Cell(_shorten(middle, digits), _shorten(max(middle - low, high - middle), digits), value=middle)
+
+
+def _shorten(number: float, digits: int) -> str:
+    """A number without the 0 before its point: lines are long enough."""
+    return re.sub(r"^0(?=\.)", "", f"{number:.{digits}f}")
 
 
 def relative_cost(runs: Sequence[Row], baseline: Sequence[Row]) -> Cost:

@@ -62,7 +62,6 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
     environment = Environment(loader=PackageLoader("bench.report", "."), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("page.html").render(
         html_table=html_table,
-        make_grid=make_grid,
         shorten_hash=shorten_hash,
         margins=describe_margins(read_margins()),
         exp=exp,
@@ -105,11 +104,15 @@ def _mean_grids(
         whole = make_grid(layout)
         words, costs = [0, 1, 2], [len(whole.header) - 2, len(whole.header) - 1]
         shown = {heading: [3 + metrics.index(metric) for metric in each] for heading, each in _MEANS.items()}
-        grids = {heading: whole.columns([*words, *numbers, *costs]) for heading, numbers in shown.items()}
+        shown["Results"] += costs
+        grids = {heading: whole.columns([*words, *numbers]) for heading, numbers in shown.items()}
         of_lines = [classes.get(line.arm["arm_id"]) for line in layout.lines]
         grids["Classes"] = _name_classes(grids["Classes"], of_lines)
         main = replace(layout, quantities=[QUALITIES[metric] for metric in MAIN_METRICS])
-        places.append((layout, [*grids.items()], make_robust(main, rows, settings)))
+        robust = make_robust(main, rows, settings)
+        cells = make_grid(robust)
+        grids["Robust to single seeds"] = cells.columns(range(len(cells.header) - 2))  # its costs stand above
+        places.append((layout, [*grids.items()], robust))
     return places
 
 
@@ -117,10 +120,9 @@ def _name_classes(grid: Grid, classes: Sequence[Classes | None]) -> Grid:
     """The grid with two columns that name classes, where logits say which."""
     if not any(classes):
         return grid
-    kept = grid.columns([*range(len(grid.header) - 2)])  # its costs stand above
     told = [((each.worst, None), (each.most_confused, None)) if each else (("", None), ("", None)) for each in classes]
-    rows = [[*row, *names] for row, names in zip(kept.rows, told, strict=True)]
-    return Grid([*kept.header, "worst on average", "most confused"], rows)
+    rows = [[*row, *names] for row, names in zip(grid.rows, told, strict=True)]
+    return Grid([*grid.header, "worst on average", "most confused"], rows)
 
 
 def _describe_data(results: Path, arms: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -196,12 +198,12 @@ def _difference(row: Row, test: Row | None, words: Sequence[str]) -> list[tuple[
 
 
 def _describe_verdict(row: Row, numbers: Mapping[str, float]) -> str:
-    """The verdict; where no difference is shown, how large it is at most by the interval over seeds."""
+    """The verdict; where no difference is shown, how large it is at most, by the interval over seeds."""
     if row["verdict"] != "unknown" or math.isnan(numbers["low"]) or math.isnan(numbers["p_holm"]):
         return row["verdict"]
     quantity = QUALITIES[row["metric"]]
     most = quantity.factor * max(abs(numbers["low"]), abs(numbers["high"]))
-    return f"unknown: no difference shown; at most {format_number(most, quantity.digits)}"
+    return f"unknown (≤\N{NO-BREAK SPACE}{format_number(most, quantity.digits)})"
 
 
 def _name(row: Mapping[str, str], words: Sequence[str]) -> list[tuple[str, float | None]]:
