@@ -14,7 +14,7 @@ from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, TextIO, cast
 
-_ALIKE = {"▲": "^", "▼": "v", "±": "~", "≠": "#", "…": ".", "–": "-", "×": "x"}
+_ALIKE = {"▲": "^", "▼": "v", "△": "/", "▽": "\\", "±": "~", "≠": "#", "≤": "<", "…": ".", "–": "-", "−": "-", "×": "x"}
 _GONE = (errno.EIO, errno.EPIPE, errno.ENXIO)
 
 

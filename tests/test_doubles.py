@@ -30,7 +30,7 @@ def make_source(train=60, test=25, val=0, values=2, seed=0):
 
 
 def choice(**values):
-    return Choice("x", {"train_size": None, "val_fraction": 0.2, "augment": "none", **values})
+    return Choice("x", {"train_size": None, "val_fraction": 0.2, "split_seed": None, "augment": "none", **values})
 
 
 def as_bytes(images):
