@@ -9,9 +9,11 @@ The map, from the command to the table:
     rng.py      named random streams            ranges.py    which values are allowed
     plugins.py  a user's own folder             pictures.py  a user's image files -> pixels
     settings.py a run's settings, checked       decode.py    one of these files
-    memory.py   what a run takes of it
+    memory.py   what a run takes of it          device.py    which GPUs can be used, and whether one answers
+    compile.py  torch.compile, for each run anew
     sweep.py    trains what is missing          worker.py    what a process that trains does
     launcher.py where runs are trained          watch.py     tells of records while a sweep goes on
+    fail_fast.py  tells all of a sweep's processes that a run has failed
     lock.py     one process at a time           cores.py    how many there are to use
     files.py    whole or not at all; CSV        home.py     for users who have none
     gone.py     what others replace or remove
