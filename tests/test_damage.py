@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 OF_RUNS = (RESULT, HISTORY, LOGITS, WEIGHTS, MADE_LATER, "config.yaml", "log.txt")
 OF_TABLES = ("runs.csv", "history.csv", "summary.csv", "comparison.csv", "arms.json", "asked.txt", "commands.txt")
 KNOWN = {*tables.RUN_COLUMNS, *tables.HISTORY_COLUMNS, *tables.SUMMARY_COLUMNS, *COMPARISON_COLUMNS}
-TIMES = re.compile("seconds|images_per_second")
+TIMES = re.compile("seconds|images_per_second|resumed")  # and whether a checkpoint served
 
 
 class Stopped(KeyboardInterrupt):
@@ -71,7 +71,7 @@ def unfinished(finished, tmp_path_factory):
 
 
 def read_numbers(folder):
-    """The tables but for times."""
+    """The tables but for TIMES."""
     read = {}
     for name in OF_TABLES[:4]:
         rows = [row for row in tables.read_csv(folder / "adhoc" / name) if not TIMES.search(row.get("metric", ""))]

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -83,7 +84,8 @@ def wait_for_training(folder, process):
 def kill(process, number):
     """The whole process group dies by SIGKILL; other signals go to the sweep, as a person or a cluster sends them."""
     if number == signal.SIGKILL:
-        os.killpg(process.pid, number)
+        with suppress(ProcessLookupError):  # it has ended by itself
+            os.killpg(process.pid, number)
     else:
         process.send_signal(number)
     return process.wait(60)
