@@ -1,5 +1,7 @@
 """What holds over several experiments: ranks, their tests, their diagram, and a plain word where places are too few."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -8,7 +10,7 @@ from bench import cli
 from bench.record import digest
 from bench.report import tables
 from bench.report.critical import draw_ranks
-from bench.report.ranks import Name, rank_arms
+from bench.report.ranks import Name, _compare, rank_arms
 
 METRICS = ("test_accuracy", "test_nll")
 ARMS = ("none", "mixup", "sam", "cutmix")
@@ -54,6 +56,18 @@ def test_the_tests_are_scipys():
     assert ranking.differ(0, 1)
     assert not ranking.differ(2, 3)
     assert ranking.find_groups() == [(0, 1)]  # SAM and CutMix, in the order of mean ranks
+
+
+def test_ties_and_zeros_are_exact():
+    """Against all 2^n signs, one by one."""
+    for differences in ([1, 1, -1, 2, 0], [3, 3, 3], [0, 0], [-2, 1, 1, 1, 1, 5]):
+        kept = np.array([each for each in differences if each], dtype=float)
+        ranks = stats.rankdata(np.abs(kept))
+        sums = np.array([ranks[np.array(signs, dtype=bool)].sum() for signs in product((0, 1), repeat=len(kept))])
+        seen = ranks[kept > 0].sum()
+        assert _compare(np.array(differences, dtype=float)) == min(
+            1, 2 * min((sums <= seen).mean(), (sums >= seen).mean())
+        )
 
 
 def test_where_no_two_differ_one_bar_joins_all():

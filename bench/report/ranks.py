@@ -14,7 +14,7 @@ from math import nan
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.stats import friedmanchisquare, rankdata, wilcoxon
+from scipy.stats import friedmanchisquare, rankdata
 
 from bench.metric import Floats
 from bench.quantities import QUALITIES, Quantity
@@ -147,8 +147,17 @@ def _rank(quantity: Quantity, places: list[str], arms: list[Name], values: Float
 
 
 def _compare(differences: Floats) -> float:
-    """p of Wilcoxon's signed-rank test; 1 where there is no difference."""
-    return float(wilcoxon(differences).pvalue) if differences.any() else 1.0
+    """p of Wilcoxon's two-sided signed-rank test: exact, also with ties, over all signs; what is 0 is left out.
+
+    SciPy's releases differ in what they take for ties on few values.
+    """
+    differences = differences[differences != 0]
+    doubled = np.rint(2 * rankdata(np.abs(differences))).astype(int)  # whole, also where ranks are shared
+    ways = np.ones(1)  # of each sum of the ranks that are positive
+    for rank in doubled:
+        ways = np.append(ways, np.zeros(rank)) + np.append(np.zeros(rank), ways)
+    at = doubled[differences > 0].sum()
+    return min(1.0, 2 * float(min(ways[: at + 1].sum(), ways[at:].sum()) / ways.sum()))
 
 
 def to_rows(ranking: Ranking) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
