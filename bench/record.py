@@ -181,6 +181,7 @@ def write_run(
 
 def seal(record: Mapping[str, Any]) -> bytes:
     """A record as JSON that holds the digest of itself, by which `unseal` knows damage."""
+    record = json.loads(json.dumps(record))  # as it will be read: keys that are numbers become text, and sort as such
     digests = record.get("sha256", {}) | {"": _sha256_of(record)}
     return (json.dumps({**record, "sha256": digests}, indent=1) + "\n").encode()
 

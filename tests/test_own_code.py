@@ -3,10 +3,10 @@
 import sys
 
 import pytest
-from conftest import write
+from conftest import TINY, write
 from test_plugins import LOSS
 
-from bench import UsageError, plugins
+from bench import UsageError, app, plugins
 from bench.run import train_run
 
 SOURCE = """
@@ -115,3 +115,20 @@ def test_an_error_in_a_users_own_class_is_told_with_its_place(code, tmp_path, pl
         plan("model=broken", "~model.width")
     assert len(str(caught.value).splitlines()) <= 3
     assert all(part in str(caught.value) for part in ["broken", *BROKEN[code]]), caught.value
+
+
+def test_settings_whose_keys_are_numbers_are_recorded_once(tmp_path, capsys):
+    """JSON makes text of them, which sorts otherwise: the record was taken for damaged, and trained again for ever."""
+    (tmp_path / "mine" / "model").mkdir(parents=True)
+    (tmp_path / "mine" / "numbered.py").write_text(
+        "from bench.model.mlp import MLP\n"
+        "def make(channels, classes, width, dropout, milestones):\n"
+        "    return MLP(channels, classes, width=width, dropout=dropout)\n"
+    )
+    text = "_target_: numbered.make\nwidth: 8\ndropout: 0.0\nmilestones: {2: 0.1, 10: 0.01}\n"
+    (tmp_path / "mine" / "model" / "numbered.yaml").write_text(text)
+    plugins.use_folder(tmp_path / "mine")
+    own = [each for each in TINY if not each.startswith("model")]
+    for _ in range(2):
+        assert app.run([*own, "model=numbered", f"results_dir={tmp_path / 'results'}"]) == 0
+    assert "1 on record, 0 to train" in capsys.readouterr().out
