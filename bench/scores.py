@@ -73,7 +73,10 @@ def read_logits(folder: Path) -> dict[str, Any] | None:
     """The arrays of a run's logits.npz, or None where there are none that are whole and its record's."""
     try:
         content = (folder / LOGITS).read_bytes()
-        digests = (read_result(folder) or {}).get("sha256")  # records of an older regbench have none
+        record = read_result(folder)
+        if record is None:  # nobody knows whose they are
+            return None
+        digests = record.get("sha256")  # records of an older regbench have none
         if digests is not None and digests.get(LOGITS) != hashlib.sha256(content).hexdigest():
             return None
         with np.load(io.BytesIO(content), allow_pickle=False) as file:
