@@ -147,6 +147,18 @@ def test_damaged_logits_are_none_whatever_numpy_makes_of_them(known, results):
         assert read_logits(folder) is None
 
 
+@pytest.mark.parametrize("lost", ["gone", "damaged"])
+def test_logits_whose_record_is_lost_are_nobodys(lost, results):
+    """A merge that was cut had taken the record away: the other run's logits were joined to our row of runs.csv."""
+    folder = next((results / "runs").iterdir())
+    assert read_logits(folder) is not None
+    if lost == "gone":
+        (folder / "result.json").unlink()
+    else:
+        (folder / "result.json").write_text("{")
+    assert read_logits(folder) is None
+
+
 def test_damaged_logits_that_keep_an_arm_out_are_said_by_report(results, capsys):
     identifier = runs(results)[0]["run_id"]
     (results / "runs" / identifier / "logits.npz").write_bytes(b"damaged")
