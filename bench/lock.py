@@ -205,8 +205,9 @@ def _is_alive(path: Path) -> bool:
     owner = _read(path)
     if owner is None:
         return False
-    if owner.here:
-        return owner.runs
+    if owner.here and (started := process_start(owner.pid)) != _HIDDEN:
+        return started == owner.started
+    # On another host; or another user's process here, maybe a later one with this pid: the heartbeat decides.
     status = unless_gone(path.stat)
     return status is not None and _server_time(path.parent) - status.st_mtime < STALE_SECONDS
 

@@ -164,15 +164,15 @@ class _Sweep:
         folder = run_folder(self.results, planned.run_id)
         message = f"its process died {_TRIES} times, of a signal or for want of memory"
         workers = self.launcher.count_workers([each.run for each in self.todo])
-        lock = take(folder, self.worker.sweep.token)
-        if lock:
-            with lock, suppress(LockLost):
-                try:
+        try:
+            lock = take(folder, self.worker.sweep.token)
+            if lock:
+                with lock, suppress(LockLost):
                     record_death(planned.run, folder, message, workers, lock.check)
-                except OSError as error:
-                    self.problems[planned.run_id] = f"{message}, and that could not be recorded: {error}"
-        if self.fail_fast:
-            self.fail_fast.note()
+            if self.fail_fast:
+                self.fail_fast.note()
+        except OSError as error:
+            self.problems[planned.run_id] = f"{message}, and that could not be recorded: {error}"
 
     @contextmanager
     def _stopping_workers(self) -> Iterator[None]:

@@ -72,6 +72,7 @@ def test_another_process_with_the_pid_of_a_dead_owner_does_not_hold_it(tmp_path)
 @pytest.mark.parametrize("error", [FileNotFoundError, PermissionError], ids=["hidepid=2", "hidepid=1"])
 def test_another_users_process_that_proc_hides_is_alive_while_signals_find_it(error, tmp_path, monkeypatch):
     me, read_text = this_process(), Path.read_text
+    (tmp_path / "copy").mkdir()
     process, got = other_process(tmp_path)
     assert got
 
@@ -91,6 +92,10 @@ def test_another_users_process_that_proc_hides_is_alive_while_signals_find_it(er
     assert holder(tmp_path).pid == process.pid
     assert take(tmp_path) is None
     assert me.runs
+    (lock,) = tmp_path.glob("lock.*")
+    for age, dead in ((0, False), (3600, True)):  # the pid may be that of a later process
+        write_lock(tmp_path / "copy", age=age, **json.loads(lock.read_text()))
+        assert is_abandoned(tmp_path / "copy") == dead
     answer(ProcessLookupError)
     assert is_abandoned(tmp_path)
     process.kill()

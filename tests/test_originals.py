@@ -140,9 +140,10 @@ def test_a_download_that_is_cut_leaves_nothing_and_is_begun_anew(server, tmp_pat
     with pytest.raises(KeyboardInterrupt):
         load_cifar("cifar10", CIFAR10, str(root))
     assert not list(root.iterdir())
-    (root / ".regbench-of-one-that-was-killed").mkdir()
+    (root / ".regbench-download-of-one-that-was-killed").mkdir()
+    (root / ".regbench-notes").write_text("the user's own")
     assert load_cifar("cifar10", CIFAR10, str(root)).fingerprint == CIFAR10.tgz_md5
-    assert sorted(path.name for path in root.iterdir()) == [CIFAR10.base_folder, CIFAR10.filename]
+    assert sorted(path.name for path in root.iterdir()) == [".regbench-notes", CIFAR10.base_folder, CIFAR10.filename]
 
 
 def test_of_two_that_start_at_once_one_downloads(server, tmp_path, monkeypatch):

@@ -144,6 +144,26 @@ def test_a_run_whose_process_dies_again_and_again_is_recorded_as_failed_and_othe
     assert "its process died 3 times" in (run_folder(tmp_path, two[0]) / "log.txt").read_text()
 
 
+def test_a_death_that_cannot_be_recorded_is_told_and_the_others_are_trained(two, tmp_path, monkeypatch, capsys):
+    """On a full disk it ended the sweep with a traceback, without tables."""
+
+    def launch(worker, jobs):
+        if any(planned.run.regularizer == "none" for planned in worker.todo):
+            write_lock(run_folder(tmp_path, two[0]), **vars(this_process()) | {"pid": 2**22 + 1})
+            raise RuntimeError("a worker died")
+        return worker(0)
+
+    def refuse(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    run_folder(tmp_path, two[0]).mkdir(parents=True)
+    monkeypatch.setattr(sweep, "take", refuse)
+    command = app.compose([*TWO, f"results_dir={tmp_path}"])._replace(launcher=Launcher("joblib", jobs=1))
+    assert sweep.train_missing(command, launch) == 1
+    assert "died 3 times, of a signal or for want of memory, and that could not be recorded" in capsys.readouterr().out
+    assert statuses(tmp_path) == ["done"]
+
+
 def test_results_that_are_moved_away_in_mid_sweep_end_it_with_a_word_and_are_not_begun_anew(
     two, tmp_path, monkeypatch, capsys
 ):

@@ -24,7 +24,7 @@ from bench.gone import names_in, remove_folder
 from bench.lock import wait_for
 
 _SECONDS_TO_CONNECT = 20
-_ASIDE = ".regbench-"
+_ASIDE = ".regbench-download-"
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ def _download(name: str, cls: Any, root: str, forms: Sequence[Originals]) -> tup
 def _download_aside(cls: Any, root: Path) -> None:
     """Has torchvision download the files and check their MD5 sums before they take their places, whole."""
     for left in names_in(root):  # by a process that died
-        if left.startswith(_ASIDE):
+        if left.startswith(_ASIDE) and (root / left).is_dir():
             remove_folder(root / left)
     with TemporaryDirectory(prefix=_ASIDE, dir=root) as aside:
         cls(aside, train=True, download=True)
