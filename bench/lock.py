@@ -154,8 +154,9 @@ def _try_to_take(folder: Path, sweep: str) -> Lock | None:
             json.dump(asdict(owner), file)
     except FileExistsError:  # another process was faster
         return None
-    except OSError:
+    except OSError as error:
         remove(path)
+        error.filename = error.filename or str(path)  # a full disk does not say which file
         raise
     others = [other for other in _locks(folder) if other != path]
     if any(map(_is_alive, others)):

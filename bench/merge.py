@@ -82,8 +82,7 @@ def merge(ours: Path, theirs: Path, keep: str = "ours") -> Merge:
     copy_data(ours, theirs)
     for exp in experiments:
         asked = _asked(theirs, exp)
-        rows = {i: found[i].row for i in asked if i in taken and not found[i].recorded}
-        _adopt_rows(ours, theirs, exp, rows)
+        _adopt_rows(ours, theirs, exp, {i: row for i, row in tables.read_rows(theirs, exp).items() if i in taken})
         tables.ask(ours, exp, asked)
         tables.note_commands(ours, exp, tables.read_commands(theirs, exp))
         tables.write_tables(ours, exp)
@@ -160,11 +159,12 @@ def _copy(source: Path, target: IO[bytes]) -> None:
 
 
 def _adopt_rows(ours: Path, theirs: Path, exp: str, rows: dict[str, Row]) -> None:
-    """Adds rows that have no record, with their history and the settings of their arms."""
+    """Adds rows with their history and the settings of their arms; a record, where there is one, goes over its row."""
     if not rows:
         return
     with wait_for(ours / exp):
-        kept = tables.read_rows(ours, exp) | rows
+        kept = tables.read_rows(ours, exp)
+        kept |= {identifier: kept.get(identifier, {}) | row for identifier, row in rows.items()}
         history = [line for line in tables.read_csv(ours / exp / "history.csv") if line["run_id"] not in rows]
         history += [line for line in tables.read_csv(theirs / exp / "history.csv") if line["run_id"] in rows]
         arms = tables.read_settings(theirs, exp) | tables.read_settings(ours, exp)

@@ -181,3 +181,16 @@ def test_process_start_tells_processes_apart():
     gone = subprocess.Popen([sys.executable, "-c", ""])
     gone.wait()
     assert process_start(gone.pid) == ""
+
+
+def test_a_full_disk_names_the_file(tmp_path, monkeypatch):
+    """Of an error without a name a command that only reports made a traceback."""
+
+    def fill(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(json, "dump", fill)
+    with pytest.raises(OSError, match="No space left") as caught:
+        take(tmp_path)
+    assert caught.value.filename == str(tmp_path / "lock.1")
+    assert not list(tmp_path.iterdir())

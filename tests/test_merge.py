@@ -76,6 +76,19 @@ def test_what_we_lack_is_taken_with_all_its_files(ours, theirs, tmp_path):
     assert rows(tmp_path / "nothing yet") == rows(theirs)
 
 
+def test_notes_of_theirs_come_along_with_their_runs_and_ours_stay(ours, theirs):
+    """They were lost, and the other folder is usually thrown away after a merge."""
+    identifier = next(iter(rows(theirs)))
+    remove(ours, identifier)
+    for results, note in ((ours, "ours"), (theirs, "theirs")):
+        noted = [row | {"note": note} for row in rows(results).values()]
+        tables.write_runs(results / "digits_smoke", noted)
+    merge(ours, theirs)
+    assert {i: row["note"] for i, row in rows(ours).items()} == dict.fromkeys(rows(ours), "ours") | {
+        identifier: "theirs"
+    }
+
+
 def test_rows_without_records_are_taken_too(ours, theirs):
     identifier = next(iter(rows(theirs)))
     remove(ours, identifier)

@@ -238,3 +238,41 @@ def test_two_names_that_the_file_system_takes_for_one_are_refused(records, monke
         tables.ask(records, "digits_smoke", [])
     monkeypatch.undo()
     tables.ask(records, "digits_smoke", [])
+
+
+@pytest.mark.parametrize("name", ["runs", "history", "reliability", "confusion", "test_set"])
+def test_a_table_that_another_one_lies_over_is_named(name, records):
+    """A KeyError came of it."""
+    tables.write_tables(records, "digits_smoke")
+    folder = records / "digits_smoke"
+    shutil.copyfile(folder / "summary.csv", folder / f"{name}.csv")
+    with pytest.raises(UsageError, match=rf"{name}\.csv is damaged, or is no table"):
+        tables.read_csv(folder / f"{name}.csv")
+
+
+def test_two_columns_of_one_name_are_refused_before_one_is_lost(records):
+    tables.write_tables(records, "digits_smoke")
+    path = records / "digits_smoke" / "runs.csv"
+    header, *lines = path.read_text().splitlines()
+    path.write_text("\n".join([f"{header},note,note", *(f"{line},mine,yours" for line in lines)]) + "\n")
+    with pytest.raises(UsageError, match=r"runs\.csv is damaged"):
+        tables.write_tables(records, "digits_smoke")
+    assert "mine,yours" in path.read_text()
+
+
+def test_a_blank_line_in_the_list_of_runs_is_no_damage(records):
+    path = records / "digits_smoke" / "asked.txt"
+    path.write_text("\n".join([*(folder.name for folder in (records / "runs").iterdir()), "", ""]))
+    assert len(tables.write_tables(records, "digits_smoke")) == len(list((records / "runs").iterdir()))
+
+
+def test_what_a_newer_regbench_measured_of_another_training_goes_and_a_note_stays(records):
+    """Beside the numbers of a training anew it looked like one of them."""
+    rows = tables.write_tables(records, "digits_smoke")
+    path = records / "digits_smoke" / "runs.csv"
+    for trained_anew in (False, True):
+        other = {"test_nll": "9"} if trained_anew else {}
+        tables.write_runs(path.parent, [row | {"note": "mine", "test_newer": "0.1"} | other for row in rows])
+        again = tables.write_tables(records, "digits_smoke")
+        assert all(row["note"] == "mine" for row in again)
+        assert all(("test_newer" in row) != trained_anew for row in again)

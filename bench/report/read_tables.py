@@ -34,6 +34,15 @@ _NUMBERS = {
         "share",
     ),
 }
+# What is asked of each table's rows, whatever version has written it: a table laid over another has other columns.
+_NEEDED = {
+    "runs.csv": {"run_id", "arm_id", "seed", "status", "protocol_version"},
+    "history.csv": {"run_id", "epoch"},
+    "comparison.csv": {"arm_id", "baseline", "metric", "difference"},
+    "reliability.csv": {"arm_id", "scaled", "bin", "count", "made_of"},
+    "confusion.csv": {"arm_id", "label", "prediction", "made_of"},
+    "test_set.csv": {"arm_id", "baseline", "metric", "difference", "low", "high", "made_of"},
+}
 _COUNTS = ("epoch", "bin", "classes", "label", "prediction", "images")
 
 
@@ -51,7 +60,8 @@ def read_csv(path: Path) -> list[Row]:
     """Rows of a table as text; none where there is no table.
 
     Raises:
-        UsageError: it is damaged: no text, a row of more or fewer cells, or no number where there must be one.
+        UsageError: it is damaged: no text, another table's header, a row of more or fewer cells than it, or no number
+            where there must be one.
     """
     content = read_if_there(path)
     if content is None:
@@ -59,8 +69,9 @@ def read_csv(path: Path) -> list[Row]:
     csv.field_size_limit(sys.maxsize)  # an older regbench wrote messages of any length
     with explaining_damage(path):
         reader = csv.DictReader(io.StringIO(content.decode(), newline=""), strict=True)
-        if not {"run_id", "arm_id"} & set(reader.fieldnames or ()):
-            raise ValueError("there is no header")
+        header = reader.fieldnames or ()
+        if not _NEEDED.get(path.name, set()) <= set(header) or len(set(header)) < len(header):
+            raise ValueError("the header lacks a column, or has one twice")
         rows = list(reader)
         for row in rows:
             if None in row or None in row.values():
@@ -111,3 +122,10 @@ def explaining_damage(path: Path) -> Iterator[None]:
             f"{path} is damaged, or is no table of regbench ({type(error).__name__}).\n"
             "Restore it, or take it away: what is in the folder runs is put into a new one."
         ) from error
+
+
+def others_columns(old: Row, row: Row) -> Row:
+    """The columns of a run's old row that regbench does not know; what was measured of another training goes."""
+    anew = any(old.get(column) != row[column] for column in ("status", "test_nll", "train_seconds"))
+    unknown = [column for column in old if column not in row]
+    return {each: old[each] for each in unknown if not (anew and each.startswith(("test_", "val_", "train_")))}

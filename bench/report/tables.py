@@ -25,7 +25,7 @@ from bench.pairing import read_arms
 from bench.quantities import COSTS, QUALITIES
 from bench.record import ADDED_LATER, HISTORY_COLUMNS, check_protocol, read_result, run_folder, shorten, show_setting
 from bench.report.read_tables import Row as Row
-from bench.report.read_tables import check_identities, explaining_damage, read_lines
+from bench.report.read_tables import check_identities, explaining_damage, others_columns, read_lines
 from bench.report.read_tables import read_csv as read_csv
 from bench.report.read_tables import read_settings as read_settings
 from bench.scores import SCORES, complete
@@ -142,7 +142,7 @@ def collect(results: Path, exp: str) -> tuple[list[Row], dict[str, dict[str, Any
     records = {i: record for i in dict.fromkeys([*kept, *asked]) if (record := read_result(run_folder(results, i)))}
     for identifier, record in records.items():
         row = make_row(complete(run_folder(results, identifier), record)) | {"exp": exp}
-        kept[identifier] = kept.get(identifier, {}) | row  # with the columns that are somebody else's
+        kept[identifier] = others_columns(kept.get(identifier, {}), row) | row
     arms = read_settings(results, exp)
     check_identities(results / exp / "runs.csv", [kept[i] for i in kept.keys() - records.keys()], arms)
     for record in records.values():
@@ -203,7 +203,7 @@ def read_asked(results: Path, exp: str) -> dict[str, None]:
     Raises:
         UsageError: the list is damaged.
     """
-    lines = read_lines(results / exp / ASKED)
+    lines = [line for line in read_lines(results / exp / ASKED) if line]
     with explaining_damage(results / exp / ASKED):
         if not all(line.isalnum() for line in lines):
             raise ValueError("no list of run ids")
