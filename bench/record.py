@@ -122,7 +122,8 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer() and abs(value) < 1e15:
         return int(value)
     if isinstance(value, dict):
-        return {key: _plain(v) for key, v in value.items()}
+        mixed = len({*map(type, value)}) > 1  # which JSON cannot sort
+        return {json.dumps(key) if mixed and not isinstance(key, str) else key: _plain(v) for key, v in value.items()}
     return [_plain(v) for v in value] if isinstance(value, list | tuple) else value
 
 

@@ -117,7 +117,8 @@ def test_an_error_in_a_users_own_class_is_told_with_its_place(code, tmp_path, pl
     assert all(part in str(caught.value) for part in ["broken", *BROKEN[code]]), caught.value
 
 
-def test_settings_whose_keys_are_numbers_are_recorded_once(tmp_path, capsys):
+@pytest.mark.parametrize("milestones", ["{2: 0.1, 10: 0.01}", "{0: 0.1, last: 0.01}"])
+def test_settings_whose_keys_are_numbers_are_recorded_once(milestones, tmp_path, capsys):
     """JSON makes text of them, which sorts otherwise: the record was taken for damaged, and trained again for ever."""
     (tmp_path / "mine" / "model").mkdir(parents=True)
     (tmp_path / "mine" / "numbered.py").write_text(
@@ -125,7 +126,7 @@ def test_settings_whose_keys_are_numbers_are_recorded_once(tmp_path, capsys):
         "def make(channels, classes, width, dropout, milestones):\n"
         "    return MLP(channels, classes, width=width, dropout=dropout)\n"
     )
-    text = "_target_: numbered.make\nwidth: 8\ndropout: 0.0\nmilestones: {2: 0.1, 10: 0.01}\n"
+    text = f"_target_: numbered.make\nwidth: 8\ndropout: 0.0\nmilestones: {milestones}\n"
     (tmp_path / "mine" / "model" / "numbered.yaml").write_text(text)
     plugins.use_folder(tmp_path / "mine")
     own = [each for each in TINY if not each.startswith("model")]
