@@ -95,7 +95,7 @@ class _Sweep:
         self.fail_fast, self.results, self.launcher = watch.fail_fast, command.results.absolute(), command.launcher
         self.worker = Worker(todo, self.results, self.launcher, this_process(), command.keep_weights, self.fail_fast)
         self.deaths: Counter[str] = Counter()  # of the process that trained a run, by run_id
-        self.failures = 0  # of the launcher, one after the other, without a run that was even begun
+        self.failures = 0  # launches, one after the other, that gave no record and left nobody at work
         self.problems: dict[str, str] = {}  # of runs that are given up
 
     def train(self) -> dict[str, str]:
@@ -154,10 +154,11 @@ class _Sweep:
         for planned in chosen:
             if planned.run_id in abandoned and self.deaths[planned.run_id] >= _TRIES:
                 self._give_up(planned)
-        stuck = failed and not abandoned and len(left) == len(chosen)
+        held = any(holder(run_folder(self.results, identifier)) for identifier in left)
+        stuck = len(left) == len(chosen) and not abandoned and not held
         self.failures = self.failures + 1 if stuck else 0
         if self.failures == _TRIES:
-            self.problems |= dict.fromkeys(left, failed)
+            self.problems |= dict.fromkeys(left, failed or "was trained, and no record of it can be read")
 
     def _give_up(self, planned: Planned) -> None:
         """Records as failed a run that takes its process along each time."""

@@ -164,6 +164,14 @@ def test_a_death_that_cannot_be_recorded_is_told_and_the_others_are_trained(two,
     assert statuses(tmp_path) == ["done"]
 
 
+def test_a_record_that_cannot_be_read_again_is_no_reason_to_train_for_ever(regbench, monkeypatch):
+    trained = []
+    monkeypatch.setattr("bench.worker.train_run", lambda run, *_: trained.append(run) or {"status": "done"})
+    code, out = regbench()
+    assert (code, len(trained)) == (1, 3 * 2)
+    assert len(re.findall("^not recorded: .* was trained, and no record of it can be read", out, re.M)) == 2
+
+
 def test_results_that_are_moved_away_in_mid_sweep_end_it_with_a_word_and_are_not_begun_anew(
     two, tmp_path, monkeypatch, capsys
 ):
