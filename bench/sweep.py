@@ -67,12 +67,14 @@ def train_missing(command: Command, launch: Launch) -> int:
             except DeviceLost as error:
                 problems = {}
                 watch.tell(str(error))
-        if watch.fail_fast:
-            watch.fail_fast.forget()
     for identifier, problem in problems.items():
         terminal.tell(console, f"not recorded: {watch.names[identifier]} ({identifier}) {problem}")
     rows = {row["run_id"]: row for row in tables.read_csv(command.results / command.exp / "runs.csv")}
     shown = [rows[identifier] for identifier in asked if identifier in rows]
+    missing = [planned for planned in todo if not planned.read_anew(command.results)]
+    if watch.up_to_date and not {*asked} <= {*rows} | {planned.run_id for planned in missing}:
+        told = f"{command.results / command.exp} was removed or renamed during the training: all that was trained is on"
+        terminal.tell(console, f"{told} record, and the same command makes its tables.")
     shown.sort(key=tables.order)
     arms = tables.read_settings(command.results, command.exp)
     terminal.show_comparison(console, lay_out(command.exp, shown, arms), shown)
@@ -80,7 +82,6 @@ def train_missing(command: Command, launch: Launch) -> int:
         terminal.tell(console, f"This compares these runs; `regbench report {command.exp}` compares all {len(rows)}.")
     page = f"figures and a page: regbench report {command.exp}"
     terminal.tell(console, f"Tables: {command.results / command.exp}; {page}")
-    missing = [planned for planned in todo if not planned.read_anew(command.results)]
     if missing:
         console.print(f"{len(missing)} of {len(plan)} runs are not recorded; the same command does the rest.")
     finished = len(shown) == len(plan) and all(row["status"] == "done" for row in shown)

@@ -82,8 +82,10 @@ def watching(watch: Watch) -> Iterator[None]:
     over = threading.Event()
     thread = threading.Thread(target=watch.go_on_until, args=(over,), daemon=True)
     thread.start()
+    over_by_itself = False
     try:
         yield
+        over_by_itself = True
     finally:
         over.set()
         thread.join()
@@ -93,3 +95,6 @@ def watching(watch: Watch) -> Iterator[None]:
         except (OSError, UsageError) as error:
             watch.up_to_date = False
             watch.tell(f"the tables could not be written: {str(error).rstrip('.')}. `regbench report` makes them.")
+        # Jobs of a cluster may wait when the sweep is stopped: they must see that one has failed.
+        if watch.fail_fast and (over_by_itself or watch.command.launcher.shares):
+            watch.fail_fast.forget()

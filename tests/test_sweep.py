@@ -4,13 +4,16 @@ import errno
 import json
 import os
 import re
+import shutil
+import signal
+from pathlib import Path
 
 import pytest
 import torch
 from conftest import TINY, compose
 from test_lock import write_lock
 
-from bench import UsageError, app, files, record, sweep
+from bench import UsageError, app, files, interrupt, record, sweep
 from bench import run as run_module
 from bench.escape import escape
 from bench.launcher import Launcher
@@ -79,6 +82,53 @@ def test_fail_fast_stops_at_the_first_failure(failing, regbench, tmp_path):
     assert "1 of 2 runs are not recorded" in out
     assert regbench()[0] == 1
     assert sorted(statuses(tmp_path)) == ["done", "failed"]
+
+
+def test_a_sweep_that_is_stopped_leaves_no_note_of_a_failure(failing, regbench, tmp_path, monkeypatch):
+    def stop(*arguments):
+        raise interrupt.Interrupted(signal.SIGTERM)
+
+    monkeypatch.setattr(interrupt, "stop_if_asked", stop)
+    with pytest.raises(interrupt.Interrupted):
+        regbench("fail_fast=true")
+    assert statuses(tmp_path) == ["failed"]
+    assert not list(tmp_path.glob("runs/.failed.*"))
+
+
+def test_a_run_is_recorded_though_a_full_disk_has_no_room_for_the_note_of_its_failure(
+    failing, regbench, tmp_path, monkeypatch
+):
+    touch = Path.touch
+
+    def full(path, *arguments, **keywords):
+        if path.name.startswith(".failed."):
+            raise OSError(errno.ENOSPC, "No space left on device", str(path))
+        touch(path, *arguments, **keywords)
+
+    monkeypatch.setattr(Path, "touch", full)
+    code, out = regbench("fail_fast=true")
+    assert (code, statuses(tmp_path)) == (1, ["failed"])
+    assert "not recorded:" not in out
+    assert "1 of 2 runs are not recorded" in out
+
+
+def test_an_experiments_folder_that_is_removed_in_mid_sweep_is_told_and_made_by_the_same_command(
+    regbench, tmp_path, monkeypatch
+):
+    train = run_module._train
+
+    def lose(*arguments):
+        shutil.rmtree(tmp_path / "adhoc", ignore_errors=True)
+        return train(*arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module, "_train", lose)
+        code, out = regbench()
+    assert code == 1
+    assert f"{tmp_path / 'adhoc'} was removed or renamed during the training" in out.replace("\n", " ")
+    code, out = regbench()
+    assert (code, statuses(tmp_path)) == (0, ["done", "done"])
+    assert "2 on record, 0 to train" in out
 
 
 def test_a_full_disk_loses_nothing(regbench, tmp_path, monkeypatch):
