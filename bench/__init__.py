@@ -40,6 +40,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.errors import UsageError as UsageError
+
 if TYPE_CHECKING:
     import pandas
 
@@ -77,8 +79,8 @@ def results(exp: str, results_dir: str | Path | None = None) -> "pandas.DataFram
     """
     import pandas
 
-    from bench.gone import read_if_there
-    from bench.quantities import COSTS, QUALITIES
+    from bench.disk.gone import read_if_there
+    from bench.measure.quantities import COSTS, QUALITIES
 
     file = Path(results_dir or os.environ.get("REGBENCH_RESULTS") or "results", exp, "runs.csv")
     content = read_if_there(file)
@@ -91,7 +93,3 @@ def results(exp: str, results_dir: str | Path | None = None) -> "pandas.DataFram
     if "temperature_at_bound" in frame:
         frame["temperature_at_bound"] = frame["temperature_at_bound"].map({"True": True, "False": False})
     return frame
-
-
-class UsageError(Exception):
-    """Bad input, told in at most three lines: what was wrong, what is allowed, how to mend it. Exit code 2."""

@@ -15,14 +15,14 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from bench import evaluate
-from bench.app import compose
+from bench.config.settings import Run, apply_settings
 from bench.dataset import load_source, make_splits
 from bench.dataset.batches import Batches
-from bench.device import find_gpus, is_lost
-from bench.plan import resolve_device
-from bench.run import configure_torch, make_trainer
-from bench.settings import Run, apply_settings
+from bench.machine.device import find_gpus, is_lost
+from bench.sweep.device import resolve_device
+from bench.sweep.launch import compose
+from bench.training import evaluate
+from bench.training.run import configure_torch, make_trainer
 
 CPU = "--cpu" in sys.argv
 DEVICE = torch.device("cpu" if CPU else "cuda")

@@ -8,10 +8,10 @@ import os
 from pathlib import Path
 
 import bench
-from bench.comparison import compare
-from bench.pairing import read_arms
-from bench.report import tables
-from bench.report.figures import Tables, write_figures
+from bench.evidence.comparison import compare
+from bench.evidence.pairing import read_arms
+from bench.record import tables
+from bench.report.figure.figures import Tables, write_figures
 
 
 def draw(exp: str, folder: Path, results: Path) -> list[str]:

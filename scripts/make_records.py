@@ -9,7 +9,7 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
-from bench.report.tables import ask
+from bench.record.tables import ask
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "runs"
 

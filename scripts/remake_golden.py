@@ -9,7 +9,8 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench.report import tables, terminal
+from bench.record import tables
+from bench.report import terminal
 from bench.report.formats import FORMATS
 from bench.report.layout import lay_out
 

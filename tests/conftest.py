@@ -11,14 +11,16 @@ import torch
 import yaml
 from PIL import Image
 
-from bench import CONF, app
-from bench import run as run_module
-from bench.cli import main
+from bench import CONF
+from bench.cli import run as app
+from bench.cli.main import main
+from bench.config.settings import apply_settings, make
 from bench.dataset import load_source, make_splits
 from bench.dataset.batches import Batches
 from bench.dataset.image_folder import load_image_folder
-from bench.plan import make_plan, resolve_device
-from bench.settings import apply_settings, make
+from bench.sweep.device import resolve_device
+from bench.sweep.plan import make_plan
+from bench.training import run as run_module
 
 os.environ.setdefault("HYDRA_FULL_ERROR", "1")
 

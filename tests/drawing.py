@@ -9,11 +9,11 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 
 from bench import AXES
-from bench.comparison import compare
-from bench.pairing import read_arms
-from bench.report.figures import Tables, draw_figures
-from bench.report.style import house_style
-from bench.report.tables import cell, read_csv
+from bench.evidence.comparison import compare
+from bench.evidence.pairing import read_arms
+from bench.record.tables import cell, read_csv
+from bench.report.figure.figures import Tables, draw_figures
+from bench.report.figure.style import house_style
 
 DIGITS = Path(__file__).parent.parent / "results" / "digits"
 RUNS, HISTORY = read_csv(DIGITS / "runs.csv"), read_csv(DIGITS / "history.csv")

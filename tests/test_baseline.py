@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-from bench.pairing import Arm, name_differences
-from bench.report import tables
+from bench.evidence.pairing import Arm, name_differences
+from bench.evidence.stats import holm
+from bench.record import tables
 from bench.report.layout import lay_out
-from bench.stats import holm
 
 RESULTS = Path(__file__).parents[1] / "results"
 

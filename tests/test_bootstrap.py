@@ -5,9 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from bench.metric import ece
-from bench.report.logit_tables import _say_interval
-from bench.resample import interval, resample
+from bench.evidence.resample import interval, resample
+from bench.measure.metric import ece
+from bench.record.logit_tables import _say_interval
 
 N, SEEDS, CLASSES = 400, 2, 4
 

@@ -10,12 +10,13 @@ import pytest
 import torch
 from conftest import STACKS, write
 
-from bench import checkpoint, interrupt, plugins
-from bench import run as run_module
-from bench.checkpoint import read_checkpoint
-from bench.lock import LockLost
-from bench.record import CHECKPOINT
-from bench.run import train_run
+from bench.config import plugins
+from bench.errors import LockLost
+from bench.record.folder import CHECKPOINT
+from bench.training import checkpoint, interrupt
+from bench.training import run as run_module
+from bench.training.checkpoint import read_checkpoint
+from bench.training.run import train_run
 
 TIMES = {"resumed", "train_seconds", "evaluation_seconds", "wall_seconds", "images_per_second", "peak_memory_mib"}
 NET = ("model=convnet", "model.width=8", "model.dropout=0", "dataset.val_fraction=0.2")

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from test_survival import SMALL, finish, output, start, tables, trainings
 
-from bench.lock import holder
+from bench.disk.lock import holder
 
 pytestmark = pytest.mark.cluster
 SCRIPTS = Path(__file__).parents[1] / "scripts"

@@ -9,11 +9,12 @@ import pytest
 from conftest import compose
 from scipy import stats
 
-from bench.data_record import describe_data, read_data
+from bench.config.identity import data_id
 from bench.dataset import load_source
-from bench.files import to_csv
-from bench.record import data_id
-from bench.report import tables
+from bench.disk.files import to_csv
+from bench.record import tables
+from bench.record.data import read_data
+from bench.sweep.data import describe_data
 
 RESULTS = Path(__file__).parents[1] / "results"
 EXPERIMENTS = sorted(path.parent.name for path in RESULTS.glob("*/summary.csv"))

@@ -9,9 +9,9 @@ import torch
 from conftest import TINY, compose, equal, make_trainer, train
 from torch import nn
 
-from bench.compile import compile_model
-from bench.report.terminal import describe_result
-from bench.run import configure_torch, train_run
+from bench.sweep.describe import describe_result
+from bench.training.compile import compile_model
+from bench.training.run import configure_torch, train_run
 
 
 @pytest.fixture

@@ -9,10 +9,10 @@ import yaml
 from conftest import compose
 
 from bench import AXES, CONF
-from bench.ranges import RANGES, as_markdown
-from bench.report.tables import RUN_COLUMNS
-from bench.run import train_run
-from bench.settings import SLOTS, apply_settings
+from bench.config.ranges import RANGES, as_markdown
+from bench.config.settings import SLOTS, apply_settings
+from bench.record.tables import RUN_COLUMNS
+from bench.training.run import train_run
 
 ROOT = CONF.parent
 FILES = sorted(path for axis in AXES for path in (CONF / axis).glob("*.yaml"))
@@ -98,7 +98,7 @@ def test_every_key_of_train_has_a_row_in_the_table_of_ranges():
 
 
 def test_readme_holds_the_table_of_ranges():
-    """`python -m bench.ranges` prints it."""
+    """`python -m bench.config.ranges` prints it."""
     assert as_markdown() in (ROOT / "README.md").read_text()
 
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from sklearn.metrics import confusion_matrix
 
-from bench.confusion import MATRIX, PAIRS, confusion
-from bench.metric import balanced_accuracy
-from bench.stats import t_interval
+from bench.evidence.confusion import MATRIX, PAIRS, confusion
+from bench.evidence.stats import t_interval
+from bench.measure.metric import balanced_accuracy
 
 
 def draw(classes, n=300, seeds=3):

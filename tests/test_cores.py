@@ -10,8 +10,9 @@ import pytest
 import torch
 from conftest import TINY
 
-from bench import app, cores
-from bench.cores import count_cores, limit_threads
+from bench.cli import run as app
+from bench.machine import cores
+from bench.machine.cores import count_cores, limit_threads
 
 CPU_MAX, QUOTA, PERIOD = (
     f"/sys/fs/cgroup/{name}" for name in ("cpu.max", "cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")

@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from bench.plan import order_by_seed
+from bench.evidence.stats import median_interval
 from bench.report.cells import Cost, relative_cost
 from bench.report.notes import describe_times
-from bench.stats import median_interval
+from bench.sweep.plan import order_by_seed
 
 
 def make_runs(seconds, resumed=()):

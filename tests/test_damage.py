@@ -9,15 +9,28 @@ from collections import Counter
 import pytest
 from conftest import TINY
 
-from bench import UsageError, app, record
-from bench.comparison import COMPARISON_COLUMNS
-from bench.plan import make_plan
-from bench.record import CHECKPOINT, HISTORY, LOGITS, RESULT, WEIGHTS, read_result, run_folder, run_folders
-from bench.report import tables
+from bench.cli import run as app
+from bench.errors import UsageError
+from bench.evidence.comparison import COMPARISON_COLUMNS
+from bench.measure.scores import SCORES
+from bench.record import folder as record
+from bench.record import tables
+from bench.record.backfill import MADE_LATER
+from bench.record.folder import (
+    CHECKPOINT,
+    HISTORY,
+    LOGITS,
+    RESULT,
+    WEIGHTS,
+    read_result,
+    run_folder,
+    run_folders,
+)
+from bench.record.logits import read_logits
 from bench.report.command import _find_damage
-from bench.run import train_run
-from bench.scores import MADE_LATER, SCORES, read_logits
-from bench.sweep import train_missing
+from bench.sweep.command import train_missing
+from bench.sweep.plan import make_plan
+from bench.training.run import train_run
 
 pytestmark = pytest.mark.slow
 OF_RUNS = (RESULT, HISTORY, LOGITS, WEIGHTS, MADE_LATER, "config.yaml", "log.txt")

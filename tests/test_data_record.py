@@ -11,11 +11,13 @@ import pytest
 from conftest import TINY, draw_picture, load_folder
 from PIL import Image
 
-from bench import app, cli, doctor
-from bench.merge import merge
-from bench.record import read_result
+from bench.cli import doctor
+from bench.cli import main as cli
+from bench.cli import run as app
+from bench.record.folder import read_result
+from bench.record.merge import merge
+from bench.record.tables import experiments, write_tables
 from bench.report.evidence import write_evidence
-from bench.report.tables import experiments, write_tables
 
 PICTURES = ("dataset=image_folder", "dataset.channels=3", "dataset.name=pets")
 TRAINING = (

@@ -7,7 +7,8 @@ import sklearn.datasets
 import torch
 from conftest import train
 
-from bench import UsageError
+from bench.config.identity import arm_id, identity
+from bench.config.settings import apply_settings
 from bench.dataset import (
     Choice,
     Source,
@@ -19,8 +20,7 @@ from bench.dataset import (
 )
 from bench.dataset.batches import Batches
 from bench.dataset.digits import load_digits
-from bench.record import arm_id, identity
-from bench.settings import apply_settings
+from bench.errors import UsageError
 
 CPU = torch.device("cpu")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

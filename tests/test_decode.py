@@ -9,7 +9,7 @@ from conftest import draw_picture as draw
 from PIL import Image, ImageOps, PngImagePlugin, TiffImagePlugin
 from torchvision.transforms import v2
 
-from bench.decode import Decoder
+from bench.dataset.decode import Decoder
 
 RANDOM = np.random.default_rng(0)
 

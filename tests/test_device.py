@@ -10,16 +10,21 @@ import pytest
 import torch
 from conftest import TINY, compose
 
-from bench import UsageError, app, device, doctor, worker
-from bench import run as run_module
-from bench.device import Gpus, find_gpus
-from bench.launcher import Launcher
-from bench.lock import this_process
-from bench.memory import ran_out, release
-from bench.plan import make_plan, resolve_device
-from bench.record import RESULT
-from bench.report import tables
-from bench.worker import Worker
+from bench.cli import doctor
+from bench.cli import run as app
+from bench.disk.lock import this_process
+from bench.errors import UsageError
+from bench.machine import device
+from bench.machine.device import Gpus, find_gpus
+from bench.machine.memory import ran_out, release
+from bench.record import tables
+from bench.record.folder import RESULT
+from bench.sweep import worker
+from bench.sweep.device import resolve_device
+from bench.sweep.launcher import Launcher
+from bench.sweep.plan import make_plan
+from bench.sweep.worker import Worker
+from bench.training import run as run_module
 
 CPU = torch.device("cpu")
 BROKEN = "CUDA initialization: The NVIDIA driver on your system is too old (found version 11040).\nUpdate it."
@@ -198,8 +203,8 @@ def test_a_sweep_that_loses_its_own_gpu_leaves_the_rest_to_the_same_command(losi
     def resolve(run, _=None):
         return replace(run, train=replace(run.train, device="cuda", precision="fp32"))
 
-    monkeypatch.setattr("bench.plan.resolve_device", resolve)
-    monkeypatch.setattr("bench.plan.check_fit", lambda *_: 1)
+    monkeypatch.setattr("bench.sweep.plan.resolve_device", resolve)
+    monkeypatch.setattr("bench.sweep.plan.check_fit", lambda *_: 1)
     assert app.run([*TINY, "seed=0,1,2", f"results_dir={tmp_path}"]) == 1
     told = capsys.readouterr().out
     assert "cuda answers no more in this process" in told

@@ -2,9 +2,9 @@
 
 import pytest
 
-from bench import doctor
+from bench.cli import doctor
+from bench.config.plugins import use_folder
 from bench.dataset.cifar10 import tell_cifar10
-from bench.plugins import use_folder
 
 
 def lines(capsys):

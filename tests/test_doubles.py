@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from bench import UsageError
-from bench.data_record import describe_data
 from bench.dataset import Choice, Source, make_splits, split_indices, split_source
 from bench.dataset.fashion_mnist import load_fashion_mnist
+from bench.errors import UsageError
+from bench.sweep.data import describe_data
 
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")
 

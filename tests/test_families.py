@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from test_stats import compared, row, settings_of
 
-from bench.comparison import compare
-from bench.pairing import read_arms
-from bench.stats import holm
+from bench.evidence.comparison import compare
+from bench.evidence.pairing import read_arms
+from bench.evidence.stats import holm
 
 REGULARIZERS = ["none", *(f"r{i}" for i in range(9))]
 OPTIMIZERS = ("sgd", "adam")

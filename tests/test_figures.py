@@ -24,10 +24,18 @@ from drawing import (
     unfinished,
 )
 
-from bench.report.figures import NAMES, Tables, draw_figures, remove_others, to_png, to_svg, write_figures
+from bench.evidence.stats import t_interval
+from bench.report.figure.figures import (
+    NAMES,
+    Tables,
+    draw_figures,
+    remove_others,
+    to_png,
+    to_svg,
+    write_figures,
+)
+from bench.report.figure.style import INK, look_of
 from bench.report.page import _signed
-from bench.report.style import INK, look_of
-from bench.stats import t_interval
 
 
 @pytest.fixture(scope="module")
@@ -267,8 +275,8 @@ def test_names_end_in_dataset_and_model_where_there_are_several():
 
 def test_neither_torch_nor_pyplot_is_loaded(tmp_path):
     code = (
-        "import sys; from pathlib import Path; from bench.report.figures import Tables, write_figures; "
-        "from bench.report.tables import read_csv; "
+        "import sys; from pathlib import Path; from bench.report.figure.figures import Tables, write_figures; "
+        "from bench.record.tables import read_csv; "
         "write_figures(Path(sys.argv[2]), Tables(read_csv(Path(sys.argv[1]))[:5])); "
         "sys.exit(bool({'torch', 'matplotlib.pyplot'} & sys.modules.keys()))"
     )

@@ -7,9 +7,9 @@ import pytest
 import torch
 from conftest import STACKS, make_trainer, train, write
 
-from bench import plugins
+from bench.config import plugins
 from bench.dataset import _load
-from bench.run import train_run
+from bench.training.run import train_run
 
 
 @pytest.mark.parametrize("stack", STACKS)

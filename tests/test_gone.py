@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 
 import bench
-from bench import merge
-from bench.checkpoint import read_checkpoint
-from bench.completion import complete_exp
-from bench.data_record import copy_data, read_data
-from bench.files import remove_parts, write_atomically
-from bench.gone import is_file, is_gone, look_again, names_in, read_if_there, remove, remove_folder
-from bench.inventory import delete, find
-from bench.lock import LockLost, holder, take
-from bench.record import read_result, record_stamp
-from bench.report import tables
+from bench.cli.completion import complete_exp
+from bench.disk.files import remove_parts, write_atomically
+from bench.disk.gone import is_file, is_gone, look_again, names_in, read_if_there, remove, remove_folder
+from bench.disk.lock import holder, take
+from bench.errors import LockLost
+from bench.record import merge, tables
+from bench.record.data import copy_data, read_data
+from bench.record.folder import read_result, record_stamp
+from bench.record.inventory import delete, find
+from bench.training.checkpoint import read_checkpoint
 
 GOLDEN = Path(__file__).parent / "golden"
 STALE, ABSENT = OSError(errno.ESTALE, "Stale file handle"), FileNotFoundError(errno.ENOENT, "No such file")
@@ -149,8 +149,8 @@ def test_a_checkpoint_that_is_gone_is_none(tmp_path, stale, monkeypatch):
     def fail(*_, **__):
         raise STALE
 
-    monkeypatch.setattr("bench.checkpoint._is_whole", fail)
-    monkeypatch.setattr("bench.checkpoint.torch.load", fail)
+    monkeypatch.setattr("bench.training.checkpoint._is_whole", fail)
+    monkeypatch.setattr("bench.training.checkpoint.torch.load", fail)
     assert read_checkpoint(tmp_path) is read_checkpoint(tmp_path, lazily=True) is None
     assert (tmp_path / "checkpoint.pt").is_file()  # nothing was set aside
 
@@ -170,8 +170,8 @@ def test_removing_what_is_gone_is_done(tmp_path, stale):
 
 
 def test_a_write_that_fails_says_why_also_where_its_part_is_gone(tmp_path, stale, monkeypatch):
-    monkeypatch.setattr("bench.files.os.fsync", lambda _: 1 / 0)
-    monkeypatch.setattr("bench.files.secrets.token_hex", lambda _: "1")
+    monkeypatch.setattr("bench.disk.files.os.fsync", lambda _: 1 / 0)
+    monkeypatch.setattr("bench.disk.files.secrets.token_hex", lambda _: "1")
     stale(f".a.{os.getpid()}-1.part", "unlink")
     with pytest.raises(ZeroDivisionError):
         write_atomically(tmp_path / "a", "text")
@@ -209,7 +209,7 @@ def test_deleting_goes_on_where_others_remove_files_of_the_folder(results, monke
             raise failures.pop()
         real(path, *arguments, **named)
 
-    monkeypatch.setattr("bench.gone.shutil.rmtree", rmtree)
+    monkeypatch.setattr("bench.disk.gone.shutil.rmtree", rmtree)
     assert delete(results, find(results)) == []
     assert names_in(results / "runs") == []
 
@@ -222,7 +222,7 @@ def test_a_merge_copies_a_run_anew_where_a_file_was_replaced_meanwhile(results, 
             raise failures.pop()
         real(*arguments)
 
-    monkeypatch.setattr("bench.merge.shutil.copyfile", copyfile)
+    monkeypatch.setattr("bench.record.merge.shutil.copyfile", copyfile)
     merge.merge(tmp_path / "ours", results)
     assert names_in(tmp_path / "ours" / "runs") == names_in(results / "runs")
     for name in names_in(results / "runs"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from bench.home import ensure_home
+from bench.machine.home import ensure_home
 
 AS_A_NUMBER = """
 import os, pwd, sys

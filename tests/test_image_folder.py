@@ -12,11 +12,12 @@ from conftest import draw_picture as draw
 from conftest import load_folder as load
 from PIL import Image
 
-from bench import UsageError, pictures
-from bench.dataset import _load, load_source, make_splits
-from bench.plan import Command, make_plan
-from bench.record import identity, read_result
-from bench.run import train_run
+from bench.config.identity import identity
+from bench.dataset import _load, load_source, make_splits, pictures
+from bench.errors import UsageError
+from bench.record.folder import read_result
+from bench.sweep.plan import Command, make_plan
+from bench.training.run import train_run
 
 RANDOM = np.random.default_rng(0)
 

@@ -4,9 +4,9 @@ import numpy as np
 from conftest import compose
 from PIL import Image
 
+from bench.config.identity import identity
 from bench.dataset import _load
-from bench.plan import Command, make_plan
-from bench.record import identity
+from bench.sweep.plan import Command, make_plan
 
 
 def test_where_the_folder_lies_and_what_it_is_called_is_no_part_of_a_runs_identity(split, tmp_path):

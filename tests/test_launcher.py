@@ -11,11 +11,14 @@ import pytest
 import submitit
 from conftest import TINY, compose
 
-from bench import app, interrupt, plan, sweep, worker
-from bench import run as run_module
-from bench.launcher import Launcher, arrange
-from bench.lock import this_process
-from bench.report import tables
+from bench.cli import run as app
+from bench.disk.lock import this_process
+from bench.record import tables
+from bench.sweep import command as sweep
+from bench.sweep import plan, worker
+from bench.sweep.launcher import Launcher, arrange
+from bench.training import interrupt
+from bench.training import run as run_module
 
 TWO = (*TINY, "regularizer=none,sam")
 
@@ -96,7 +99,7 @@ def test_a_process_whose_sweep_has_died_ends_as_soon_as_it_has_no_work(working, 
 
 
 def test_workers_share_the_cores_whatever_is_left(monkeypatch):
-    monkeypatch.setattr("bench.launcher.count_cores", lambda: 8)
+    monkeypatch.setattr("bench.sweep.launcher.count_cores", lambda: 8)
     runs = compose(*TINY)
     assert Launcher("joblib").count_threads(runs) == 1
     assert Launcher("joblib", jobs=2).count_threads(runs) == 4

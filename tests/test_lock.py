@@ -11,13 +11,14 @@ from pathlib import Path
 
 import pytest
 
-from bench import lock
-from bench.lock import LockLost, holder, is_abandoned, process_start, take, this_process, wait_for
+from bench.disk import lock
+from bench.disk.lock import holder, is_abandoned, process_start, take, this_process, wait_for
+from bench.errors import LockLost
 
 
 def other_process(folder, then="sys.stdin.read()"):
     """A process that takes the folder's lock, says so, and does something."""
-    code = f"import sys; from pathlib import Path; from bench.lock import take; held = take(Path({str(folder)!r}))"
+    code = f"import sys; from pathlib import Path; from bench.disk.lock import take; held = take(Path({str(folder)!r}))"
     code += f"; print(held is not None, flush=True); {then}"
     process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, stdin=subprocess.PIPE, text=True)
     return process, process.stdout.readline().strip() == "True"

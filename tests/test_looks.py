@@ -6,12 +6,12 @@ import pytest
 from drawing import HISTORY, assert_readable, clone, draw, make_reliability, pick, texts, unfinished
 from matplotlib.colors import to_hex
 
-from bench.report.arms import ACCURACY, gather_arms, group_by
-from bench.report.curves import draw_curves
-from bench.report.forest import draw_metric
-from bench.report.reliability import draw_reliability
-from bench.report.style import house_style
-from bench.report.tradeoffs import draw_calibration, draw_cost
+from bench.report.figure.arms import ACCURACY, gather_arms, group_by
+from bench.report.figure.curves import draw_curves
+from bench.report.figure.forest import draw_metric
+from bench.report.figure.reliability import draw_reliability
+from bench.report.figure.style import house_style
+from bench.report.figure.tradeoffs import draw_calibration, draw_cost
 
 PARTS = ["mixup", "cutmix", "dropout", "label_smoothing", "sam"]
 STACKS = ["+".join(stack) for size in (2, 3) for stack in combinations(PARTS, size)]

@@ -11,14 +11,14 @@ import torch
 from test_checkpoint import NET, content_of, interrupt_after
 from torch import nn
 
-from bench import run as run_module
 from bench.dataset import load_source, make_splits
 from bench.dataset.batches import normalise
-from bench.evaluate import compute_logits
-from bench.memory import release_and_settle
-from bench.record import CHECKPOINT
-from bench.run import train_run
-from bench.train import Trainer
+from bench.machine.memory import release_and_settle
+from bench.record.folder import CHECKPOINT
+from bench.training import run as run_module
+from bench.training.evaluate import compute_logits
+from bench.training.run import train_run
+from bench.training.trainer import Trainer
 
 
 @pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError()])
@@ -183,8 +183,8 @@ bound = Bound()
 bound.itself = bound
 {command}
 """
-_FROM_A_COMMAND = "from bench.cli import main; main(['--version'])"
-_FROM_A_WORKER = "from bench.memory import release_and_settle; release_and_settle()"
+_FROM_A_COMMAND = "from bench.cli.main import main; main(['--version'])"
+_FROM_A_WORKER = "from bench.machine.memory import release_and_settle; release_and_settle()"
 
 
 @pytest.mark.parametrize("command", [_FROM_A_COMMAND, _FROM_A_WORKER])

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from bench import UsageError, cli
-from bench.inventory import find
-from bench.merge import merge
-from bench.record import run_folder
-from bench.report import tables
+from bench.cli import main as cli
+from bench.errors import UsageError
+from bench.record import tables
+from bench.record.folder import run_folder
+from bench.record.inventory import find
+from bench.record.merge import merge
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -133,7 +134,7 @@ def test_a_merge_onto_a_full_disk_leaves_each_run_as_it_was(ours, theirs, monkey
     for results in (ours, theirs):
         (run_folder(results, identifier) / "logits.npz").write_text(results.name)
     before = {p: p.read_bytes() for p in sorted((ours / "runs").rglob("*")) if p.is_file()}
-    monkeypatch.setattr("bench.merge._copy", copy)
+    monkeypatch.setattr("bench.record.merge._copy", copy)
     with pytest.raises(OSError, match="No space left"):
         merge(ours, theirs, keep="theirs")
     assert {p: p.read_bytes() for p in sorted((ours / "runs").rglob("*")) if p.is_file()} == before
@@ -219,7 +220,7 @@ def test_results_removes_only_what_is_agreed_to(ours, capsys, monkeypatch):
 
 
 def test_what_is_in_training_is_not_removed(ours, capsys, monkeypatch):
-    from bench.lock import take
+    from bench.disk.lock import take
 
     identifier = next(iter(rows(ours)))
     with take(run_folder(ours, identifier)):

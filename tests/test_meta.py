@@ -13,12 +13,12 @@ from conftest import CONF, STACKS, TINY, compose
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from bench import evaluate
-from bench import run as run_module
+from bench.config.settings import apply_settings
 from bench.dataset import load_source, make_splits
 from bench.dataset.batches import Batches, normalise
-from bench.settings import apply_settings
-from bench.train import Trainer
+from bench.training import evaluate
+from bench.training import run as run_module
+from bench.training.trainer import Trainer
 
 META = torch.device("meta")
 OPTIMIZERS = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml"))

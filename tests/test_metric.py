@@ -10,7 +10,7 @@ from reference.remake_metrics import CASES, make_case
 from sklearn.metrics import brier_score_loss, log_loss
 from torchmetrics.functional.classification import multiclass_calibration_error
 
-from bench.metric import (
+from bench.measure.metric import (
     accuracy,
     aurc,
     balanced_accuracy,

@@ -5,9 +5,11 @@ import torch
 from conftest import make_model, make_trainer, write
 from torch import nn
 
-from bench import CONF, UsageError, plugins
+from bench import CONF
+from bench.config import plugins
+from bench.errors import UsageError
 from bench.model import make_chosen
-from bench.run import train_run
+from bench.training.run import train_run
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
 OURS = [name for name in MODELS if name not in ("timm", "torchvision")]

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 from test_stats import row, settings_of
 
-from bench.report import tables
-from bench.report.arms import estimate
+from bench.record import tables
 from bench.report.cells import Cell
+from bench.report.figure.arms import estimate
 from bench.report.formats import FORMATS
 from bench.report.layout import lay_out
 

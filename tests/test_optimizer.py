@@ -5,11 +5,12 @@ import torch
 from conftest import compose, make_trainer, write
 from torch import nn
 
-from bench import UsageError, plugins
-from bench.contestants import make_ceiling
+from bench.config import plugins
 from bench.dataset import load_source, make_splits
+from bench.errors import UsageError
 from bench.optimizer import make_optimizer
-from bench.schedule import lr_factor
+from bench.speed.contestants import make_ceiling
+from bench.training.schedule import lr_factor
 
 GROUPS = """
 import torch

@@ -13,10 +13,11 @@ import pytest
 import torch
 from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 
-from bench import UsageError, lock
 from bench.dataset.cifar10 import load_cifar
 from bench.dataset.fashion_mnist import load_fashion_mnist
 from bench.dataset.originals import Originals, load_originals
+from bench.disk import lock
+from bench.errors import UsageError
 
 CPU = torch.device("cpu")
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

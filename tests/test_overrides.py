@@ -3,10 +3,11 @@
 import pytest
 from conftest import TINY, draw_picture
 
-from bench import UsageError, app
-from bench.app import compose
-from bench.cli import main
-from bench.plugins import use_folder
+from bench.cli import run as app
+from bench.cli.main import main
+from bench.config.plugins import use_folder
+from bench.errors import UsageError
+from bench.sweep.launch import compose
 
 # Folders by how they are typed; each name is one that YAML or Hydra reads as something else, or refuses.
 FOLDERS = {

@@ -6,8 +6,10 @@ import pytest
 from conftest import TINY, write
 from test_plugins import LOSS
 
-from bench import UsageError, app, plugins
-from bench.run import train_run
+from bench.cli import run as app
+from bench.config import plugins
+from bench.errors import UsageError
+from bench.training.run import train_run
 
 SOURCE = """
 import numpy as np

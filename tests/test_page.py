@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
-from bench.record import digest
-from bench.report import tables
+from bench.cli.main import main
+from bench.config.identity import digest
+from bench.record import tables
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 RESULTS = Path(__file__).parents[1] / "results"

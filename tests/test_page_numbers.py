@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main
-from bench.comparison import MAIN_METRICS, interactions
-from bench.pairing import read_arms
-from bench.quantities import QUALITIES
-from bench.report import tables
+from bench.cli.main import main
+from bench.evidence.comparison import MAIN_METRICS, interactions
+from bench.evidence.pairing import read_arms
+from bench.measure.quantities import QUALITIES
+from bench.record import tables
 
 RESULTS = Path(__file__).parents[1] / "results"
 

@@ -14,10 +14,10 @@ from conftest import draw_picture as draw
 from conftest import load_folder as load
 from PIL import Image
 
-from bench import UsageError, pictures
-from bench.dataset import _load
-from bench.plan import Command, make_plan
-from bench.run import train_run
+from bench.dataset import _load, pictures
+from bench.errors import UsageError
+from bench.sweep.plan import Command, make_plan
+from bench.training.run import train_run
 
 RANDOM = np.random.default_rng(0)
 

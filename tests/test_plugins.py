@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from conftest import TINY, compose, write
 
-from bench import CONF, UsageError, plugins
-from bench.launcher import Launcher
-from bench.lock import this_process
-from bench.plan import Command, make_plan
-from bench.run import train_run
-from bench.worker import Worker
+from bench import CONF
+from bench.config import plugins
+from bench.disk.lock import this_process
+from bench.errors import UsageError
+from bench.sweep.launcher import Launcher
+from bench.sweep.plan import Command, make_plan
+from bench.sweep.worker import Worker
+from bench.training.run import train_run
 
 README = (CONF.parent / "README.md").read_text()
 REGBENCH = Path(sys.executable).with_name("regbench")

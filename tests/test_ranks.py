@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench import cli
-from bench.record import digest
-from bench.report import tables
-from bench.report.critical import draw_ranks
+from bench.cli import main as cli
+from bench.config.identity import digest
+from bench.record import tables
+from bench.report.figure.critical import draw_ranks
 from bench.report.ranks import Name, _compare, rank_arms
 
 METRICS = ("test_accuracy", "test_nll")

@@ -18,7 +18,7 @@ def test_results_that_may_only_be_read_are_reported(number, place, report, tmp_p
     expected = report()
     for file, content in before.items():
         file.write_bytes(content)
-    target = "bench.report.tables.wait_for" if place == "lock" else "bench.files.open_atomically"
+    target = "bench.record.tables.wait_for" if place == "lock" else "bench.disk.files.open_atomically"
     monkeypatch.setattr(target, refuse)
     printed = report()
     assert printed.splitlines()[:-1] == expected.splitlines()[:-1]

@@ -9,13 +9,16 @@ from pathlib import Path
 import pytest
 from conftest import TINY, compose
 
-from bench import CONF, app
+from bench import CONF
+from bench.cli import run as app
+from bench.config.identity import run_id, shorten
+from bench.config.ranges import RANGES
 from bench.dataset import load_source
-from bench.files import write_atomically, write_together
-from bench.plan import Command, _settings_of_data, make_plan, resolve_device
-from bench.ranges import RANGES
-from bench.record import RESULT, read_result, run_folder, run_id, shorten, write_run
-from bench.report import tables
+from bench.disk.files import write_atomically, write_together
+from bench.record import tables
+from bench.record.folder import RESULT, read_result, run_folder, write_run
+from bench.sweep.device import resolve_device
+from bench.sweep.plan import Command, _settings_of_data, make_plan
 
 # For each key of the table of allowed values: what it is set to, and what must be chosen for that to count. Each moves
 # the id, because it can change the numbers.

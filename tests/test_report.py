@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.quantities import COSTS, QUALITIES, Quantity
-from bench.report import tables
+from bench.measure.quantities import COSTS, QUALITIES, Quantity
+from bench.record import tables
 from bench.report.cells import describe_p, make_mark, print_with_half
 from bench.report.formats import FORMATS
 from bench.report.layout import describe_protocol, lay_out

@@ -11,8 +11,13 @@ from scipy import stats
 from test_notes import make_rows, noisy, show
 from test_stats import settings_of
 
+from bench.evidence.robust import (
+    bootstrap_improvement,
+    bootstrap_mean,
+    interquartile_mean,
+    probability_of_improvement,
+)
 from bench.report.robust import make_robust
-from bench.robust import bootstrap_improvement, bootstrap_mean, interquartile_mean, probability_of_improvement
 
 
 @pytest.mark.parametrize("n", [1, 3, 4, 5, 8, 11])

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, OneCycleLR
 
-from bench.schedule import SCHEDULES, lr_factor, rises_itself
+from bench.training.schedule import SCHEDULES, lr_factor, rises_itself
 
 STEPS = 40
 

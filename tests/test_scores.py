@@ -6,13 +6,17 @@ import pytest
 from conftest import TINY
 
 import bench
-from bench import UsageError, app, cli, metric
-from bench.report import tables
-from bench.report.logit_tables import write_logit_tables
+from bench.cli import main as cli
+from bench.cli import run as app
+from bench.errors import UsageError
+from bench.evidence.resample import RESAMPLES, interval, resample
+from bench.measure import metric
+from bench.measure.scores import SCORES
+from bench.measure.temperature import fit_temperature
+from bench.record import tables
+from bench.record.logit_tables import write_logit_tables
+from bench.record.logits import read_logits
 from bench.report.page import write_page
-from bench.resample import RESAMPLES, interval, resample
-from bench.scores import SCORES, read_logits
-from bench.temperature import fit_temperature
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +63,7 @@ def test_older_records_get_them_from_their_logits_once(results, monkeypatch):
     make_old(results)
     assert runs(results) == before
     assert len(list(results.glob("runs/*/metrics.json"))) == len(before)
-    monkeypatch.setattr("bench.scores.score_run", lambda *_: pytest.fail("made again"))
+    monkeypatch.setattr("bench.measure.scores.score_run", lambda *_: pytest.fail("made again"))
     assert runs(results) == before
 
 
@@ -199,7 +203,7 @@ def test_the_test_sets_share_of_uncertainty_stands_beside_that_of_seeds(results)
 def test_tables_of_logits_are_kept_while_their_runs_are_and_where_logits_are_gone(results, monkeypatch):
     before = logit_tables(results)
     with monkeypatch.context() as patch:
-        patch.setattr("bench.report.logit_tables.read_logits", lambda _: pytest.fail("read again"))
+        patch.setattr("bench.record.logit_tables.read_logits", lambda _: pytest.fail("read again"))
         assert logit_tables(results) == before
     shutil.rmtree(results / "runs")
     assert logit_tables(results) == before

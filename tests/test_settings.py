@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 from conftest import TINY, compose
 
-from bench import launcher
-from bench.cli import main
+from bench.cli.main import main
 from bench.dataset import load_source
-from bench.files import to_csv
-from bench.plan import Command, make_plan
-from bench.report.tables import ask, read_csv
+from bench.disk.files import to_csv
+from bench.record.tables import ask, read_csv
+from bench.sweep import launcher
+from bench.sweep.plan import Command, make_plan
 
 GOLDEN = Path(__file__).parent / "golden"
 

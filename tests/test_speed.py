@@ -7,8 +7,10 @@ import pytest
 import torch
 from conftest import TINY
 
-from bench import UsageError, contestants, speed
-from bench.contestants import Contestant
+from bench.errors import UsageError
+from bench.speed import contestants
+from bench.speed import measure as speed
+from bench.speed.contestants import Contestant
 
 SMALL = (*TINY[:2], "dataset=synthetic", "model=mlp", "model.width=16", "train.batch_size=16", "train.device=cpu")
 

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench import UsageError
-from bench.comparison import compare, interactions
-from bench.pairing import read_arms
-from bench.stats import holm, mcnemar, paired_t, share_improved, t_interval
+from bench.errors import UsageError
+from bench.evidence.comparison import compare, interactions
+from bench.evidence.pairing import read_arms
+from bench.evidence.stats import holm, mcnemar, paired_t, share_improved, t_interval
 
 
 def test_the_interval_equals_scipys():

@@ -13,9 +13,9 @@ import pytest
 from conftest import TINY, draw_picture
 
 from bench import CONF
-from bench.escape import to_utf8
-from bench.files import write_atomically
-from bench.streams import lasting
+from bench.console.escape import to_utf8
+from bench.console.streams import lasting
+from bench.disk.files import write_atomically
 
 ROOT = CONF.parent
 REGBENCH = Path(sys.executable).with_name("regbench")

@@ -13,17 +13,22 @@ import torch
 from conftest import TINY, compose
 from test_lock import write_lock
 
-from bench import UsageError, app, files, interrupt, record, sweep
-from bench import run as run_module
-from bench.escape import escape
-from bench.launcher import Launcher
-from bench.lock import take, this_process
-from bench.plan import Command, make_plan
-from bench.record import CHECKPOINT, run_folder
-from bench.report import tables
-from bench.train import Epoch
-from bench.watch import Watch
-from bench.worker import Worker
+from bench.cli import run as app
+from bench.console.escape import escape
+from bench.disk import files
+from bench.disk.lock import take, this_process
+from bench.errors import UsageError
+from bench.record import folder as record
+from bench.record import tables
+from bench.record.folder import CHECKPOINT, run_folder
+from bench.sweep import command as sweep
+from bench.sweep.launcher import Launcher
+from bench.sweep.plan import Command, make_plan
+from bench.sweep.watch import Watch
+from bench.sweep.worker import Worker
+from bench.training import interrupt
+from bench.training import run as run_module
+from bench.training.trainer import Epoch
 
 TWO = (*TINY, "regularizer=none,sam")
 
@@ -216,7 +221,7 @@ def test_a_death_that_cannot_be_recorded_is_told_and_the_others_are_trained(two,
 
 def test_a_record_that_cannot_be_read_again_is_no_reason_to_train_for_ever(regbench, monkeypatch):
     trained = []
-    monkeypatch.setattr("bench.worker.train_run", lambda run, *_: trained.append(run) or {"status": "done"})
+    monkeypatch.setattr("bench.sweep.worker.train_run", lambda run, *_: trained.append(run) or {"status": "done"})
     code, out = regbench()
     assert (code, len(trained)) == (1, 3 * 2)
     assert len(re.findall("^not recorded: .* was trained, and no record of it can be read", out, re.M)) == 2
@@ -292,8 +297,8 @@ def test_the_time_left_is_reckoned_from_the_epochs_of_this_process(plan, tmp_pat
             clock[0] += 10
             on_epoch(Epoch(number, 200, 4, 1.0, 0.1, 10.0), {"train_loss": 1.0}, 100.0)
 
-    monkeypatch.setattr("bench.worker.train_run", train)
-    monkeypatch.setattr("bench.worker.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("bench.sweep.worker.train_run", train)
+    monkeypatch.setattr("bench.sweep.worker.time.monotonic", lambda: clock[0])
     Worker(plan(), tmp_path, Launcher(), this_process(), show=shown.append)(0)
     assert [line.partition(": ")[2].partition(" left")[0] for line in shown[1:]] == [
         "epoch 151/200, 8:10",

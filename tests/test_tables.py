@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import UsageError, cli
-from bench.inventory import delete, find
-from bench.record import run_folder
-from bench.report import tables, terminal
+from bench.cli import main as cli
+from bench.errors import UsageError
+from bench.record import tables
+from bench.record.folder import run_folder
+from bench.record.inventory import delete, find
+from bench.report import terminal
 from bench.report.layout import lay_out
 
 GOLDEN = Path(__file__).parent / "golden"

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from reference.remake_metrics import CASES, make_case
 
-from bench.metric import accuracy, nll
-from bench.temperature import fit_temperature
+from bench.measure.metric import accuracy, nll
+from bench.measure.temperature import fit_temperature
 
 PINNED = json.loads((Path(__file__).parent / "reference" / "metrics.json").read_text())["cases"]
 

@@ -7,11 +7,14 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench import doctor, speed
-from bench.report import tables, terminal
-from bench.report.blocks import print_table
+from bench.cli import doctor
+from bench.console.blocks import print_table
+from bench.console.wrap import wrap
+from bench.record import tables
+from bench.report import terminal
 from bench.report.layout import lay_out
-from bench.report.wrap import wrap
+from bench.speed import measure as speed
+from bench.sweep.describe import describe_epoch, describe_result
 
 RESULTS = Path(__file__).parents[1] / "results"
 FIVE = ["accuracy", "nll", "ece", "brier", "top5_accuracy"]
@@ -104,8 +107,8 @@ def test_doctor_leaves_a_space_after_a_long_name(capsys):
 
 def test_the_line_of_a_run_holds_huge_numbers_short():
     result = {"status": "done", "message": "", "test_accuracy": 0.1, "test_nll": 4.3194775814286819e19, "test_ece": 0.9}
-    assert "NLL 4.3e+19, " in terminal.describe_result(result | {"train_seconds": 1.0})
-    assert "loss 4.3e+19, " in terminal.describe_epoch({"train_loss": 4.3194775814286819e19}, 10, 60)
+    assert "NLL 4.3e+19, " in describe_result(result | {"train_seconds": 1.0})
+    assert "loss 4.3e+19, " in describe_epoch({"train_loss": 4.3194775814286819e19}, 10, 60)
 
 
 def test_hashes_are_printed_as_8_digits():

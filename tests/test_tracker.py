@@ -15,11 +15,11 @@ from test_checkpoint import content_of, interrupt_after, train_interrupted
 from test_settings import assert_refused
 from torch.utils.tensorboard import SummaryWriter
 
-from bench import UsageError, app
-from bench import run as run_module
-from bench.lock import LockLost
-from bench.run import train_run
-from bench.tracker import CURVES
+from bench.cli import run as app
+from bench.errors import LockLost, UsageError
+from bench.record.folder import CURVES
+from bench.training import run as run_module
+from bench.training.run import train_run
 
 ASKED = "train.tracker=tensorboard"
 VAL = "dataset.val_fraction=0.2"

@@ -12,9 +12,9 @@ import torch
 from conftest import STACKS, TINY, compose, equal, make_trainer, train
 from torch.nn.functional import cross_entropy
 
-from bench.plan import resolve_device
-from bench.run import train_run
-from bench.train import Trainer
+from bench.sweep.device import resolve_device
+from bench.training.run import train_run
+from bench.training.trainer import Trainer
 
 # --- the step --------------------------------------------------------------------------------------------------------
 
@@ -182,7 +182,7 @@ def test_a_full_disk_leaves_no_record(tiny, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bench.run.write_run", full)
+    monkeypatch.setattr("bench.training.run.write_run", full)
     with pytest.raises(OSError, match="No space"):
         train_run(tiny(), tmp_path, lambda *_: None)
     assert not (tmp_path / "result.json").exists()

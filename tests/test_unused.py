@@ -5,8 +5,8 @@ import shutil
 import pytest
 from conftest import TINY, draw_picture
 
-from bench import app
-from bench.unused import find_unused
+from bench.cli import run as app
+from bench.sweep.unused import find_unused
 
 # What is typed, and what is said of it: the override, and a part of the reason.
 UNUSED = {

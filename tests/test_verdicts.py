@@ -8,13 +8,13 @@ from scipy import stats
 from test_notes import make_rows, noisy, show
 from test_stats import settings_of
 
-from bench import UsageError
-from bench.comparison import compare
-from bench.margins import describe_margins, find_margin, read_margins
-from bench.pairing import read_arms
-from bench.plugins import use_folder
-from bench.report.tables import ask
-from bench.stats import smallest_detectable
+from bench.config.plugins import use_folder
+from bench.errors import UsageError
+from bench.evidence.comparison import compare
+from bench.evidence.margins import describe_margins, find_margin, read_margins
+from bench.evidence.pairing import read_arms
+from bench.evidence.stats import smallest_detectable
+from bench.record.tables import ask
 
 
 def judge(values, metric="test_accuracy"):

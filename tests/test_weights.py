@@ -11,12 +11,13 @@ from conftest import equal, make_model, make_trainer, train
 from test_model import MODELS
 from torch import nn
 
-from bench import CONF, UsageError
+from bench import CONF
+from bench.config.settings import Choice
 from bench.dataset import load_source, split_indices
+from bench.errors import UsageError
 from bench.model import make_chosen
 from bench.model.weights import load_weights
-from bench.run import train_run
-from bench.settings import Choice
+from bench.training.run import train_run
 
 
 def test_every_model_starts_from_kept_weights(tmp_path):

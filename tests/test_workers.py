@@ -7,8 +7,8 @@ import time
 import pytest
 from test_survival import SMALL, TASK, output, start
 
-from bench.lock import holder, process_start
-from bench.report import tables
+from bench.disk.lock import holder, process_start
+from bench.record import tables
 
 pytestmark = pytest.mark.slow
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")

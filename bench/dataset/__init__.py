@@ -17,10 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench import UsageError
+from bench.config.settings import PROTOCOL, Choice, make
 from bench.dataset.doubles import find_kept
+from bench.errors import UsageError
 from bench.rng import global_stream, stream
-from bench.settings import PROTOCOL, Choice, make
 
 Indices = NDArray[np.int64]
 

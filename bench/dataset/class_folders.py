@@ -16,7 +16,7 @@ from unicodedata import normalize
 from PIL import Image
 from rich.console import Console
 
-from bench import UsageError
+from bench.errors import UsageError
 
 _NAMED = 5  # of many folders
 _WORDS = {

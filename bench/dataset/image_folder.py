@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ImageColor
 
-from bench import UsageError
 from bench.dataset import Source, stratified_order
 from bench.dataset.class_folders import find_pictures
-from bench.decode import Decoder
-from bench.pictures import load_pixels, make_fingerprint
+from bench.dataset.decode import Decoder
+from bench.dataset.pictures import load_pixels, make_fingerprint
+from bench.errors import UsageError
 
 
 def load_image_folder(

@@ -18,10 +18,10 @@ from urllib.error import URLError
 
 import numpy as np
 
-from bench import UsageError
 from bench.dataset import Source
-from bench.gone import names_in, remove_folder
-from bench.lock import wait_for
+from bench.disk.gone import names_in, remove_folder
+from bench.disk.lock import wait_for
+from bench.errors import UsageError
 
 _SECONDS_TO_CONNECT = 20
 _ASIDE = ".regbench-download-"

@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bench.config.plugins import is_published, resolve
+from bench.config.settings import Choice, make
 from bench.model.weights import load_weights
-from bench.plugins import is_published, resolve
-from bench.settings import Choice, make
 
 
 def make_chosen(

@@ -5,7 +5,7 @@ from typing import Any
 
 from torch import nn
 
-from bench import UsageError
+from bench.errors import UsageError
 from bench.model.torchvision import check_args, like
 
 

@@ -8,7 +8,7 @@ from typing import IO, Any
 import torch
 from torch import Tensor, nn
 
-from bench import UsageError
+from bench.errors import UsageError
 
 _WRAPPERS = {"_orig_mod", "module"}  # torch.compile's and DataParallel's; parts of a tensor's name
 

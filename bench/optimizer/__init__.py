@@ -6,8 +6,8 @@ from inspect import signature
 from torch import nn
 from torch.optim import Optimizer
 
-from bench.plugins import resolve
-from bench.settings import Choice, make
+from bench.config.plugins import resolve
+from bench.config.settings import Choice, make
 
 
 def make_optimizer(choice: Choice, parameters: Iterable[nn.Parameter]) -> Optimizer:

@@ -22,8 +22,8 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
+from bench.config.settings import Choice, make
 from bench.rng import stream
-from bench.settings import Choice, make
 
 Mixing = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 Loss = Callable[..., Tensor]  # of logits and targets

@@ -14,7 +14,7 @@ from fractions import Fraction
 import torch
 from torch import Tensor, nn
 
-from bench.buffers import frozen_statistics
+from bench.model.buffers import frozen_statistics
 from bench.regularizer import Backward
 
 _backward = Backward()

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from bench.quantities import QUALITIES, Quantity, format_number
-from bench.stats import FEWEST_SEEDS, LEVEL_OF_TESTS, median_interval
+from bench.evidence.stats import FEWEST_SEEDS, LEVEL_OF_TESTS, median_interval
+from bench.measure.quantities import QUALITIES, Quantity, format_number
 
 BETTER, WORSE, OTHER = "▲", "▼", "≠"
 HOLLOW = {BETTER: "△", WORSE: "▽", OTHER: OTHER, "": ""}

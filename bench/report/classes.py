@@ -9,14 +9,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.confusion import MATRIX
-from bench.data_record import read_data
-from bench.quantities import QUALITIES
-from bench.record import data_id, read_result, run_folder
-from bench.report.arms import group_by, shown
+from bench.config.identity import data_id
+from bench.evidence.confusion import MATRIX
+from bench.measure.quantities import QUALITIES
+from bench.record.data import read_data
+from bench.record.folder import read_result, run_folder
+from bench.record.read_tables import explaining_damage, read_csv
+from bench.record.tables import Row
 from bench.report.cells import print_with_half
-from bench.report.read_tables import explaining_damage, read_csv
-from bench.report.tables import Row
+from bench.report.figure.arms import group_by, shown
 
 # What a page of under 5 MB has room for, of all arms together: classes, and cells of matrices. Beyond, each arm has its
 # worst classes, and pairs instead of the matrix, as it has with many classes.

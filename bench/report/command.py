@@ -10,16 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bench import UsageError
-from bench.comparison import MAIN_METRICS
-from bench.pairing import check_baseline, read_arms
-from bench.record import run_folder
-from bench.report import evidence, tables, terminal
+from bench.console.lines import Terminal, print_line
+from bench.errors import UsageError
+from bench.evidence.comparison import MAIN_METRICS
+from bench.evidence.pairing import check_baseline, read_arms
+from bench.record import tables
+from bench.record.folder import run_folder
+from bench.record.logits import has_damaged_logits
+from bench.record.tables import Row
+from bench.report import evidence, terminal
 from bench.report.formats import FORMATS
 from bench.report.layout import find_quantities, lay_out
 from bench.report.robust import make_robust
-from bench.report.tables import Row
-from bench.scores import has_damaged_logits
 
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -47,18 +49,18 @@ def report(options: argparse.Namespace) -> int:
         of_exp[exp], written = rows, written and not refused
         page = f"Page: {options.results_dir / exp / 'report.html'}"
         if options.format == "table":
-            console = terminal.Terminal()
+            console = Terminal()
             terminal.show_comparison(console, laid_out, rows)
-            terminal.tell(console, refused or page)
+            print_line(console, refused or page)
         elif refused:
             print(refused, file=sys.stderr)
         for line in _find_damage(options.results_dir, exp, rows):
             print(f"regbench: {line}", file=sys.stderr)
     if options.format == "table" and len(of_exp) > 1:
-        from bench.report.critical import show_across  # here because scipy.stats takes a second to import
+        from bench.report.figure.critical import show_across  # here because scipy.stats takes a second to import
 
         columns = [quantity.column for quantity in find_quantities(metrics)]
-        show_across(terminal.Terminal(), options.results_dir, of_exp, columns, written)
+        show_across(Terminal(), options.results_dir, of_exp, columns, written)
     if options.format != "table":
         print(FORMATS[options.format](layouts), end="")
     return 0

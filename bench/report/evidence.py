@@ -4,10 +4,10 @@ from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.report.figures import Tables, remove_others, write_figures
-from bench.report.logit_tables import write_logit_tables
+from bench.record.logit_tables import write_logit_tables
+from bench.record.tables import Row, read_csv
+from bench.report.figure.figures import Tables, remove_others, write_figures
 from bench.report.page import write_page
-from bench.report.tables import Row, read_csv
 
 _MOST_ARMS = 150  # of a dataset and model; more cannot be told apart in a figure
 

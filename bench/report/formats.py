@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from bench import AXES
-from bench.files import to_csv
-from bench.quantities import COSTS
+from bench.disk.files import to_csv
+from bench.measure.quantities import COSTS
 from bench.report.cells import BETTER, HOLLOW, OTHER, WORSE, Cell
 from bench.report.layout import Layout, Line
 

@@ -4,13 +4,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from bench import UsageError
-from bench.comparison import MAIN_METRICS, compare
-from bench.pairing import Arm, check_baseline, name_differences, read_arms
-from bench.quantities import COSTS, QUALITIES, Quantity
+from bench.errors import UsageError
+from bench.evidence.comparison import MAIN_METRICS, compare
+from bench.evidence.pairing import Arm, check_baseline, name_differences, read_arms
+from bench.measure.quantities import COSTS, QUALITIES, Quantity
+from bench.record.tables import Row, shorten_settings, summarise
 from bench.report.cells import Cell, Cost, find_supported, make_cell, make_mark, relative_cost
 from bench.report.notes import Compared, describe_times, make_notes
-from bench.report.tables import Row, shorten_settings, summarise
 
 _COMPARED = ("difference", "p_holm")  # of a row of `compare`
 

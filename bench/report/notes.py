@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
-from bench.comparison import DIVERGED
-from bench.pairing import Arm
-from bench.quantities import QUALITIES, Quantity, format_number
+from bench.evidence.comparison import DIVERGED
+from bench.evidence.pairing import Arm
+from bench.evidence.stats import FEWEST_SEEDS, LEVEL_OF_TESTS, POWER, holm, median_interval
+from bench.measure.quantities import QUALITIES, Quantity, format_number
 from bench.report.cells import BETTER, HOLLOW, OTHER, WORSE, Cell, Cost
-from bench.stats import FEWEST_SEEDS, LEVEL_OF_TESTS, POWER, holm, median_interval
 
 
 @dataclass(frozen=True)

@@ -11,24 +11,25 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench import AXES, __version__, plugins
-from bench.comparison import MAIN_METRICS, interactions
-from bench.data_record import describe_doubles, describe_dropping, read_data
-from bench.files import write_atomically
-from bench.lock import wait_for
-from bench.margins import describe_margins, read_margins
-from bench.pairing import Arm, read_arms
-from bench.quantities import QUALITIES, format_number
-from bench.record import data_id, shorten_hash
-from bench.report import tables
+from bench import AXES, __version__
+from bench.config import plugins
+from bench.config.identity import data_id, shorten_hash
+from bench.disk.files import write_atomically
+from bench.disk.lock import wait_for
+from bench.evidence.comparison import MAIN_METRICS, interactions
+from bench.evidence.margins import describe_margins, read_margins
+from bench.evidence.pairing import Arm, read_arms
+from bench.evidence.stats import FEWEST_SEEDS
+from bench.measure.quantities import QUALITIES, format_number
+from bench.record import tables
+from bench.record.data import describe_doubles, describe_dropping, read_data
+from bench.record.tables import Row
 from bench.report.cells import describe_p, find_supported, make_mark, print_with_half
 from bench.report.classes import Classes, read_classes
+from bench.report.figure.style import INK
 from bench.report.formats import Grid, html_table, make_grid
 from bench.report.layout import Layout, is_against_sgd, lay_out
 from bench.report.robust import make_robust
-from bench.report.style import INK
-from bench.report.tables import Row
-from bench.stats import FEWEST_SEEDS
 
 # The tables of means, each with a heading of its own; one is as wide as a laptop's screen.
 _MEANS = {

@@ -16,10 +16,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.stats import friedmanchisquare, rankdata
 
-from bench.metric import Floats
-from bench.quantities import QUALITIES, Quantity
-from bench.report.read_tables import Row
-from bench.stats import holm
+from bench.evidence.stats import holm
+from bench.measure.metric import Floats
+from bench.measure.quantities import QUALITIES, Quantity
+from bench.record.read_tables import Row
 
 ALPHA = 0.05
 RANK_COLUMNS = ["metric", "place", "regularizer", "optimizer", "value", "rank"]

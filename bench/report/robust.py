@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from bench.pairing import METRICS, Arm, read_arms
-from bench.quantities import QUALITIES, Quantity, format_number
+from bench.evidence.pairing import METRICS, Arm, read_arms
+from bench.evidence.robust import bootstrap_improvement, bootstrap_mean
+from bench.evidence.stats import FEWEST_SEEDS
+from bench.measure.quantities import QUALITIES, Quantity, format_number
+from bench.record.tables import Row
 from bench.report.cells import Cell
 from bench.report.layout import Layout, Line
-from bench.report.tables import Row
-from bench.robust import bootstrap_improvement, bootstrap_mean
-from bench.stats import FEWEST_SEEDS
 
 _NOTE = (
     "IQM: interquartile mean over seeds. P better: how likely a run is better than one of `{baseline}` with all else "

@@ -1,0 +1,1 @@
+"""What was typed: `regbench <command>`, a command per file."""

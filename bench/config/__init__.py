@@ -1,0 +1,1 @@
+"""From words to typed values: what was typed and written, composed, checked, and the identity that it makes."""

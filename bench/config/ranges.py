@@ -1,0 +1,260 @@
+"""The one table of allowed values: the source of the checks, of their messages and of README's list.
+
+`python -m bench.config.ranges` prints the list as README holds it. Values of a user's own files are not in the table:
+their own code checks them.
+"""
+
+import re
+from contextlib import suppress
+from dataclasses import dataclass
+from math import inf
+from sys import float_info
+from typing import Any
+
+from bench.errors import UsageError
+from bench.training.schedule import SCHEDULES
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers between `low` and `high`, a bound left out where it is `open`; or one word."""
+
+    integer: bool = False
+    low: float = -inf
+    high: float = inf
+    low_open: bool = False
+    high_open: bool = False
+    optional: bool = False
+    word: str = ""
+
+    def __contains__(self, value: Any) -> bool:
+        if value is None:
+            return self.optional
+        if isinstance(value, str) and self.word:
+            return value == self.word
+        if isinstance(value, bool) or not isinstance(value, int if self.integer else (int, float)):
+            return False
+        above = value > self.low if self.low_open else value >= self.low
+        below = value < self.high if self.high_open else value <= self.high
+        return above and below and abs(value) <= float_info.max  # which is asked of integers of any length, too
+
+    def __str__(self) -> str:
+        kind = "an integer" if self.integer else "a number"
+        if self.high < inf:
+            bounds = f" in {'(' if self.low_open else '['}{self.low:g}, {self.high:g}{')' if self.high_open else ']'}"
+        else:
+            bounds = f" above {self.low:g}" if self.low_open else f" of at least {self.low:g}"
+        return kind + bounds + (f", or {self.word}" if self.word else "") + (", or null" if self.optional else "")
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """One of a few values; `also` tells in words what else `prefix` allows."""
+
+    values: tuple[Any, ...]
+    prefix: str = ""
+    also: str = ""
+
+    def __contains__(self, value: Any) -> bool:
+        known = any(value is v if isinstance(v, bool) else value == v for v in self.values)
+        numbered = isinstance(value, str) and self.prefix != "" and re.fullmatch(self.prefix + "[0-9]+", value)
+        return known or bool(numbered)
+
+    def __str__(self) -> str:
+        return " or ".join(filter(None, ["one of " + ", ".join(str(v).lower() for v in self.values), self.also]))
+
+
+@dataclass(frozen=True)
+class Path:
+    """The path of a folder, or of a file."""
+
+    kind: str = "folder"
+    optional: bool = False
+
+    def __contains__(self, value: Any) -> bool:
+        return self.optional if value is None else isinstance(value, str) and value != "" and value[0] != "~"
+
+    def __str__(self) -> str:
+        return f"the path of a {self.kind} (~ is not expanded)" + (", or null" if self.optional else "")
+
+
+@dataclass(frozen=True)
+class Word:
+    """Part of a name in tables."""
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, str) and re.fullmatch(r"[\w.-]+", value) is not None
+
+    def __str__(self) -> str:
+        return "of letters, digits, _, - and ."
+
+
+@dataclass(frozen=True)
+class Colour:
+    """A colour that hides what is under it."""
+
+    def __contains__(self, value: Any) -> bool:
+        from PIL import ImageColor  # here because commands that only read need no Pillow
+
+        with suppress(ValueError):
+            return isinstance(value, str) and len(ImageColor.getrgb(value)) == 3
+        return False
+
+    def __str__(self) -> str:
+        return "the name of a colour, or '#rrggbb' in quotes"
+
+
+TAKEN = ("runs", "datasets")  # folders of the results that hold no experiment
+
+
+@dataclass(frozen=True)
+class Name:
+    """The name of a folder in the results, that a command line can name, too."""
+
+    def __contains__(self, value: Any) -> bool:
+        named = isinstance(value, str) and re.fullmatch(r"\w[\w.-]*", value) is not None
+        return named and value.lower() not in TAKEN
+
+    def __str__(self) -> str:
+        return "of letters, digits, _, - and ., the first a letter, a digit or _; not " + " or ".join(TAKEN)
+
+
+@dataclass(frozen=True)
+class Mapping:
+    """Names and values."""
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, dict)
+
+    def __str__(self) -> str:
+        return "a mapping {name:value,...}"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two values of one range."""
+
+    each: Range
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, list) and len(value) == 2 and all(v in self.each for v in value)
+
+    def __str__(self) -> str:
+        return f"two of: {self.each}"
+
+
+_COUNT = Range(integer=True, low=1)
+_SWITCH = OneOf((True, False))
+_SHARE = Range(low=0, high=1)
+_FRACTION = Range(low=0, high=1, high_open=True)
+_NOT_NEGATIVE = Range(low=0)
+_POSITIVE = Range(low=0, low_open=True)
+
+_Rule = Range | OneOf | Path | Word | Colour | Name | Mapping | Pair
+
+RANGES: dict[str, _Rule] = {
+    "seed": Range(integer=True, low=0),
+    "results_dir": Path(),
+    "force": _SWITCH,
+    "keep_weights": _SWITCH,
+    "retry_failed": _SWITCH,
+    "fail_fast": _SWITCH,
+    "dataset.root": Path(),
+    "dataset.train_size": Range(integer=True, low=1, optional=True),
+    "dataset.val_fraction": _FRACTION,
+    "dataset.drop_duplicates": _SWITCH,
+    "dataset.split_seed": Range(integer=True, low=0, word="seed", optional=True),
+    "dataset.augment": OneOf(("none", "standard", "alternating")),
+    "dataset.name": Word(),
+    "dataset.test_fraction": Range(low=0, high=1, low_open=True, high_open=True),
+    "dataset.image_size": Range(integer=True, low=8, optional=True),
+    "dataset.channels": _COUNT,
+    "dataset.flips": _SWITCH,
+    "dataset.background": Colour(),
+    "dataset.white": Range(low=0, low_open=True, optional=True),
+    "dataset.max_pixels": Range(integer=True, low=1, optional=True),
+    "dataset.classes": Range(integer=True, low=2),
+    "dataset.train_images": _COUNT,
+    "dataset.test_images": _COUNT,
+    "dataset.noise": _NOT_NEGATIVE,
+    "model.weights": Path("file", optional=True),
+    "model.dropout": _FRACTION,
+    "model.arch": Word(),
+    "model.args": Mapping(),
+    "model.depth": Range(integer=True, low=1),
+    "model.width": _COUNT,
+    "model.logit_scale": _POSITIVE,
+    "regularizer.label_smoothing.smoothing": _FRACTION,
+    "regularizer.mixup.alpha": _POSITIVE,
+    "regularizer.cutmix.alpha": _POSITIVE,
+    "regularizer.cutmix.prob": _SHARE,
+    "regularizer.mixup_cutmix.mixup_alpha": _POSITIVE,
+    "regularizer.mixup_cutmix.cutmix_alpha": _POSITIVE,
+    "regularizer.mixup_cutmix.cutmix_prob": _SHARE,
+    "regularizer.sam.rho": _NOT_NEGATIVE,
+    "regularizer.sam.interval": _COUNT,
+    "regularizer.asam.rho": _NOT_NEGATIVE,
+    "regularizer.asam.eta": _NOT_NEGATIVE,
+    "regularizer.asam.interval": _COUNT,
+    "regularizer.look_sam.rho": _NOT_NEGATIVE,
+    "regularizer.look_sam.interval": _COUNT,
+    "regularizer.look_sam.alpha": _NOT_NEGATIVE,
+    "regularizer.weight_decay.value": _NOT_NEGATIVE,
+    "regularizer.dropout.value": _FRACTION,
+    "optimizer.lr": _POSITIVE,
+    "optimizer.momentum": _FRACTION,
+    "optimizer.nesterov": _SWITCH,
+    "optimizer.weight_decay": _NOT_NEGATIVE,
+    "optimizer.betas": Pair(_FRACTION),
+    "optimizer.eps": _POSITIVE,
+    "train.epochs": _COUNT,
+    "train.gradient_evaluations": Range(integer=True, low=1, optional=True),
+    "train.batch_size": _COUNT,
+    "train.device": OneOf(("auto", "cpu", "cuda"), prefix="cuda:", also="cuda:N"),
+    "train.precision": OneOf(("auto", "fp32", "bf16", "fp16")),
+    "train.compile": _SWITCH,
+    "train.schedule": OneOf(tuple(SCHEDULES)),
+    "train.warmup_epochs": _NOT_NEGATIVE,
+    "train.clip_norm": Range(low=0, low_open=True, optional=True),
+    "train.deterministic": _SWITCH,
+    "train.checkpoint_minutes": Range(low=0, optional=True),
+    "train.tracker": OneOf(("none", "tensorboard")),
+}
+
+
+def _rule(key: str) -> _Rule | None:
+    return RANGES.get(key) or _OF_COMMAND.get(key)
+
+
+def check(key: str, rule: str, value: Any) -> None:
+    """Checks `value` of the config key `key` against the table's row `rule`, if it has one.
+
+    Raises:
+        UsageError: the value is not allowed.
+    """
+    allowed = _rule(rule)
+    if allowed is not None and value not in allowed:
+        shown = "null" if value is None else value
+        raise UsageError(f"{key}={shown} is not allowed.\nIt must be {allowed}.")
+
+
+# What a command has beside its runs' settings.
+_OF_COMMAND: dict[str, _Rule] = {"exp": Name(), "hydra.launcher.submitit_folder": Path()}
+
+# Of Slurm's jobs; the account 2024_01 is no number.
+_LAUNCHER_WORDS = {f"hydra.launcher.{key}" for key in ("partition", "account", "qos", "name", "constraint", "comment")}
+
+
+def is_text(key: str) -> bool:
+    """Whether the values of a config key are text as they are typed, whatever they look like."""
+    return isinstance(_rule(key), Path | Word | Colour) or key in _LAUNCHER_WORDS
+
+
+def as_markdown() -> str:
+    """The table as README's list."""
+    rows = "\n".join(f"| `{key}` | {allowed} |" for key, allowed in RANGES.items())
+    return f"| key | allowed |\n| --- | --- |\n{rows}\n"
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")

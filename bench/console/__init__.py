@@ -1,0 +1,1 @@
+"""How a line is printed: whole, in place of the last one, in columns, and harmless for a terminal."""

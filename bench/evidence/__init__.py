@@ -1,0 +1,1 @@
+"""What is real: differences between arms, and how sure they are."""

@@ -1,0 +1,1 @@
+"""What a number is: metrics of logits and their columns, without torch."""

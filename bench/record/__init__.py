@@ -1,0 +1,1 @@
+"""What is on disk: folders of runs, tables of experiments, and what is brought in or removed."""

@@ -1,0 +1,1 @@
+"""How fast a step is, and what it is compared with."""

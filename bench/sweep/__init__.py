@@ -1,0 +1,1 @@
+"""Many runs: what is missing of a command, planned, launched, and watched."""

@@ -1,0 +1,68 @@
+"""A sweep's runs and what becomes of them, in a line each."""
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from rich.console import Console
+
+from bench import AXES
+from bench.config.identity import arm_id, identity, shorten
+from bench.config.settings import Run
+from bench.console.lines import first_line, print_line
+from bench.measure.quantities import format_number
+
+
+def show_counts(console: Console, exp: str, runs: Sequence[Run], done: int) -> None:
+    """What a command asks for: how many of what, and how many are on record already."""
+    counts = [(len({run.words[axis] for run in runs}), axis) for axis in AXES]
+    counts += [(len({arm_id(run) for run in runs}), "arm"), (len({run.seed for run in runs}), "seed")]
+    print_line(console, f"{exp}: {_count(len(runs), 'run')}, {done} on record, {len(runs) - done} to train")
+    console.print(f"({', '.join(_count(n, noun) for n, noun in counts)})")
+
+
+def name_runs(among: Sequence[Run], runs: Sequence[Run] | None = None, whole: bool = False) -> list[str]:
+    """A name for each of `runs` (by default all): the words and settings that tell runs `among` apart, and the seed.
+
+    With `whole` it has all words.
+    """
+    axes = [axis for axis in AXES if whole or len({run.words[axis] for run in among}) > 1]
+    like: dict[str, list[dict[str, Any]]] = defaultdict(list)
+    for run in among:
+        like[str(run.words)].append(identity(run))
+    telling = {words: _differing(settings) - {"seed"} for words, settings in like.items()}
+
+    def name(run: Run) -> str:
+        settings = [f"{key}={value}" for key, value in identity(run).items() if key in telling[str(run.words)]]
+        short = shorten(settings, run.words["regularizer"])
+        return " ".join([*(run.words[axis] for axis in axes), *short, f"seed {run.seed}"])
+
+    return [name(run) for run in (among if runs is None else runs)]
+
+
+def _differing(settings: Sequence[dict[str, Any]]) -> set[str]:
+    keys = dict.fromkeys(key for each in settings for key in each)
+    return {key for key in keys if len({str(each.get(key)) for each in settings}) > 1}
+
+
+def describe_epoch(row: dict[str, Any], images_per_second: float, seconds_left: float) -> str:
+    """The live line's part on the last epoch."""
+    accuracy = f"val {100 * row['val_accuracy']:.1f} %, " if "val_accuracy" in row else ""
+    minutes, seconds = divmod(round(seconds_left), 60)
+    told = f"{minutes}:{seconds:02} left, loss {format_number(row['train_loss'], 2)}"
+    return f"{told}, {accuracy}{images_per_second:,.0f} images/s"
+
+
+def describe_result(result: dict[str, Any]) -> str:
+    """A finished run's outcome on one line."""
+    if result["status"] != "done":
+        return f"{result['status']}: {first_line(result['message'])}"
+    return (
+        f"accuracy {100 * result['test_accuracy']:.2f} %, NLL {format_number(result['test_nll'], 4)}, "
+        f"ECE {100 * result['test_ece']:.2f} %, {result['train_seconds']:.1f} s"
+        + (f" ({first_line(result['message'])})" if result["message"] else "")
+    )
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n} {noun}{'s' * (n != 1)}"

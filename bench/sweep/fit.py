@@ -1,0 +1,191 @@
+"""Whether a run's parts work with its data and with each other: tried on a batch and a step, before anything trains."""
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from inspect import Parameter, signature
+
+import torch
+from rich.console import Console
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from bench.config.plugins import user_folder
+from bench.config.settings import Choice, Run
+from bench.console.escape import escape
+from bench.dataset import Source, find_gaps, split_source
+from bench.errors import UsageError
+from bench.model import make_chosen
+from bench.optimizer import make_optimizer
+from bench.regularizer import Slots, make_slots
+from bench.rng import global_stream, stream
+from bench.training.trainer import count_evaluations, total_steps, warmup_steps
+
+_CPU = torch.device("cpu")
+# By what was tried, the parameters of the model: without memory.
+Tried = dict[str, list[nn.Parameter]]
+
+
+@contextmanager
+def as_usage_error(what: str) -> Iterator[None]:
+    """Tells whatever goes wrong in the making of `what` as bad input: the class may be the user's own."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except Exception as error:
+        raise UsageError(f"{what}: {_describe(error)}") from error
+
+
+def _describe(error: Exception) -> str:
+    """The error's first line, with its kind unless it states a rule, and where in the user's own files it came up."""
+    message = (str(error) or repr(error)).splitlines()[0][:300]
+    folder, frames = user_folder(), traceback.extract_tb(error.__traceback__)
+    own = [frame for frame in frames if folder and frame.filename.startswith(str(folder))]
+    kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+    return f"{kind}{message}" + (f"\n({own[-1].filename}, line {own[-1].lineno})" if own else "")
+
+
+def check_fit(run: Run, source: Source, tried: Tried) -> int:
+    """The run's gradient evaluations; builds model and optimizer, but trains nothing.
+
+    Args:
+        run: with its settings applied.
+        source: its data.
+        tried: the data, the models on which data, and the optimizers of them, which take a while: added to.
+
+    Raises:
+        UsageError: model, optimizer or budget cannot work with the data.
+    """
+    per_epoch = _count_batches(run, source)
+    if (data := str((run.dataset, run.fingerprint))) not in tried:
+        for line in find_gaps(run.dataset, source):
+            Console(stderr=True, highlight=False).print(escape(line), markup=False, soft_wrap=True)
+        tried[data] = []
+    with as_usage_error(f"regularizer {run.regularizer}"), global_stream(_CPU, run.seed, "slots"):
+        slots = make_slots(run.regularizers)
+        _try_slots(slots, source)
+        steps = total_steps(run.train, per_epoch, slots.gradient.evaluations_per_step)
+    _check_budget(run, steps, per_epoch)
+    model = str((run.model, run.train.batch_size, run.dataset.name, run.fingerprint))
+    if model not in tried:
+        with as_usage_error(f"model {run.model.name} on batches of {run.train.batch_size} of these images"):
+            tried[model] = _try_model(run, source)
+    optimizer = str((model, run.optimizer))
+    if optimizer not in tried:
+        with as_usage_error(f"optimizer {run.optimizer.name}"), global_stream(_CPU, run.seed, "slots"):
+            _try_optimizer(run.optimizer, tried[model])
+        tried[optimizer] = []
+    return count_evaluations(steps, slots.gradient.evaluations_per_step)
+
+
+def _count_batches(run: Run, source: Source) -> int:
+    """In an epoch; at least one."""
+    train, _ = split_source(run.dataset, source)
+    if len(train) == 0:
+        raise UsageError("validation leaves no image to train on.\nLower dataset.val_fraction.")
+    if run.train.batch_size > len(train):
+        raise UsageError(
+            f"train.batch_size={run.train.batch_size} is more than the {len(train)} images to train on.\n"
+            f"Set train.batch_size to at most {len(train)}, or raise dataset.train_size."
+        )
+    return len(train) // run.train.batch_size
+
+
+def _check_budget(run: Run, steps: int, per_epoch: int) -> None:
+    warmup = warmup_steps(run.train, per_epoch)
+    if steps == 0:
+        raise UsageError(
+            f"train.gradient_evaluations={run.train.gradient_evaluations} pays for no step: a step of "
+            f"{run.regularizer} costs more.\nRaise it."
+        )
+    if steps <= warmup:
+        raise UsageError(
+            f"the run would have {steps} steps, and the warm-up takes {warmup} of them.\n"
+            "Raise train.gradient_evaluations (or train.epochs), or lower train.warmup_epochs."
+        )
+
+
+def _try_slots(slots: Slots, source: Source) -> None:
+    """Has a step's parts work on two images; raises where they do not give what the step expects of them."""
+    _, height, width, channels = source.train_images.shape
+    images, targets = torch.zeros(2, channels, height, width), torch.eye(source.classes)[:2]
+    mixed = slots.mixing(images, targets, stream(0, "mixing"))
+    if not isinstance(mixed, tuple | list) or [*map(_kind, mixed)] != [*map(_kind, (images, targets))]:
+        given = [*map(_kind, mixed)] if isinstance(mixed, tuple | list) else _kind(mixed)
+        raise ValueError(f"mixing gives {given} of {[*map(_kind, (images, targets))]}")
+    _, mixed_targets = mixed
+    model = nn.Linear(1, source.classes)
+
+    def compute_loss() -> Tensor:
+        loss = slots.loss(model(torch.ones(2, 1)), mixed_targets, **slots.random("loss", 0, 0))
+        if not isinstance(loss, Tensor) or loss.ndim != 0:
+            raise ValueError(f"loss gives {_kind(loss)}; it must be a scalar tensor")
+        return loss
+
+    loss = slots.gradient(model, compute_loss, step=0, **slots.random("gradient", 0, 0))
+    if loss.ndim != 0 or loss.requires_grad:
+        raise ValueError(f"gradient gives a loss of shape {tuple(loss.shape)}; it must be a detached scalar")
+    if model.weight.grad is None:
+        raise ValueError("gradient leaves no .grad behind")
+
+
+def _kind(value: object) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+
+
+def _try_model(run: Run, source: Source) -> list[nn.Parameter]:
+    """Builds the model and shows it a batch: of shapes without memory, or where it cannot be built so, a real one.
+
+    Returns its parameters, without memory.
+    """
+    _, height, width, channels = source.train_images.shape
+    for device, most in (("meta", run.train.batch_size), ("cpu", 2)):
+        n = min(run.train.batch_size, most)
+        try:
+            with torch.device(device), global_stream(_CPU, run.seed, "init"):
+                model = make_chosen(run.model, torch.Size((n, channels, height, width)), source.classes)
+                images = torch.zeros(n, channels, height, width)
+                logits = model.train()(images)
+                with torch.no_grad():
+                    evaluated = model.eval()(images)
+        except Exception:
+            if device == "cpu":
+                raise
+        else:
+            break
+    for mode, output in (("", logits), (" in evaluation", evaluated)):
+        shape = tuple(output.shape) if isinstance(output, Tensor) else f"a {type(output).__name__}"
+        if shape != (n, source.classes):
+            raise ValueError(f"gives {shape}{mode} instead of logits of shape {(n, source.classes)}")
+    if not logits.requires_grad:
+        raise ValueError("has nothing to train: its logits depend on no parameter that requires a gradient")
+    return [nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()]
+
+
+def _try_optimizer(choice: Choice, parameters: list[nn.Parameter]) -> None:
+    """Has the optimizer take a step: on weights without memory, or where it cannot work on such, on real ones."""
+    for device in ("meta", "cpu"):
+        weights = [nn.Parameter(torch.zeros_like(p, device=device), p.requires_grad) for p in parameters]
+        try:
+            optimizer = make_optimizer(choice, iter(weights))
+            _check_optimizer(optimizer)
+            for weight in weights:
+                weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
+            optimizer.step()
+        except Exception:
+            if device == "cpu":
+                raise
+        else:
+            break
+
+
+def _check_optimizer(optimizer: Optimizer) -> None:
+    closure = signature(optimizer.step).parameters.get("closure")
+    if closure and closure.default is Parameter.empty:
+        raise UsageError(
+            f"{type(optimizer).__name__} computes the loss several times a step, by a closure, and regbench's step "
+            "computes a gradient once.\nTake an optimizer whose step() needs no closure."
+        )
+    if not all("lr" in group for group in optimizer.param_groups):
+        raise ValueError("has groups of parameters without lr, which train.schedule is to set")

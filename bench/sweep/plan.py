@@ -1,0 +1,151 @@
+"""A command's runs, checked against data and device, told apart from what is on record: everything before training.
+
+Whatever is wrong with any of them is said here, so nothing trains on a command that cannot be finished.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from bench.config.identity import arm_id, run_id
+from bench.config.plugins import source_fingerprint
+from bench.config.settings import Choice, Run, apply_settings
+from bench.dataset import Source, load_source
+from bench.disk.gone import is_file
+from bench.errors import UsageError
+from bench.model.weights import weights_fingerprint
+from bench.record.folder import WEIGHTS, read_result, record_stamp, run_folder
+from bench.sweep.device import resolve_device
+from bench.sweep.fit import Tried, as_usage_error, check_fit
+from bench.sweep.launcher import THIS_PROCESS, Launcher
+from bench.training.tracker import load_writer
+
+
+@dataclass(frozen=True)
+class Planned:
+    """A run with its identity and what is on record of it.
+
+    Attributes:
+        run: checked, device and precision resolved.
+        run_id: of the run.
+        result: its record, if any.
+        stamp: the record's, to tell it from the one that a new training makes.
+        evaluations: gradient evaluations of the whole run; 0 where it is not to be trained.
+    """
+
+    run: Run
+    run_id: str
+    result: dict[str, Any] | None = None
+    stamp: str = ""
+    evaluations: int = 0
+
+    @property
+    def status(self) -> str | None:
+        """done, diverged or failed, if it is on record."""
+        return self.result["status"] if self.result else None
+
+    def read_anew(self, results: Path) -> dict[str, Any] | None:
+        """Its record, if it has been made, by whomever, since the run was planned."""
+        folder = run_folder(results, self.run_id)
+        return read_result(folder) if record_stamp(folder) not in ("", self.stamp) else None
+
+
+class Command(NamedTuple):
+    """What a command line asks for: the experiment, its runs, where and how they are trained, what is kept of them."""
+
+    exp: str
+    runs: list[Run]
+    results: Path
+    launcher: Launcher = THIS_PROCESS
+    force: bool = False
+    retry_failed: bool = False
+    fail_fast: bool = False
+    keep_weights: bool = False
+    arguments: tuple[str, ...] = ()  # as typed after `regbench run`
+
+    def wants(self, planned: Planned) -> bool:
+        """Whether a run is to be trained; one on record, too, if its weights are asked for and were not kept."""
+        if planned.status is None or self.force:
+            return True
+        kept = is_file(run_folder(self.results, planned.run_id) / WEIGHTS)
+        failed = self.retry_failed and planned.status == "failed"
+        return failed or (self.keep_weights and planned.status == "done" and not kept)
+
+
+def make_plan(command: Command) -> list[Planned]:
+    """The distinct runs of a command in their order; runs that are equal count once. What is trained is checked.
+
+    Raises:
+        UsageError: data missing or damaged, a device or a package not there, or settings that do not fit the data.
+    """
+    planned: dict[str, Planned] = {}
+    evaluations: dict[str, int] = {}
+    tried: Tried = {}
+    hash_weights = cache(weights_fingerprint)  # for this command alone: the file may be another at the next
+    for run in command.runs:
+        source = load_data(run.dataset)
+        run = replace(resolve_device(run, command.launcher), fingerprint=source.fingerprint)
+        with as_usage_error("a class of your own"):
+            run = replace(run, contents=_hash_contents(run, hash_weights) | _settings_of_data(source))
+        identifier = run_id(run)
+        if identifier in planned:
+            continue
+        each = _look_up(run, identifier, command.results)
+        if command.wants(each):
+            load_writer(run.train.tracker)
+            arm = arm_id(run)
+            if arm not in evaluations:
+                evaluations[arm] = check_fit(apply_settings(run), source, tried)
+            each = replace(each, evaluations=evaluations[arm])
+        planned[identifier] = each
+    return list(planned.values())
+
+
+def order_by_seed(todo: Sequence[Planned]) -> list[Planned]:
+    """The runs with all arms of a seed together, seeds and arms in their order.
+
+    A machine drifts: whatever it does meanwhile slows all arms of a seed alike, and their ratios stay. Stopped halfway,
+    a sweep has all arms of some seeds, which can be compared.
+    """
+    seeds = list(dict.fromkeys(planned.run.seed for planned in todo))
+    return sorted(todo, key=lambda planned: seeds.index(planned.run.seed))
+
+
+def load_data(choice: Choice) -> Source:
+    """A dataset, whosever loader it has.
+
+    Raises:
+        UsageError: whatever went wrong in it.
+    """
+    with as_usage_error(f"dataset {choice.name}"):
+        return load_source(choice)
+
+
+def _look_up(run: Run, identifier: str, results: Path) -> Planned:
+    folder = run_folder(results, identifier)
+    stamp = record_stamp(folder)  # before the record is read: if it is replaced in between, that counts as new
+    try:
+        return Planned(run, identifier, read_result(folder), stamp)
+    except OSError as error:
+        raise UsageError(f"{error.filename} cannot be read: {error.strerror}.") from error
+
+
+def _hash_contents(run: Run, hash_weights: Callable[[str], str]) -> dict[str, str]:
+    """Hashes of what a run's settings only name: its weights to start from, and the user's own classes."""
+    run = apply_settings(run)
+    weights = run.model.values.get("weights")
+    contents = {} if weights is None else {"model.weights": hash_weights(weights)}
+    for choice in (run.dataset, run.model, *run.regularizers, run.optimizer):
+        target = choice.values.get("_target_")
+        source = source_fingerprint(target) if target else None
+        if source:
+            contents[f"source.{target}"] = source
+    return contents
+
+
+def _settings_of_data(source: Source) -> dict[str, Any]:
+    """What stands in a run's identity for settings that count with some data only; None where they do not."""
+    split = {} if source.val_labels is None else {"val_fraction": None}
+    return {f"dataset.{key}": value for key, value in {**source.settings, **split}.items()}

@@ -1,0 +1,1 @@
+"""One run: start reading in run.py."""

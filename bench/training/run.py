@@ -1,0 +1,296 @@
+"""One run, top to bottom: seed, data, model, train, evaluate, record. Start reading here."""
+
+import errno
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from bench import __version__
+from bench.config.settings import Run, apply_settings
+from bench.dataset import Data, Split, load_source, make_splits
+from bench.dataset.batches import Batches, normalise
+from bench.disk.files import remove_parts
+from bench.disk.gone import is_file, remove, unless_gone
+from bench.errors import Diverged, LockLost
+from bench.machine.device import describe_hardware
+from bench.machine.memory import ran_out, read_peak, release, reset_peak
+from bench.measure.scores import score_run
+from bench.model import make_chosen
+from bench.model.weights import weights_fingerprint, write_weights
+from bench.optimizer import make_optimizer
+from bench.record.folder import CHECKPOINT, RESULT, WEIGHTS, add_to_log, read_result, write_run
+from bench.regularizer import make_slots
+from bench.rng import global_stream, kept_numpy_and_python
+from bench.training.checkpoint import Checkpoints, go_on, read_checkpoint
+from bench.training.compile import forget_compiled
+from bench.training.evaluate import compute_logits, score
+from bench.training.interrupt import deferring
+from bench.training.tracker import tracking
+from bench.training.trainer import Epoch, Trainer, count_evaluations
+
+_SHOWN = 5000  # training images that a model may look at before it is trained
+
+# Called after each epoch with the epoch, its row of history.csv, and the images trained on per second.
+OnEpoch = Callable[[Epoch, dict[str, Any], float], None]
+
+
+def train_run(
+    run: Run,
+    folder: Path,
+    on_epoch: OnEpoch = lambda *_: None,
+    keep_weights: bool = False,
+    workers: int = 1,
+    may_write: Callable[[], None] = lambda: None,
+) -> dict[str, Any]:
+    """Trains and records one run, and returns its result; what goes wrong in it is recorded, not raised.
+
+    It goes on from its checkpoint, where it has one.
+
+    Args:
+        run: checked, with device and precision resolved.
+        folder: the run's, which no other process works in; log.txt is added to as it goes, all else written at the end.
+        on_epoch: told of each epoch.
+        keep_weights: whether the trained model's state dict is kept as weights.pt, as it is where there is one.
+        workers: trainings at a time on this machine, for the record.
+        may_write: raises LockLost where the run is another process's by now; nothing is recorded then.
+
+    Raises:
+        OSError: it could not be recorded, on a full disk for one.
+        Interrupted: a signal asked to stop; there is a checkpoint.
+    """
+    folder.mkdir(exist_ok=True)
+    _tidy(folder)
+    keep_weights = keep_weights or is_file(folder / WEIGHTS)  # those that are there must be the record's
+    checkpoint = read_checkpoint(folder)
+    outcome, weights, started = Outcome(_describe(run) | {"workers": workers}), None, time.perf_counter()
+    log = partial(add_to_log, folder)
+    with deferring(), kept_numpy_and_python():
+        log(f"regbench {__version__}, torch {torch.__version__}, {outcome.result['hardware']}\n")
+        try:
+            with _threads(checkpoint["threads"] if checkpoint else None):
+                model = _train_with_what_memory_there_is(run, folder, outcome, checkpoint, log, on_epoch, may_write)
+            outcome.result["status"] = "done"
+            if keep_weights:
+                weights = partial(write_weights, model)
+        except LockLost:
+            raise
+        except Diverged as error:
+            outcome.result |= {"status": "diverged", "message": str(error)}
+        except Exception as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise  # that says nothing about the run
+            outcome.result |= {"status": "failed", "message": _message(error, run)}
+            log(traceback.format_exc())
+        log(f"{outcome.result['status']} {outcome.result['message']}".strip() + "\n")
+        # Of this process alone, where the run went on from a checkpoint; what the tables hold adds up.
+        outcome.result["wall_seconds"] = time.perf_counter() - started
+        write_run(folder, run, outcome.result, outcome.history, outcome.arrays, may_write, weights)
+        if outcome.result["status"] != "failed":  # where it failed, going on may be worth hours
+            remove(folder / CHECKPOINT)
+    return outcome.result
+
+
+def record_death(run: Run, folder: Path, message: str, workers: int, may_write: Callable[[], None]) -> None:
+    """Records as failed a run whose process could not do so itself; arguments as `train_run` has them."""
+    add_to_log(folder, f"failed {message}\n")
+    result = _describe(run) | {"workers": workers, "status": "failed", "message": message}
+    write_run(folder, run, result, [], {}, may_write)
+
+
+@dataclass
+class Outcome:
+    """What a run has given so far: its row of runs.csv, its rows of history.csv, and its logits."""
+
+    result: dict[str, Any]
+    history: list[dict[str, Any]] = field(default_factory=list)
+    arrays: dict[str, Any] = field(default_factory=dict)
+
+
+def _tidy(folder: Path) -> None:
+    """Removes what a dead process left half-written, and a checkpoint that its record has outlived."""
+    remove_parts(folder)
+    result = read_result(folder)
+    saved, recorded = (unless_gone((folder / name).stat) for name in (CHECKPOINT, RESULT))
+    over = result is not None and result["status"] != "failed"
+    if over and saved and recorded and saved.st_mtime_ns <= recorded.st_mtime_ns:
+        remove(folder / CHECKPOINT)
+
+
+def _train_with_what_memory_there_is(
+    run: Run, folder: Path, outcome: Outcome, checkpoint: dict[str, Any] | None, *arguments: Any
+) -> nn.Module:
+    """The trained model; a run that runs out of memory gets a second try, with a cleaned cache, from the last
+    checkpoint: the first may have written a newer one, and its optimizer has changed the tensors of the old."""
+    before = dict(outcome.result)
+    try:
+        return _train(run, folder, outcome, checkpoint, *arguments)
+    except Exception as error:
+        if not ran_out(error):
+            raise
+    release()
+    outcome.result, outcome.history, outcome.arrays = before, [], {}
+    return _train(run, folder, outcome, read_checkpoint(folder), *arguments)
+
+
+def _train(
+    run: Run,
+    folder: Path,
+    outcome: Outcome,
+    checkpoint: dict[str, Any] | None,
+    log: Callable[[str], Any],
+    on_epoch: OnEpoch,
+    may_write: Callable[[], None],
+) -> nn.Module:
+    """The trained model; fills `outcome` as far as the run gets."""
+    run = apply_settings(run)
+    device = torch.device(run.train.device)
+    result, history = outcome.result, outcome.history
+    configure_torch(run)
+
+    data = _load_data(run, device)
+    batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
+    result |= {"train_size": len(data.train), "class_names": [*data.class_names], "threads": torch.get_num_threads()}
+    result["normalisation"] = {"mean": data.mean.tolist(), "std": data.std.tolist()}
+
+    trainer = make_trainer(run, data)
+    started = time.perf_counter()
+    trainer.warm_up(batches)
+    log(f"warmed up in {time.perf_counter() - started:.2f} s, which is no training. {trainer.note}\n")
+    model, slots = trainer.model, trainer.slots
+    progress: dict[str, Any] = {}
+    if checkpoint:
+        go_on(trainer, checkpoint, folder)
+        progress |= checkpoint["progress"]
+        result |= progress | {"resumed": True}
+        history += checkpoint["history"]
+        log(f"goes on after {len(history)} epochs and {len(trainer.losses)} steps\n")
+
+    def evaluate(name: str, split: Split) -> tuple[dict[str, float], dict[str, Any]]:
+        started = time.perf_counter()
+        with global_stream(device, run.seed, "evaluate"):
+            logits, labels = compute_logits(model, split, data), split.labels.cpu().numpy()
+        metrics = score(name, logits, labels)
+        progress["evaluation_seconds"] = progress.get("evaluation_seconds", 0.0) + time.perf_counter() - started
+        return metrics, {f"{name}_logits": logits, f"{name}_labels": labels}
+
+    reset_peak(device)  # what it takes to try cuDNN's kernels, or to compile, is the first run's of a process alone
+    checkpoints = Checkpoints(folder, run.train.checkpoint_minutes, progress, history, may_write, log)
+    with tracking(run.train.tracker, folder, history, may_write, log) as track:
+        for epoch in trainer.epochs(batches, checkpoints):
+            steps = (epoch.number - 1) * batches.per_epoch + epoch.steps
+            seconds = progress.get("train_seconds", 0.0) + epoch.seconds
+            peaks = (progress.get("peak_memory_mib"), read_peak(device))
+            progress |= {
+                "epochs": epoch.number,
+                "gradient_evaluations": count_evaluations(steps, slots.gradient.evaluations_per_step),
+                "train_seconds": seconds,
+                "images_per_second": steps * run.train.batch_size / seconds,
+                "peak_memory_mib": max((peak for peak in peaks if peak is not None), default=None),
+            }
+            result |= progress
+            row = {"epoch": epoch.number, "train_loss": epoch.train_loss, "lr": epoch.lr, "seconds": epoch.seconds}
+            if len(data.val):
+                row |= evaluate("val", data.val)[0]
+                reset_peak(device)
+            history.append(row)
+            log(" ".join(f"{key}={value:.6g}" for key, value in row.items()) + "\n")
+            track(row)
+            on_epoch(epoch, row, progress["images_per_second"])
+
+    # The test split is read here and nowhere else: once, after the last epoch.
+    for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
+        if len(split) == 0:
+            continue
+        if checkpoints.due():
+            checkpoints.write(trainer)
+        metrics, arrays = evaluate(name, split)
+        result |= metrics | progress
+        if name != "train":
+            outcome.arrays |= arrays
+    for key in ("val_logits", "val_labels"):
+        outcome.arrays.setdefault(key, outcome.arrays[key.replace("val", "test")][:0])
+    result |= score_run(result, outcome.arrays) | {"message": trainer.note}
+    return model
+
+
+def _load_data(run: Run, device: torch.device) -> Data:
+    """The run's data on its device.
+
+    Raises:
+        RuntimeError: they, or the weights to start from, are others than when the run was planned.
+    """
+    source = load_source(run.dataset)
+    if run.fingerprint not in ("", source.fingerprint):  # as planned, if it was
+        raise RuntimeError("the data have changed since the command was started")
+    weights = run.model.values.get("weights")
+    if weights and weights_fingerprint(weights) != run.contents.get("model.weights"):
+        raise RuntimeError("the weights to start from have changed since the command was started")
+    return make_splits(run.dataset, source, device)
+
+
+def make_trainer(run: Run, data: Data) -> Trainer:
+    """A trainer of the run's model, with its settings applied, on its device.
+
+    The weights are drawn on the CPU, so that a seed's are the same on every device.
+    """
+    with global_stream(torch.device("cpu"), run.seed, "init"):
+        model = make_chosen(
+            run.model, data.shape, data.classes, lambda: normalise(data.train.images[:_SHOWN], data).cpu()
+        )
+    device = torch.device(run.train.device)
+    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    with global_stream(device, run.seed, "slots"):
+        slots, optimizer = make_slots(run.regularizers), make_optimizer(run.optimizer, model.parameters())
+    return Trainer(run, model, slots, optimizer, device)
+
+
+def _message(error: Exception, run: Run) -> str:
+    """What went wrong, for the tables; log.txt has the traceback."""
+    told = f"{type(error).__name__}: {error}"
+    if not ran_out(error):
+        return told
+    size = f"train.batch_size={run.train.batch_size}"
+    return f"out of memory on {run.train.device} with {size}: lower it, or take a smaller model ({told})"
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """Within it torch has so many threads: sums depend on it, so a run goes on with those that it began with."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(number or before)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _describe(run: Run) -> dict[str, Any]:
+    """What is known of a run before it starts; its numbers are None until they are measured."""
+    return {
+        "status": "",
+        "message": "",
+        "batch_size": run.train.batch_size,
+        "precision": run.train.precision,
+        "device": run.train.device.split(":")[0],
+        "threads": torch.get_num_threads(),
+        "hardware": describe_hardware(run.train.device),
+        "torch": torch.__version__,
+    }
+
+
+def configure_torch(run: Run) -> None:
+    """fp32 is IEEE float32, without TF32; `deterministic` gives equal rows for equal commands on CUDA too."""
+    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cudnn.allow_tf32 = False
+    torch.backends.cudnn.benchmark = not run.train.deterministic
+    torch.use_deterministic_algorithms(run.train.deterministic)
+    if run.train.compile:
+        forget_compiled()
