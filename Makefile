@@ -67,6 +67,7 @@ check: $(READY) ## lint, types and tests: what CI runs before the slow tests
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 	$(MAKE) test
 
 clean: ## remove the environment and caches; results and data stay

@@ -33,7 +33,6 @@ The map, from the command to the table:
 The four axes are packages: dataset/, model/, regularizer/ and optimizer/, each with its choices in conf/<axis>/.
 """
 
-import io
 import os
 import sys
 import warnings
@@ -41,11 +40,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from bench.errors import UsageError as UsageError
+from bench.version import __version__ as __version__
 
 if TYPE_CHECKING:
     import pandas
-
-__version__ = "0.1.0"
 
 # Without it cuBLAS gives other sums each time. It reads it once in a process, at its first call: so it is set before
 # any run is there to ask for determinism.
@@ -57,11 +55,6 @@ if "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
             "Import it first, or set CUBLAS_WORKSPACE_CONFIG=:4096:8.",
             stacklevel=2,
         )
-
-AXES = ("dataset", "model", "regularizer", "optimizer")
-_HERE = Path(__file__).parent
-# Inside the package where it is installed from a wheel, beside it in a checkout.
-CONF = _HERE / "conf" if (_HERE / "conf").is_dir() else _HERE.parent / "conf"
 
 
 def results(exp: str, results_dir: str | Path | None = None) -> "pandas.DataFrame":
@@ -77,19 +70,6 @@ def results(exp: str, results_dir: str | Path | None = None) -> "pandas.DataFram
     Raises:
         UsageError: there are no results of that experiment.
     """
-    import pandas
+    from bench.record.frame import results
 
-    from bench.disk.gone import read_if_there
-    from bench.measure.quantities import COSTS, QUALITIES
-
-    file = Path(results_dir or os.environ.get("REGBENCH_RESULTS") or "results", exp, "runs.csv")
-    content = read_if_there(file)
-    if content is None:
-        raise UsageError(f"there is no {file}.\nName the experiment and the folder of results, or train it first.")
-    frame = pandas.read_csv(io.BytesIO(content), dtype=str, keep_default_na=False)
-    numbers = ["seed", "epochs", "train_size", "batch_size", "workers", "threads", *QUALITIES, *COSTS]
-    for column in (column for column in numbers if column in frame):
-        frame[column] = pandas.to_numeric(frame[column])
-    if "temperature_at_bound" in frame:
-        frame["temperature_at_bound"] = frame["temperature_at_bound"].map({"True": True, "False": False})
-    return frame
+    return results(exp, results_dir)

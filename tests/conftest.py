@@ -11,10 +11,11 @@ import torch
 import yaml
 from PIL import Image
 
-from bench import CONF
+from bench.cli import main
 from bench.cli import run as app
-from bench.cli.main import main
-from bench.config.settings import apply_settings, make
+from bench.config import CONF
+from bench.config.own_code import make
+from bench.config.settings import apply_settings
 from bench.dataset import load_source, make_splits
 from bench.dataset.batches import Batches
 from bench.dataset.image_folder import load_image_folder

@@ -8,7 +8,7 @@ from unittest.mock import patch
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 
-from bench import AXES
+from bench.config import AXES
 from bench.evidence.comparison import compare
 from bench.evidence.pairing import read_arms
 from bench.record.tables import cell, read_csv

@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 from conftest import TINY
 
-from bench import AXES, CONF, __version__
-from bench.cli import main as cli
+from bench import __version__, cli
 from bench.cli import run as app
+from bench.config import AXES, CONF
 
 REGBENCH = Path(sys.executable).with_name("regbench")
 SMOKE = ("run", "+exp=digits_smoke", "train.device=cpu")
@@ -202,7 +202,7 @@ assert not {{"torch", "torchvision"}} & set(sys.modules)
     assert done.stdout
 
 
-@pytest.mark.parametrize("module", ["bench", "bench.cli.main"])
+@pytest.mark.parametrize("module", ["bench", "bench.cli"])
 def test_as_a_module_it_is_the_same_command(module, tmp_path):
     def run(*arguments):
         command = [sys.executable, "-m", module, *arguments]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import CONF
+from bench.config import CONF
 
 BIN = Path(sys.executable).parent
 SWITCH = re.search(

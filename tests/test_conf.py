@@ -8,7 +8,7 @@ import pytest
 import yaml
 from conftest import compose
 
-from bench import AXES, CONF
+from bench.config import AXES, CONF
 from bench.config.ranges import RANGES, as_markdown
 from bench.config.settings import SLOTS, apply_settings
 from bench.record.tables import RUN_COLUMNS

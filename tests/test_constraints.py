@@ -7,7 +7,7 @@ from itertools import chain
 import pytest
 from packaging.requirements import Requirement
 
-from bench import CONF
+from bench.config import CONF
 
 ROOT = CONF.parent
 PINS = [Requirement(line) for line in (ROOT / "constraints.txt").read_text().splitlines() if line[:1] not in ("", "#")]

@@ -10,6 +10,7 @@ import pytest
 from conftest import TINY
 
 from bench.cli import run as app
+from bench.cli.run import train_and_compare
 from bench.errors import UsageError
 from bench.evidence.comparison import COMPARISON_COLUMNS
 from bench.measure.scores import SCORES
@@ -28,7 +29,6 @@ from bench.record.folder import (
 )
 from bench.record.logits import read_logits
 from bench.report.command import _find_damage
-from bench.sweep.command import train_missing
 from bench.sweep.plan import make_plan
 from bench.training.run import train_run
 
@@ -49,7 +49,7 @@ def compose(folder):
 
 
 def finish(folder):
-    return train_missing(compose(folder), lambda worker, _: worker(0))
+    return train_and_compare(compose(folder), lambda worker, _: worker(0))
 
 
 @pytest.fixture(scope="module")

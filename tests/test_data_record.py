@@ -11,8 +11,8 @@ import pytest
 from conftest import TINY, draw_picture, load_folder
 from PIL import Image
 
+from bench import cli
 from bench.cli import doctor
-from bench.cli import main as cli
 from bench.cli import run as app
 from bench.record.folder import read_result
 from bench.record.merge import merge

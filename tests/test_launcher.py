@@ -14,7 +14,6 @@ from conftest import TINY, compose
 from bench.cli import run as app
 from bench.disk.lock import this_process
 from bench.record import tables
-from bench.sweep import command as sweep
 from bench.sweep import plan, worker
 from bench.sweep.launcher import Launcher, arrange
 from bench.training import interrupt
@@ -122,7 +121,7 @@ def test_what_is_launched_inherits_nothing_of_the_slurm_job_that_it_is_launched_
         seen.append(dict(os.environ))
         raise OSError("no Slurm")
 
-    assert sweep.train_missing(command, launch) == 1
+    assert app.train_and_compare(command, launch) == 1
     assert all(settings.items() <= each.items() and not outer.keys() & each.keys() for each in seen)
     assert seen
     assert outer.items() <= os.environ.items()  # what this process is in goes on
@@ -139,5 +138,5 @@ def test_a_pool_of_one_which_is_this_process_stops_when_asked(tmp_path, monkeypa
         return worker(0)
 
     with pytest.raises(interrupt.Interrupted):
-        sweep.train_missing(command, launch)
+        app.train_and_compare(command, launch)
     assert launches == [1]

@@ -183,7 +183,7 @@ bound = Bound()
 bound.itself = bound
 {command}
 """
-_FROM_A_COMMAND = "from bench.cli.main import main; main(['--version'])"
+_FROM_A_COMMAND = "from bench.cli import main; main(['--version'])"
 _FROM_A_WORKER = "from bench.machine.memory import release_and_settle; release_and_settle()"
 
 

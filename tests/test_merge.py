@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli import main as cli
+from bench import cli
 from bench.errors import UsageError
 from bench.record import tables
 from bench.record.folder import run_folder

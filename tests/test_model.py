@@ -5,8 +5,7 @@ import torch
 from conftest import make_model, make_trainer, write
 from torch import nn
 
-from bench import CONF
-from bench.config import plugins
+from bench.config import CONF, plugins
 from bench.errors import UsageError
 from bench.model import make_chosen
 from bench.training.run import train_run

@@ -3,8 +3,8 @@
 import pytest
 from conftest import TINY, draw_picture
 
+from bench.cli import main
 from bench.cli import run as app
-from bench.cli.main import main
 from bench.config.plugins import use_folder
 from bench.errors import UsageError
 from bench.sweep.launch import compose

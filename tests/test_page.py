@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.main import main
+from bench.cli import main
 from bench.config.identity import digest
 from bench.record import tables
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.cli.main import main
+from bench.cli import main
 from bench.evidence.comparison import MAIN_METRICS, interactions
 from bench.evidence.pairing import read_arms
 from bench.measure.quantities import QUALITIES

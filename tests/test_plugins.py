@@ -12,8 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, compose, write
 
-from bench import CONF
-from bench.config import plugins
+from bench.config import CONF, plugins
 from bench.disk.lock import this_process
 from bench.errors import UsageError
 from bench.sweep.launcher import Launcher

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from bench.cli import main as cli
+from bench import cli
 from bench.config.identity import digest
 from bench.record import tables
 from bench.report.figure.critical import draw_ranks

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from conftest import TINY, compose
 
-from bench import CONF
 from bench.cli import run as app
+from bench.config import CONF
 from bench.config.identity import run_id, shorten
 from bench.config.ranges import RANGES
 from bench.dataset import load_source

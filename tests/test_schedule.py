@@ -2,6 +2,7 @@ import pytest
 import torch
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, MultiStepLR, OneCycleLR
 
+from bench.config import ranges
 from bench.training.schedule import SCHEDULES, lr_factor, rises_itself
 
 STEPS = 40
@@ -66,4 +67,5 @@ def test_the_learning_rate_rises_once_at_most_whatever_the_warm_up_and_the_budge
 
 
 def test_only_one_cycle_has_a_warm_up_of_its_own():
-    assert [schedule for schedule in SCHEDULES if rises_itself(schedule)] == ["one_cycle"]
+    assert tuple(schedule for schedule in SCHEDULES if rises_itself(schedule)) == ranges.RISING == ("one_cycle",)
+    assert tuple(SCHEDULES) == ranges.SCHEDULES

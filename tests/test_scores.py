@@ -6,7 +6,7 @@ import pytest
 from conftest import TINY
 
 import bench
-from bench.cli import main as cli
+from bench import cli
 from bench.cli import run as app
 from bench.errors import UsageError
 from bench.evidence.resample import RESAMPLES, interval, resample

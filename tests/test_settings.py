@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, compose
 
-from bench.cli.main import main
+from bench.cli import main
 from bench.dataset import load_source
 from bench.disk.files import to_csv
 from bench.record.tables import ask, read_csv

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, draw_picture
 
-from bench import CONF
+from bench.config import CONF
 from bench.console.escape import to_utf8
 from bench.console.streams import lasting
 from bench.disk.files import write_atomically

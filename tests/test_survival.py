@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from bench import CONF
+from bench.config import CONF
 
 REGBENCH = Path(sys.executable).with_name("regbench")
 TIMES = re.compile("^(resumed|train_seconds|images_per_second|seconds)")

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from bench.cli import main as cli
+from bench import cli
 from bench.errors import UsageError
 from bench.record import tables
 from bench.record.folder import run_folder

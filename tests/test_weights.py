@@ -11,7 +11,7 @@ from conftest import equal, make_model, make_trainer, train
 from test_model import MODELS
 from torch import nn
 
-from bench import CONF
+from bench.config import CONF
 from bench.config.settings import Choice
 from bench.dataset import load_source, split_indices
 from bench.errors import UsageError

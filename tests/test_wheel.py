@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from bench import CONF
+from bench.config import CONF
 
 
 @pytest.fixture(scope="module")

@@ -1,5 +1,5 @@
 """`python -m bench.cli`: the command itself."""
 
-from bench.cli.main import main
+from bench.cli import main
 
 main()

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from bench import AXES
+from bench.config import AXES
 from bench.config.plugins import config_files, use_folder
 from bench.config.ranges import RANGES, OneOf
 from bench.disk.gone import is_file, names_in

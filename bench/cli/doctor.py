@@ -9,8 +9,8 @@ from tempfile import TemporaryDirectory
 
 import torch
 
-from bench import __version__
-from bench.config.plugins import config_files, resolve
+from bench.config.own_code import resolve
+from bench.config.plugins import config_files
 from bench.console.escape import escape
 from bench.machine.cores import limit_threads
 from bench.machine.device import computes_bf16, describe_hardware, find_gpus, tell_problem
@@ -19,6 +19,7 @@ from bench.sweep.data import describe_data
 from bench.sweep.launch import compose
 from bench.sweep.plan import load_data, make_plan
 from bench.training.run import train_run
+from bench.version import __version__
 
 _PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "pandas", "scikit-learn", "scipy", "rich")
 _EXTRAS = {

@@ -21,7 +21,7 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from bench import CONF
+from bench.config import CONF
 from bench.config.messages import explain_hydra_error, no_setting
 from bench.config.overrides import (
     GROUPS,

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
-from bench import CONF
+from bench.config import CONF
 from bench.config.overrides import GROUPS, PLAIN_KEYS
 from bench.config.settings import DESCRIBES
 

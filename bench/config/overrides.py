@@ -12,7 +12,7 @@ from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 
-from bench import AXES
+from bench.config import AXES
 from bench.config.plugins import config_files
 from bench.config.ranges import RANGES, Word, check, is_text
 from bench.errors import UsageError

@@ -3,30 +3,20 @@
 `--config-dir DIR` or the environment variable REGBENCH_CONFIG names it: the variable also takes it to other processes.
 """
 
-import ast
 import os
-import pkgutil
 import re
-import sys
-from collections.abc import Sequence
-from functools import cache
-from hashlib import sha256
-from importlib.machinery import PathFinder
-from importlib.util import resolve_name
-from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from bench import AXES, CONF
+from bench.config import AXES, CONF
 from bench.config.ranges import TAKEN
 from bench.errors import UsageError
 
 VARIABLE = "REGBENCH_CONFIG"
 _GROUPS = (*AXES, "train", "exp")
 _SLOTS = ("mixing", "loss", "gradient", "setting")
-_PUBLISHED = {"bench", "torch", "torchvision", "timm"}  # whose source is no part of a run's identity
 
 
 def user_folder() -> Path | None:
@@ -51,11 +41,6 @@ def use_folder(folder: Path) -> None:
             _check_file(file, group)
 
 
-def is_published(name: str) -> bool:
-    """Whether a module, or what it holds, is regbench's own or a library's that its choices name."""
-    return name.partition(".")[0] in _PUBLISHED
-
-
 def config_files(group: str) -> list[Path]:
     """The YAML files of an axis, or of `exp`: those of conf/, then the user's, each by name."""
     folders = [CONF, user_folder()]
@@ -66,95 +51,6 @@ def first_comment(file: Path) -> str:
     """What a config file says of itself: its first comment that is not for Hydra."""
     comments = (line[1:].strip() for line in file.read_text("utf-8").splitlines() if line.startswith("#"))
     return next((comment for comment in comments if not comment.startswith("@package")), "")
-
-
-def resolve(target: str) -> Any:
-    """The class or function that a config names, also where its module is in the user's folder.
-
-    Raises:
-        ImportError, AttributeError: there is none of that name.
-        UsageError: the user's module has the name of a library's, which Python takes.
-    """
-    folder = os.environ.get(VARIABLE)
-    if folder and folder not in sys.path:
-        sys.path.append(folder)  # the last, so that no file of the user's takes a library's place
-    try:
-        found = _import(target)
-    except (ImportError, AttributeError):
-        _check_name(target)
-        raise
-    if not is_published(target):
-        _check_name(target)
-    return found
-
-
-def _import(target: str) -> Any:
-    import torch  # which not every command needs
-
-    from bench.rng import global_stream
-
-    with global_stream(torch.device("cpu"), 0, "import"):  # a module may draw where it is imported
-        return pkgutil.resolve_name(target)
-
-
-def _check_name(target: str) -> None:
-    """Raises UsageError where the user's folder holds the target's module, and Python takes another one."""
-    folder, name = user_folder(), re.split("[.:]", target)[0]
-    file, spec = _find_module(folder, name) if folder else None, PathFinder.find_spec(name)
-    if file and (name in sys.stdlib_module_names or (spec and Path(spec.origin or "").resolve() != file.resolve())):
-        raise UsageError(
-            f"{file} is not seen: Python has a module {name} of its own, or of a library's.\n"
-            f"Give the file another name, and write it in the _target_, here {target}."
-        )
-
-
-@cache
-def source_fingerprint(target: str) -> str | None:
-    """A hash of the module that a target names, and of the modules of the user's folder that it imports.
-
-    None for what is published. Modules that are imported by a computed name, and those that an installed module
-    imports, are not seen.
-    """
-    if is_published(target):  # also where a file of the user's has such a library's name, which is not seen
-        return None
-    folder, names = user_folder(), _with_parents(target.replace(":", "."))
-    files = _imported_files(folder, names) if folder else set()
-    if not files:
-        resolve(target)  # now its module is loaded
-        loaded = [sys.modules[name] for name in names if name in sys.modules]
-        files = {Path(module.__file__) for module in loaded[-1:] if module.__file__}
-    return sha256(b"\0".join(file.read_bytes() for file in sorted(files))).hexdigest()[:12] if files else None
-
-
-def _imported_files(folder: Path, names: Sequence[str]) -> set[Path]:
-    """The files of the folder that the modules `names` are, and that their import statements name in turn."""
-    files: set[Path] = set()
-    left = list(names)
-    while left:
-        name = left.pop()
-        file = _find_module(folder, name)
-        if file is None or file in files:
-            continue
-        files.add(file)
-        package = name if file.name == "__init__.py" else name.rpartition(".")[0]
-        for node in ast.walk(ast.parse(file.read_bytes(), str(file))):
-            if isinstance(node, ast.Import):
-                left += [parent for alias in node.names for parent in _with_parents(alias.name)]
-            if isinstance(node, ast.ImportFrom):
-                base = resolve_name("." * node.level + (node.module or ""), package or None)
-                left += [parent for alias in node.names for parent in _with_parents(f"{base}.{alias.name}")]
-    return files
-
-
-def _find_module(folder: Path, name: str) -> Path | None:
-    """The file of the folder that a module's name stands for."""
-    path = folder / name.replace(".", "/")
-    return next((f for f in (path / "__init__.py", path.with_name(f"{path.name}.py")) if f.is_file()), None)
-
-
-def _with_parents(name: str) -> list[str]:
-    """a.b.c: a, a.b and a.b.c."""
-    return list(accumulate(name.split("."), lambda parent, part: f"{parent}.{part}"))
 
 
 def _check_file(file: Path, group: str) -> None:

@@ -12,7 +12,6 @@ from sys import float_info
 from typing import Any
 
 from bench.errors import UsageError
-from bench.training.schedule import SCHEDULES
 
 
 @dataclass(frozen=True)
@@ -152,6 +151,9 @@ _POSITIVE = Range(low=0, low_open=True)
 
 _Rule = Range | OneOf | Path | Word | Colour | Name | Mapping | Pair
 
+# Those of training/schedule.py, and which begin below 1: after a warm-up the rate would fall, and rise once more.
+SCHEDULES, RISING = ("cosine", "one_cycle", "step", "constant"), ("one_cycle",)
+
 RANGES: dict[str, _Rule] = {
     "seed": Range(integer=True, low=0),
     "results_dir": Path(),
@@ -213,7 +215,7 @@ RANGES: dict[str, _Rule] = {
     "train.device": OneOf(("auto", "cpu", "cuda"), prefix="cuda:", also="cuda:N"),
     "train.precision": OneOf(("auto", "fp32", "bf16", "fp16")),
     "train.compile": _SWITCH,
-    "train.schedule": OneOf(tuple(SCHEDULES)),
+    "train.schedule": OneOf(SCHEDULES),
     "train.warmup_epochs": _NOT_NEGATIVE,
     "train.clip_norm": Range(low=0, low_open=True, optional=True),
     "train.deterministic": _SWITCH,

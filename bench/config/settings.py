@@ -5,11 +5,9 @@ from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
 from typing import Any
 
-from bench import CONF
-from bench.config.plugins import resolve
-from bench.config.ranges import check
+from bench.config import CONF
+from bench.config.ranges import RISING, check
 from bench.errors import UsageError
-from bench.training.schedule import rises_itself
 
 SLOTS = ("none", "mixing", "loss", "gradient", "setting")  # also the order of a stack's parts in its name
 # Keys of every dataset that say what is made of it, and are not its loader's.
@@ -105,7 +103,7 @@ def read_run(config: Mapping[str, Any], names: Mapping[str, str]) -> Run:
             f"train.warmup_epochs={run.train.warmup_epochs} leaves nothing of train.epochs={run.train.epochs}.\n"
             "The warm-up must be shorter than the training: lower it, or train for more epochs."
         )
-    if run.train.warmup_epochs > 0 and rises_itself(run.train.schedule):
+    if run.train.warmup_epochs > 0 and run.train.schedule in RISING:
         raise UsageError(
             f"train.schedule={run.train.schedule} begins with a warm-up of its own, and train.warmup_epochs="
             f"{run.train.warmup_epochs} would be a second one.\n"
@@ -138,12 +136,6 @@ def apply_settings(run: Run) -> Run:
     if run.dataset.values.get("split_seed") == "seed":
         run = replace(run, dataset=replace(run.dataset, values={**run.dataset.values, "split_seed": run.seed}))
     return run
-
-
-def make(values: Mapping[str, Any], *args: Any) -> Any:
-    """Constructs what a config node describes: calls its `_target_` with its other values, after `args`."""
-    target = resolve(values["_target_"])
-    return target(*args, **{key: value for key, value in values.items() if key not in DESCRIBES})
 
 
 def reads(axis: str, name: str, key: str) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import yaml
 from omegaconf import DictConfig, OmegaConf
 
-from bench import CONF
+from bench.config import CONF
 from bench.config.plugins import user_folder
 from bench.config.ranges import RANGES, Word, is_text
 from bench.config.settings import reads

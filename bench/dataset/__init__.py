@@ -17,7 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from bench.config.settings import PROTOCOL, Choice, make
+from bench.config.own_code import make
+from bench.config.settings import PROTOCOL, Choice
 from bench.dataset.doubles import find_kept
 from bench.errors import UsageError
 from bench.rng import global_stream, stream

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from bench import AXES
+from bench.config import AXES
 from bench.evidence.margins import Margins, find_margin
 from bench.evidence.pairing import (
     METRICS,

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 
 import yaml
 
-from bench import CONF
+from bench.config import CONF
 from bench.config.plugins import user_folder
 from bench.errors import UsageError
 from bench.measure.quantities import QUALITIES

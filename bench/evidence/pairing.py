@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from bench import AXES
+from bench.config import AXES
 from bench.config.identity import ADDED_LATER, shorten_hash, show_setting
 from bench.errors import UsageError
 from bench.measure.metric import Floats

@@ -1,13 +1,13 @@
 """What a run takes of the memory, and that the next run in the process finds it free."""
 
-import atexit
-import functools
 import gc
 import re
 from contextlib import suppress
 from pathlib import Path
 
 import torch
+
+from bench.machine.exit import end_quickly
 
 # The CPU's allocator; CUDA's and ROCm's runtime; their libraries, such as cuBLAS and cuDNN.
 _NO_MEMORY = re.compile("can't allocate memory|error: out of memory|_ALLOC(ATION)?_FAILED")
@@ -68,18 +68,3 @@ def ran_out(error: BaseException) -> bool:
     """Whether an error says that the device, or the machine, has no memory left."""
     known = isinstance(error, torch.OutOfMemoryError | MemoryError)
     return known or (isinstance(error, RuntimeError) and _NO_MEMORY.search(str(error)) is not None)
-
-
-@functools.cache  # once per process
-def end_quickly() -> None:
-    """Lets the interpreter's end pass over all that torch imported: 0.2 s instead of a second.
-
-    Not where a library made by nanobind is loaded (triton is one since 3.9, and every optimizer of torch imports it):
-    it counts what the end leaves behind, and lists it as leaks.
-    """
-    atexit.register(_pass_over_all)
-
-
-def _pass_over_all() -> None:
-    nanobind = any(type(kind).__module__ == "nanobind" for kind in object.__subclasses__())
-    (gc.unfreeze if nanobind else gc.freeze)()  # some is frozen between runs

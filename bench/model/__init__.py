@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bench.config.plugins import is_published, resolve
-from bench.config.settings import Choice, make
+from bench.config.own_code import is_published, make, resolve
+from bench.config.settings import Choice
 from bench.model.weights import load_weights
 
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from bench.config.plugins import is_published
+from bench.config.own_code import is_published
 
 _TRACKED = frozenset({"running_mean", "running_var", "num_batches_tracked"})
 

@@ -6,8 +6,8 @@ from inspect import signature
 from torch import nn
 from torch.optim import Optimizer
 
-from bench.config.plugins import resolve
-from bench.config.settings import Choice, make
+from bench.config.own_code import make, resolve
+from bench.config.settings import Choice
 
 
 def make_optimizer(choice: Choice, parameters: Iterable[nn.Parameter]) -> Optimizer:

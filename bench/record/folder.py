@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import yaml
 
-from bench import AXES
+from bench.config import AXES
 from bench.config.identity import PROTOCOL_VERSION, arm_id, data_id, identity, run_id
 from bench.config.settings import Run
 from bench.console.escape import to_utf8

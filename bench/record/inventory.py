@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import AXES
+from bench.config import AXES
 from bench.disk.files import write_atomically
 from bench.disk.gone import is_file, remove, remove_folder, unless_gone
 from bench.disk.lock import holder, take, wait_for

@@ -15,7 +15,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from bench import AXES
+from bench.config import AXES
 from bench.config.identity import ADDED_LATER, shorten, show_setting
 from bench.disk.files import remove_parts, to_csv, write_atomically
 from bench.disk.gone import is_file, names_in

@@ -22,7 +22,8 @@ import numpy as np
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from bench.config.settings import Choice, make
+from bench.config.own_code import make
+from bench.config.settings import Choice
 from bench.rng import stream
 
 Mixing = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from bench import AXES
+from bench.config import AXES
 from bench.disk.files import to_csv
 from bench.measure.quantities import COSTS
 from bench.report.cells import BETTER, HOLLOW, OTHER, WORSE, Cell

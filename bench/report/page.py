@@ -11,8 +11,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from bench import AXES, __version__
-from bench.config import plugins
+from bench.config import AXES, plugins
 from bench.config.identity import data_id, shorten_hash
 from bench.disk.files import write_atomically
 from bench.disk.lock import wait_for
@@ -30,6 +29,7 @@ from bench.report.figure.style import INK
 from bench.report.formats import Grid, html_table, make_grid
 from bench.report.layout import Layout, is_against_sgd, lay_out
 from bench.report.robust import make_robust
+from bench.version import __version__
 
 # The tables of means, each with a heading of its own; one is as wide as a laptop's screen.
 _MEANS = {

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.text import Text
 
-from bench import AXES
+from bench.config import AXES
 from bench.console.blocks import print_table
 from bench.console.escape import escape
 from bench.console.lines import first_line, print_line

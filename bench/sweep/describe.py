@@ -6,7 +6,7 @@ from typing import Any
 
 from rich.console import Console
 
-from bench import AXES
+from bench.config import AXES
 from bench.config.identity import arm_id, identity, shorten
 from bench.config.settings import Run
 from bench.console.lines import first_line, print_line

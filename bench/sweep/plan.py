@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from bench.config.identity import arm_id, run_id
-from bench.config.plugins import source_fingerprint
+from bench.config.own_code import source_fingerprint
 from bench.config.settings import Choice, Run, apply_settings
 from bench.dataset import Source, load_source
 from bench.disk.gone import is_file

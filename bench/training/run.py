@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import nn
 
-from bench import __version__
 from bench.config.settings import Run, apply_settings
 from bench.dataset import Data, Split, load_source, make_splits
 from bench.dataset.batches import Batches, normalise
@@ -35,6 +34,7 @@ from bench.training.evaluate import compute_logits, score
 from bench.training.interrupt import deferring
 from bench.training.tracker import tracking
 from bench.training.trainer import Epoch, Trainer, count_evaluations
+from bench.version import __version__
 
 _SHOWN = 5000  # training images that a model may look at before it is trained
 

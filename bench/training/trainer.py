@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
-from bench.config.plugins import is_published
+from bench.config.own_code import is_published
 from bench.config.settings import Run, Train
 from bench.dataset.batches import Batches
 from bench.errors import Diverged
