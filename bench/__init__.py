@@ -39,6 +39,8 @@ import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from bench.config import AXES as AXES
+from bench.config import CONF as CONF
 from bench.errors import UsageError as UsageError
 from bench.version import __version__ as __version__
 

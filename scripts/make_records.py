@@ -9,7 +9,7 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
-from bench.record.tables import ask
+from bench.record.tables import request_runs
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden" / "runs"
 
@@ -34,7 +34,7 @@ def make_records(n: int, results: Path) -> None:
         whole = record | changed | {"config": config, "test_accuracy": accuracy}
         (folder / "result.json").write_text(json.dumps(whole, indent=1), "utf-8")
         ids.append(identifier)
-    ask(results, "many", ids)
+    request_runs(results, "many", ids)
 
 
 if __name__ == "__main__":

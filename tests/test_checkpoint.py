@@ -26,8 +26,8 @@ def interrupt_after(steps, run, folder):
     """Trains a run that is asked to stop after so many steps of its own."""
     polls = iter(range(1, 1000))
     with pytest.MonkeyPatch.context() as patch, interrupt.handling():
-        asked = lambda: next(polls) >= steps and interrupt.ask(signal.SIGTERM) is None  # noqa: E731
-        patch.setattr(checkpoint.interrupt, "asked", asked)
+        requested = lambda: next(polls) >= steps and interrupt.request_stop(signal.SIGTERM) is None  # noqa: E731
+        patch.setattr(checkpoint.interrupt, "stop_requested", requested)
         with pytest.raises(interrupt.Interrupted):
             train_run(run, folder)
     assert (folder / CHECKPOINT).is_file()

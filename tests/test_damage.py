@@ -16,7 +16,7 @@ from bench.evidence.comparison import COMPARISON_COLUMNS
 from bench.measure.scores import SCORES
 from bench.record import folder as record
 from bench.record import tables
-from bench.record.backfill import MADE_LATER
+from bench.record.backfill import BACKFILLED
 from bench.record.folder import (
     CHECKPOINT,
     HISTORY,
@@ -33,7 +33,7 @@ from bench.sweep.plan import make_plan
 from bench.training.run import train_run
 
 pytestmark = pytest.mark.slow
-OF_RUNS = (RESULT, HISTORY, LOGITS, WEIGHTS, MADE_LATER, "config.yaml", "log.txt")
+OF_RUNS = (RESULT, HISTORY, LOGITS, WEIGHTS, BACKFILLED, "config.yaml", "log.txt")
 OF_TABLES = ("runs.csv", "history.csv", "summary.csv", "comparison.csv", "arms.json", "asked.txt", "commands.txt")
 KNOWN = {*tables.RUN_COLUMNS, *tables.HISTORY_COLUMNS, *tables.SUMMARY_COLUMNS, *COMPARISON_COLUMNS}
 TIMES = re.compile("seconds|images_per_second|resumed")  # and whether a checkpoint served
@@ -61,7 +61,7 @@ def finished(tmp_path_factory):
     stripped = {key: value for key, value in read_result(older).items() if key not in SCORES}
     (older / RESULT).write_bytes(record.seal(stripped))
     assert finish(folder) == 0
-    assert (older / MADE_LATER).exists()
+    assert (older / BACKFILLED).exists()
     return folder
 
 

@@ -89,7 +89,7 @@ def test_doctor_says_what_is_wrong_with_a_driver_and_how_to_mend_it(broken_drive
 
 def test_where_there_is_no_gpu_nothing_is_wrong(cuda):
     cuda(device_count=lambda: 0, is_available=lambda: False)
-    assert (len(find_gpus()), device.tell_problem()) == (0, "")
+    assert (len(find_gpus()), device.describe_problem()) == (0, "")
 
 
 @pytest.mark.parametrize(("capability", "native"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])

@@ -7,7 +7,7 @@ import pytest
 import torch
 from conftest import STACKS, make_trainer, train, write
 
-from bench.config import plugins
+from bench.config import own_code, plugins
 from bench.dataset import _load
 from bench.training.run import train_run
 
@@ -114,7 +114,7 @@ def globals_now():
 def disturb():
     """Whatever else a process has done."""
     torch.rand(17), np.random.standard_normal(3), random.random()  # noqa: NPY002
-    plugins.sys.modules.pop("noisy", None)
+    own_code.sys.modules.pop("noisy", None)
     _load.cache_clear()
 
 
@@ -150,7 +150,7 @@ def test_a_step_by_itself_puts_every_global_generator_back(noisy, tiny):
 
 
 def test_one_slots_draws_do_not_shift_anothers(noisy, tiny, monkeypatch):
-    draw = plugins.resolve("noisy.draw")
+    draw = own_code.resolve("noisy.draw")
 
     def record(*choices):
         drawn = []

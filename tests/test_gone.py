@@ -82,7 +82,7 @@ def test_a_record_that_is_gone_is_none(error, results, stale):
 def test_a_table_that_is_gone_is_empty(error, results, stale):
     for name in ("runs.csv", "asked.txt", "arms.json", "commands.txt"):
         stale(name, "read_bytes", error=error)
-    for read in (tables.read_rows, tables.read_asked, tables.read_settings, tables.read_commands):
+    for read in (tables.read_rows, tables.read_requested_runs, tables.read_settings, tables.read_commands):
         assert not read(results, "digits_smoke")
 
 

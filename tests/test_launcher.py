@@ -84,7 +84,7 @@ def test_a_process_whose_sweep_has_died_ends_as_soon_as_it_has_no_work(working, 
     monkeypatch.setattr(worker, "_SECONDS_BETWEEN_LOOKS", 0.01)
     monkeypatch.setattr(worker.os, "_exit", lambda code: ended.set())
     asked = threading.Event()
-    monkeypatch.setattr(worker.interrupt, "ask", lambda number: asked.set())
+    monkeypatch.setattr(worker.interrupt, "request_stop", lambda number: asked.set())
     dead = replace(this_process(), pid=2**22 + 1)
     if not working:
         worker._follow(dead)

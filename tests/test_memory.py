@@ -25,14 +25,14 @@ from bench.training.trainer import Trainer
 @pytest.mark.parametrize("times", [1, 2])
 def test_out_of_memory_is_tried_twice_and_told_with_the_batch_size(error, times, tiny, tmp_path, monkeypatch):
     left = [error] * times
-    make_chosen = run_module.make_chosen
+    build_model = run_module.build_model
 
     def make(*arguments):
         if left:
             raise left.pop()
-        return make_chosen(*arguments)
+        return build_model(*arguments)
 
-    monkeypatch.setattr(run_module, "make_chosen", make)
+    monkeypatch.setattr(run_module, "build_model", make)
     result = train_run(tiny(), tmp_path)
     if times == 1:
         assert result["status"] == "done"
@@ -84,14 +84,14 @@ def test_running_out_of_memory_while_going_on_leaves_the_checkpoint(tiny, tmp_pa
 
 def test_memory_is_released_between_runs(tiny, tmp_path, monkeypatch):
     models = []
-    make_chosen = run_module.make_chosen
+    build_model = run_module.build_model
 
     def make(*arguments):
-        model = make_chosen(*arguments)
+        model = build_model(*arguments)
         models.append(weakref.ref(model))
         return model
 
-    monkeypatch.setattr(run_module, "make_chosen", make)
+    monkeypatch.setattr(run_module, "build_model", make)
     train_run(tiny(), tmp_path / "done")
     train_run(tiny("optimizer.sgd.lr=1e30"), tmp_path / "diverged")
     gc.collect()

@@ -7,7 +7,7 @@ from torch import nn
 
 from bench.config import CONF, plugins
 from bench.errors import UsageError
-from bench.model import make_chosen
+from bench.model import build_model
 from bench.training.run import train_run
 
 MODELS = sorted(path.stem for path in (CONF / "model").glob("*.yaml"))
@@ -119,7 +119,7 @@ def test_architectures_of_other_libraries_take_grey_and_colour_of_the_datas_size
     assert run.model.name == f"{name}/{arch}"
     images = torch.randn(2, channels, 32, 32)
     with torch.random.fork_rng():
-        model = make_chosen(run.model, images.shape, classes=10)
+        model = build_model(run.model, images.shape, classes=10)
         assert model.train()(images).shape == (2, 10)
     if weights and channels == 3:
         assert sum(p.numel() for p in model.parameters()) == weights

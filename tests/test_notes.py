@@ -11,7 +11,7 @@ from bench.record import tables
 from bench.report.cells import Cell
 from bench.report.figure.arms import estimate
 from bench.report.formats import FORMATS
-from bench.report.layout import lay_out
+from bench.report.layout import make_tables
 
 
 def make_rows(values, metric="test_accuracy"):
@@ -29,7 +29,7 @@ def make_rows(values, metric="test_accuracy"):
 
 def show(values, metric="test_accuracy", **how):
     rows = make_rows(values, metric)
-    (layout,) = lay_out("x", rows, settings_of(rows), [metric], **how)
+    (layout,) = make_tables("x", rows, settings_of(rows), [metric], **how)
     return layout, {f"{line.regularizer}/{line.optimizer}": line for line in layout.lines}, " ".join(layout.notes)
 
 

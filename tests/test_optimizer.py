@@ -5,7 +5,7 @@ import torch
 from conftest import compose, make_trainer, write
 from torch import nn
 
-from bench.config import plugins
+from bench.config import own_code, plugins
 from bench.dataset import load_source, make_splits
 from bench.errors import UsageError
 from bench.optimizer import make_optimizer
@@ -99,7 +99,7 @@ OPTIMIZERS = {
 
 @pytest.mark.parametrize("code", OPTIMIZERS)
 def test_an_optimizer_that_cannot_step_is_told_before_training(code, tmp_path, plan, monkeypatch):
-    monkeypatch.delitem(plugins.sys.modules, "own", raising=False)
+    monkeypatch.delitem(own_code.sys.modules, "own", raising=False)
     files = {"own.py": "import torch\n" + code, "optimizer/own.yaml": YAML.format("own")}
     plugins.use_folder(write(tmp_path / "own", files))
     with pytest.raises(UsageError, match=r"own|LBFGS") as caught:

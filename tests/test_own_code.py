@@ -7,7 +7,7 @@ from conftest import TINY, write
 from test_plugins import LOSS
 
 from bench.cli import run as app
-from bench.config import plugins
+from bench.config import own_code, plugins
 from bench.errors import UsageError
 from bench.training.run import train_run
 
@@ -82,7 +82,7 @@ def test_a_module_with_the_name_of_a_librarys_is_told_before_training(name, tmp_
 
 def test_a_library_that_a_users_file_has_the_name_of_stays_as_it_is(tmp_path, plan):
     plugins.use_folder(write(tmp_path / "own", {"torch.py": "", "bench.py": "", "code.py": "", "focal.py": LOSS}))
-    plugins.source_fingerprint.cache_clear()
+    own_code.source_fingerprint.cache_clear()
     (planned,) = plan("optimizer=adam", "regularizer=mixup")
     assert not planned.run.contents  # nor is their source part of a run's identity
 

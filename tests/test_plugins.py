@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, compose, write
 
-from bench.config import CONF, plugins
+from bench.config import CONF, own_code, plugins
 from bench.disk.lock import this_process
 from bench.errors import UsageError
 from bench.sweep.launcher import Launcher
@@ -118,7 +118,7 @@ def test_the_source_of_a_users_own_class_is_part_of_the_identity(tmp_path, plan)
     plugins.use_folder(own)
 
     def identify(*overrides):
-        plugins.source_fingerprint.cache_clear()
+        own_code.source_fingerprint.cache_clear()
         return [planned.run_id for planned in plan("regularizer=none,scaled", *overrides)]
 
     none, scaled = identify()
@@ -130,9 +130,9 @@ def test_the_source_of_a_users_own_class_is_part_of_the_identity(tmp_path, plan)
     assert identify()[1] != scaled
     write(own, {"scale.py": "FACTOR = 1.0\n"})
     assert identify() == [none, scaled]
-    assert plugins.source_fingerprint("torch.optim.SGD") is None
-    assert plugins.source_fingerprint("textwrap.dedent")  # installed, and neither ours nor torch's
-    assert plugins.source_fingerprint("bench.regularizer.sam.SAM") is None
+    assert own_code.source_fingerprint("torch.optim.SGD") is None
+    assert own_code.source_fingerprint("textwrap.dedent")  # installed, and neither ours nor torch's
+    assert own_code.source_fingerprint("bench.regularizer.sam.SAM") is None
 
 
 @pytest.mark.parametrize(
@@ -155,8 +155,8 @@ def test_whatever_way_a_users_modules_are_imported_they_count(form, read, unread
     plugins.use_folder(own)
 
     def hashed():
-        plugins.source_fingerprint.cache_clear()
-        return plugins.source_fingerprint("pack.net.Net")
+        own_code.source_fingerprint.cache_clear()
+        return own_code.source_fingerprint("pack.net.Net")
 
     before = hashed()
     write(own, {unread: "X = str\n"})

@@ -241,6 +241,6 @@ def test_a_record_of_a_newer_regbench_with_equal_protocol_counts_and_stays_as_it
     write_run(folder, planned.run, {"status": "failed", "message": "", "test_auroc": 0.9}, [], {})
     content = (folder / RESULT).read_bytes()
     assert read_result(folder)["test_auroc"] == 0.9
-    tables.ask(tmp_path, "adhoc", [planned.run_id])
+    tables.request_runs(tmp_path, "adhoc", [planned.run_id])
     tables.write_tables(tmp_path, "adhoc")
     assert (folder / RESULT).read_bytes() == content

@@ -12,14 +12,14 @@ from bench.measure.quantities import COSTS, QUALITIES, Quantity
 from bench.record import tables
 from bench.report.cells import describe_p, make_mark, print_with_half
 from bench.report.formats import FORMATS
-from bench.report.layout import describe_protocol, lay_out
+from bench.report.layout import describe_protocol, make_tables
 
 RESULTS = Path(__file__).parents[1] / "results"
 
 
 def lay_out_digits(**how):
     rows = tables.read_csv(RESULTS / "digits" / "runs.csv")
-    (layout,) = lay_out("digits", rows, tables.read_settings(RESULTS, "digits"), **how)
+    (layout,) = make_tables("digits", rows, tables.read_settings(RESULTS, "digits"), **how)
     return layout
 
 
@@ -98,7 +98,7 @@ def test_sorting_is_best_first(report):
 def test_time_is_relative_to_the_baseline_and_only_between_equal_machines():
     rows = tables.read_csv(RESULTS / "digits" / "runs.csv")
     settings = tables.read_settings(RESULTS, "digits")
-    (layout,) = lay_out("digits", rows, settings)
+    (layout,) = make_tables("digits", rows, settings)
     times = {(line.regularizer, line.optimizer): str(line.cells[-1]) for line in layout.lines}
     assert times["none", "sgd"] == "1.0"
     seconds = {
@@ -110,7 +110,7 @@ def test_time_is_relative_to_the_baseline_and_only_between_equal_machines():
     for row in rows:
         if row["regularizer"] == "sam":
             row["hardware"] = "another"
-    (layout,) = lay_out("digits", rows, settings)
+    (layout,) = make_tables("digits", rows, settings)
     times = {(line.regularizer, line.optimizer): str(line.cells[-1]) for line in layout.lines}
     assert times["sam", "sgd"] == ""
     assert times["mixup", "sgd"] != ""
@@ -189,7 +189,7 @@ def test_a_metric_that_no_run_has_and_a_cost_leave_the_baseline_alone():
 def test_a_baseline_of_one_model_is_none_of_the_other():
     rows, settings = tables.read_csv(RESULTS / "cifar_sam" / "runs.csv"), tables.read_settings(RESULTS, "cifar_sam")
     arm = next(row["arm_id"] for row in rows if (row["model"], row["regularizer"]) == ("resnet8", "sam"))
-    one, other = lay_out("cifar_sam", rows, settings, baseline=arm)
+    one, other = make_tables("cifar_sam", rows, settings, baseline=arm)
     assert "than" in " ".join(one.notes)
     assert "Nothing here has a baseline" in " ".join(other.notes)
 
@@ -219,11 +219,11 @@ def test_huge_numbers_are_short_in_every_format(tmp_path):
         row | {"test_nll": str(1e19 * float(row["test_nll"]))}
         for row in tables.read_csv(RESULTS / "digits" / "runs.csv")
     ]
-    layouts = lay_out("digits", rows, tables.read_settings(RESULTS, "digits"))
+    layouts = make_tables("digits", rows, tables.read_settings(RESULTS, "digits"))
     for name in ("markdown", "html", "latex"):
         assert not re.search(r"\d{12}(?![\d<\"a-f])", FORMATS[name](layouts)), name
     assert re.search(r"\$\d\.\d \\times 10\^\{1[89]\} \\pm \d\.\d \\times 10\^\{1[789]\}\$", FORMATS["latex"](layouts))
-    (layout,) = lay_out("digits", rows[:1], {})
+    (layout,) = make_tables("digits", rows[:1], {})
     assert re.search(r"& \$\d\.\d \\times 10\^\{18\}\$ &", FORMATS["latex"]([layout]))
 
 
@@ -259,6 +259,6 @@ def test_html_and_markdown_take_no_orders_from_names():
 def test_the_commands_that_asked_are_kept_less_what_says_where(tmp_path):
     asked = ["+exp=x", "seed=0,1", f"results_dir={tmp_path}", "hydra/launcher=joblib", "force=true", "-m", "a=[b, c]"]
     for _ in range(2):
-        tables.ask(tmp_path, "x", ["1"], [*asked, "hydra.sweeper.params.seed=0"])
+        tables.request_runs(tmp_path, "x", ["1"], [*asked, "hydra.sweeper.params.seed=0"])
     kept = "regbench run +exp=x seed=0,1 'a=[b, c]' hydra.sweeper.params.seed=0"
     assert tables.read_commands(tmp_path, "x") == [kept]

@@ -12,7 +12,7 @@ from conftest import TINY, compose
 from bench.cli import main
 from bench.dataset import load_source
 from bench.disk.files import to_csv
-from bench.record.tables import ask, read_csv
+from bench.record.tables import read_csv, request_runs
 from bench.sweep import launcher
 from bench.sweep.plan import Command, make_plan
 
@@ -262,7 +262,7 @@ def test_a_plus_before_a_plain_key_changes_nothing(plus):
 
 def test_where_and_how_a_command_trains_is_not_told_to_others(plan, tmp_path):
     told = ["seed=3", "~model", "hydra.sweeper.params=x"]
-    ask(
+    request_runs(
         tmp_path,
         "x",
         [],

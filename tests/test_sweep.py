@@ -93,7 +93,7 @@ def test_a_sweep_that_is_stopped_leaves_no_note_of_a_failure(failing, regbench, 
     def stop(*arguments):
         raise interrupt.Interrupted(signal.SIGTERM)
 
-    monkeypatch.setattr(interrupt, "stop_if_asked", stop)
+    monkeypatch.setattr(interrupt, "stop_if_requested", stop)
     with pytest.raises(interrupt.Interrupted):
         regbench("fail_fast=true")
     assert statuses(tmp_path) == ["failed"]
@@ -163,13 +163,13 @@ def test_what_others_hold_is_waited_for_and_taken_over_when_they_die(regbench, t
     folder = run_folder(tmp_path, two[0])
     folder.mkdir(parents=True)
     path = write_lock(folder)  # another machine's, alive
-    tell_waiting = Watch.tell_waiting
+    print_waiting = Watch.print_waiting
 
     def wait(watch, owners):
-        tell_waiting(watch, owners)
+        print_waiting(watch, owners)
         os.utime(path, (0, 0))  # it dies once it is waited for: no heartbeat for a long time
 
-    monkeypatch.setattr(Watch, "tell_waiting", wait)
+    monkeypatch.setattr(Watch, "print_waiting", wait)
     code, out = regbench()
     assert code == 0
     assert "in training elsewhere: synthetic mlp none sgd seed 0: elsewhere (pid 1)" in out

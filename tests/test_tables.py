@@ -15,7 +15,7 @@ from bench.record import tables
 from bench.record.folder import run_folder
 from bench.record.inventory import delete, find
 from bench.report import terminal
-from bench.report.layout import lay_out
+from bench.report.layout import make_tables
 
 GOLDEN = Path(__file__).parent / "golden"
 
@@ -55,7 +55,7 @@ def show(records, out, rows=None, width=80):
     """What the terminal prints of the recorded sweep, or of some of its rows."""
     all_rows = tables.write_tables(records, "digits_smoke")
     rows = all_rows if rows is None else rows
-    layouts = lay_out("digits_smoke", rows, tables.read_settings(records, "digits_smoke"))
+    layouts = make_tables("digits_smoke", rows, tables.read_settings(records, "digits_smoke"))
     with out.open("w") as file:
         terminal.show_comparison(Console(file=file, width=width, highlight=False), layouts, rows)
     return out.read_text()
@@ -237,9 +237,9 @@ def test_two_names_that_the_file_system_takes_for_one_are_refused(records, monke
     listed = tables.names_in
     monkeypatch.setattr(tables, "names_in", lambda path: [n.replace("digits_", "Digits_") for n in listed(path)])
     with pytest.raises(UsageError, match=r"the folder of Digits_smoke.*\n.*exp=Digits_smoke"):
-        tables.ask(records, "digits_smoke", [])
+        tables.request_runs(records, "digits_smoke", [])
     monkeypatch.undo()
-    tables.ask(records, "digits_smoke", [])
+    tables.request_runs(records, "digits_smoke", [])
 
 
 @pytest.mark.parametrize("name", ["runs", "history", "reliability", "confusion", "test_set"])

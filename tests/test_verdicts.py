@@ -14,7 +14,7 @@ from bench.evidence.comparison import compare
 from bench.evidence.margins import describe_margins, find_margin, read_margins
 from bench.evidence.pairing import read_arms
 from bench.evidence.stats import smallest_detectable
-from bench.record.tables import ask
+from bench.record.tables import request_runs
 
 
 def judge(values, metric="test_accuracy"):
@@ -77,7 +77,7 @@ def test_a_margin_that_is_none_is_told(text, tmp_path):
     assert str(tmp_path / "margins.yaml") in str(error.value)
     assert str(error.value).count("\n") <= 2
     with pytest.raises(UsageError):  # before anything trains
-        ask(tmp_path, "x", ["1"])
+        request_runs(tmp_path, "x", ["1"])
 
 
 @pytest.mark.parametrize(("n", "level"), [(3, 0.05), (5, 0.05), (5, 0.05 / 9), (10, 0.005)])

@@ -15,7 +15,7 @@ from bench.config import CONF
 from bench.config.settings import Choice
 from bench.dataset import load_source, split_indices
 from bench.errors import UsageError
-from bench.model import make_chosen
+from bench.model import build_model
 from bench.model.weights import load_weights
 from bench.training.run import train_run
 
@@ -27,12 +27,12 @@ def test_every_model_starts_from_kept_weights(tmp_path):
         choice = Choice(name, {**yaml.safe_load((CONF / "model" / f"{name}.yaml").read_text()), "weights": None})
         shape = torch.Size((2, 3, 32, 32))
         with torch.random.fork_rng():
-            first, other = make_chosen(choice, shape, 10), make_chosen(choice, shape, 10)
+            first, other = build_model(choice, shape, 10), build_model(choice, shape, 10)
             torch.save(first.state_dict(), tmp_path / "w.pt")
-            loaded = make_chosen(
+            loaded = build_model(
                 replace(choice, values={**choice.values, "weights": str(tmp_path / "w.pt")}), shape, 10
             )
-            fewer = make_chosen(replace(choice, values={**choice.values, "weights": str(tmp_path / "w.pt")}), shape, 7)
+            fewer = build_model(replace(choice, values={**choice.values, "weights": str(tmp_path / "w.pt")}), shape, 7)
         assert equal(loaded.state_dict(), first.state_dict())
         assert not equal(other.state_dict(), first.state_dict())
         state = fewer.state_dict()

@@ -13,7 +13,7 @@ from bench.config.own_code import resolve
 from bench.config.plugins import config_files
 from bench.console.escape import escape
 from bench.machine.cores import limit_threads
-from bench.machine.device import computes_bf16, describe_hardware, find_gpus, tell_problem
+from bench.machine.device import computes_bf16, describe_hardware, describe_problem, find_gpus
 from bench.record.data import describe_doubles, name_members
 from bench.sweep.data import describe_data
 from bench.sweep.launch import compose
@@ -86,7 +86,7 @@ def _devices() -> Iterator[tuple[str, str]]:
         yield gpu, f"{describe_hardware(gpu)}, {memory:.0f} GiB, bf16 {bf16}"
     if not _gpus():
         built = torch.version.cuda or torch.version.hip or "the CPU alone"
-        yield "cuda", tell_problem() or f"torch sees no CUDA device (it was built for {built})"
+        yield "cuda", describe_problem() or f"torch sees no CUDA device (it was built for {built})"
 
 
 def _gpus() -> list[str]:

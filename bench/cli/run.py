@@ -7,7 +7,7 @@ from rich.console import Console
 from bench.console.lines import Terminal, print_line
 from bench.record import tables
 from bench.report import terminal
-from bench.report.layout import lay_out
+from bench.report.layout import make_tables
 from bench.sweep.command import Launch, Outcome, train_missing
 from bench.sweep.forecast import show_forecast
 from bench.sweep.launch import compose as compose
@@ -50,7 +50,7 @@ def _compare(console: Console, command: Command, outcome: Outcome) -> int:
         print_line(console, f"{told} command makes its tables.")
     shown.sort(key=tables.order)
     arms = tables.read_settings(command.results, command.exp)
-    terminal.show_comparison(console, lay_out(command.exp, shown, arms), shown)
+    terminal.show_comparison(console, make_tables(command.exp, shown, arms), shown)
     if len(shown) < len(rows):
         print_line(console, f"This compares these runs; `regbench report {command.exp}` compares all {len(rows)}.")
     print_line(console, f"Tables: {folder}; figures and a page: regbench report {command.exp}")

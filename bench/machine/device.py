@@ -50,7 +50,7 @@ def find_gpus() -> Gpus:
     return Gpus(problem=(problem.strip().splitlines() or [""])[0])
 
 
-def tell_problem() -> str:
+def describe_problem() -> str:
     """A line on GPUs that are there and cannot be used, and how that is mended; empty where there are none."""
     problem = find_gpus().problem
     mend = "see that nvidia-smi works, and take a torch for that driver's CUDA (pytorch.org)"

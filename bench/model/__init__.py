@@ -17,7 +17,7 @@ from bench.config.settings import Choice
 from bench.model.weights import load_weights
 
 
-def make_chosen(
+def build_model(
     choice: Choice, images: torch.Size, classes: int, load_images: Callable[[], Tensor] | None = None
 ) -> nn.Module:
     """The chosen model for images of shape (N, C, H, W), every weight drawn, or loaded where the choice says so.

@@ -10,10 +10,10 @@ from bench.measure.scores import SCORES, score_run
 from bench.record.folder import seal, unseal
 from bench.record.logits import read_logits
 
-MADE_LATER = "metrics.json"
+BACKFILLED = "metrics.json"
 
 
-def complete(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+def backfill(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     """A record with the columns of SCORES: its own, or made from its logits and kept.
 
     A run that is not finished has none of them, and neither has one whose logits are gone.
@@ -27,14 +27,14 @@ def complete(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
         except (KeyError, ValueError):  # there are no logits, or none that fit
             return dict(record)
         with suppress(OSError):  # results that may only be read: they are made again next time
-            write_atomically(folder / MADE_LATER, seal(kept))
+            write_atomically(folder / BACKFILLED, seal(kept))
     return {**kept, **record}
 
 
 def _read_made(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None:
     """What was made of this very record by a regbench that knew all the columns."""
     try:
-        made = unseal((folder / MADE_LATER).read_bytes())
+        made = unseal((folder / BACKFILLED).read_bytes())
     except (OSError, ValueError, TypeError, AttributeError):
         return None
     return made if made.get("made_of") == _stamp(record) and made.keys() >= set(SCORES) else None

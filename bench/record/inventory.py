@@ -49,7 +49,7 @@ def find(results: Path) -> list[Found]:
     for exp in tables.experiments(results):
         known = tables.read_rows(results, exp)
         rows |= known
-        for identifier in dict.fromkeys([*known, *tables.read_asked(results, exp)]):
+        for identifier in dict.fromkeys([*known, *tables.read_requested_runs(results, exp)]):
             exps[identifier].append(exp)
     found = []
     for identifier in dict.fromkeys([*rows, *(folder.name for folder in run_folders(results))]):
@@ -90,7 +90,9 @@ def _delete_rows(results: Path, exp: str, run_ids: set[str]) -> None:
     with wait_for(folder):
         rows = [row for row in tables.read_rows(results, exp).values() if row["run_id"] not in run_ids]
         history = [line for line in tables.read_csv(folder / "history.csv") if line["run_id"] not in run_ids]
-        asked = [f"{identifier}\n" for identifier in tables.read_asked(results, exp) if identifier not in run_ids]
+        asked = [
+            f"{identifier}\n" for identifier in tables.read_requested_runs(results, exp) if identifier not in run_ids
+        ]
         write_atomically(folder / tables.ASKED, "".join(asked))
         tables.write_history(folder, history)
         tables.write_runs(folder, rows)

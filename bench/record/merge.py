@@ -18,7 +18,7 @@ from bench.disk.gone import is_file, look_again, names_in
 from bench.disk.lock import take, wait_for
 from bench.errors import UsageError
 from bench.record import tables
-from bench.record.backfill import MADE_LATER
+from bench.record.backfill import BACKFILLED
 from bench.record.data import copy_data
 from bench.record.folder import CURVES, LOGITS, RESULT, WEIGHTS, read_result, run_folder, run_folders
 from bench.record.tables import Row
@@ -82,14 +82,14 @@ def merge(ours: Path, theirs: Path, keep: str = "ours") -> Merge:
     for exp in experiments:
         asked = _asked(theirs, exp)
         _adopt_rows(ours, theirs, exp, {i: row for i, row in tables.read_rows(theirs, exp).items() if i in taken})
-        tables.ask(ours, exp, asked)
+        tables.request_runs(ours, exp, asked)
         tables.note_commands(ours, exp, tables.read_commands(theirs, exp))
         tables.write_tables(ours, exp)
     return Merge(new, [i for i in both if i not in unlike], unlike)
 
 
 def _asked(results: Path, exp: str) -> list[str]:
-    return [*dict.fromkeys([*tables.read_rows(results, exp), *tables.read_asked(results, exp)])]
+    return [*dict.fromkeys([*tables.read_rows(results, exp), *tables.read_requested_runs(results, exp)])]
 
 
 def _find_all(results: Path, experiments: Sequence[str]) -> dict[str, _Found]:
@@ -145,7 +145,7 @@ def _copy_run(ours: Path, theirs: Path, identifier: str) -> None:
 
 def _copy_files(source: Path, folder: Path) -> None:
     # What theirs lacks goes: what is there must be the record's.
-    files: dict[str, Write | None] = dict.fromkeys((LOGITS, MADE_LATER, WEIGHTS))
+    files: dict[str, Write | None] = dict.fromkeys((LOGITS, BACKFILLED, WEIGHTS))
     for name in names_in(source):
         if is_file(source / name) and not name.startswith((".", "lock.")):
             files[name] = partial(_copy, source / name)

@@ -27,7 +27,7 @@ from bench.evidence.pairing import read_arms
 from bench.evidence.stats import describe
 from bench.measure.quantities import COSTS, QUALITIES
 from bench.measure.scores import SCORES
-from bench.record.backfill import complete
+from bench.record.backfill import backfill
 from bench.record.folder import HISTORY_COLUMNS, check_protocol, read_result, run_folder
 from bench.record.read_tables import Row as Row
 from bench.record.read_tables import check_identities, explaining_damage, others_columns, read_lines
@@ -35,7 +35,7 @@ from bench.record.read_tables import read_csv as read_csv
 from bench.record.read_tables import read_settings as read_settings
 
 ASKED, COMMANDS = "asked.txt", "commands.txt"
-_NOT_TOLD = re.compile(
+_NOT_NOTED = re.compile(
     r"\+*(results_dir=|hydra(?!\.sweeper)[/.]|(force|keep_weights|retry_failed|fail_fast)=|dataset\.root=)|--?m"
 )
 
@@ -66,7 +66,7 @@ SUMMARY_COLUMNS = [
 ]
 
 
-def ask(results: Path, exp: str, run_ids: Iterable[str], arguments: Sequence[str] = ()) -> None:
+def request_runs(results: Path, exp: str, run_ids: Iterable[str], arguments: Sequence[str] = ()) -> None:
     """Notes that the experiment asks for these runs, so that their rows are made whenever they are recorded.
 
     The command that asks is noted in commands.txt, less what says where and how runs are trained, not which.
@@ -81,11 +81,11 @@ def ask(results: Path, exp: str, run_ids: Iterable[str], arguments: Sequence[str
         read_settings(results, exp)
         read_csv(results / exp / "history.csv")
         read_margins()
-        asked = read_asked(results, exp)
+        asked = read_requested_runs(results, exp)
         new = [identifier for identifier in run_ids if identifier not in asked]
         if new:
             write_atomically(results / exp / ASKED, "".join(f"{identifier}\n" for identifier in [*asked, *new]))
-        told = [argument for argument in arguments if not _NOT_TOLD.match(argument)]
+        told = [argument for argument in arguments if not _NOT_NOTED.match(argument)]
         note_commands(results, exp, [shlex.join(["regbench", "run", *told])] if arguments else [])
 
 
@@ -141,10 +141,10 @@ def collect(results: Path, exp: str) -> tuple[list[Row], dict[str, dict[str, Any
         UsageError: the tables were written by a newer regbench, or are damaged.
     """
     kept = read_rows(results, exp)
-    asked = read_asked(results, exp)
+    asked = read_requested_runs(results, exp)
     records = {i: record for i in dict.fromkeys([*kept, *asked]) if (record := read_result(run_folder(results, i)))}
     for identifier, record in records.items():
-        row = make_row(complete(run_folder(results, identifier), record)) | {"exp": exp}
+        row = make_row(backfill(run_folder(results, identifier), record)) | {"exp": exp}
         kept[identifier] = others_columns(kept.get(identifier, {}), row) | row
     arms = read_settings(results, exp)
     check_identities(results / exp / "runs.csv", [kept[i] for i in kept.keys() - records.keys()], arms)
@@ -152,7 +152,7 @@ def collect(results: Path, exp: str) -> tuple[list[Row], dict[str, dict[str, Any
         arms[record["arm_id"]] = {key: value for key, value in record["config"].items() if key != "seed"}
     used = {row["arm_id"] for row in kept.values()}
     arms = {arm: arms[arm] for arm in sorted(arms) if arm in used}
-    _tell_apart(kept.values(), arms)
+    fill_settings_column(kept.values(), arms)
     return sorted(kept.values(), key=order), arms, records
 
 
@@ -200,7 +200,7 @@ def read_rows(results: Path, exp: str) -> dict[str, Row]:
     return rows
 
 
-def read_asked(results: Path, exp: str) -> dict[str, None]:
+def read_requested_runs(results: Path, exp: str) -> dict[str, None]:
     """Which runs the experiment has asked for, in that order.
 
     Raises:
@@ -263,7 +263,7 @@ def shorten_settings(
     ]
 
 
-def _tell_apart(rows: Iterable[Row], arms: dict[str, dict[str, Any]]) -> None:
+def fill_settings_column(rows: Iterable[Row], arms: dict[str, dict[str, Any]]) -> None:
     """Fills `settings`: the keys in which arms differ that share the four words."""
     groups: dict[tuple[Any, ...], list[str]] = defaultdict(list)
     for arm_id, arm in arms.items():

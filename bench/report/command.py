@@ -20,7 +20,7 @@ from bench.record.logits import has_damaged_logits
 from bench.record.tables import Row
 from bench.report import evidence, terminal
 from bench.report.formats import FORMATS
-from bench.report.layout import find_quantities, lay_out
+from bench.report.layout import make_tables, parse_metrics
 from bench.report.robust import make_robust
 
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
@@ -34,7 +34,7 @@ def report(options: argparse.Namespace) -> int:
         OSError: the results cannot be read, or the disk is full.
     """
     metrics = options.metric or MAIN_METRICS
-    find_quantities([*metrics, *([options.sort] if options.sort != "name" else [])])
+    parse_metrics([*metrics, *([options.sort] if options.sort != "name" else [])])
     layouts, of_exp, written = [], {}, True
     for exp in options.exp:
         _check_has_results(options.results_dir, exp)
@@ -42,7 +42,7 @@ def report(options: argparse.Namespace) -> int:
         check_baseline(read_arms(rows, settings), options.baseline)
         refused = refused or _write_evidence(options.results_dir, exp, rows)
         test_set = tables.read_csv(options.results_dir / exp / "test_set.csv")
-        laid_out = lay_out(exp, rows, settings, metrics, options.baseline, options.sort, test_set)
+        laid_out = make_tables(exp, rows, settings, metrics, options.baseline, options.sort, test_set)
         if options.robust:
             laid_out = [make_robust(layout, rows, settings, options.baseline) for layout in laid_out]
         layouts += laid_out
@@ -59,7 +59,7 @@ def report(options: argparse.Namespace) -> int:
     if options.format == "table" and len(of_exp) > 1:
         from bench.report.figure.critical import show_across  # here because scipy.stats takes a second to import
 
-        columns = [quantity.column for quantity in find_quantities(metrics)]
+        columns = [quantity.column for quantity in parse_metrics(metrics)]
         show_across(Terminal(), options.results_dir, of_exp, columns, written)
     if options.format != "table":
         print(FORMATS[options.format](layouts), end="")

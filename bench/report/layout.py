@@ -45,7 +45,7 @@ class Layout:
         return ["regularizer", "optimizer", "seeds", *(quantity.title for quantity in self.quantities), "evals", "time"]
 
 
-def find_quantities(names: Sequence[str]) -> list[Quantity]:
+def parse_metrics(names: Sequence[str]) -> list[Quantity]:
     """The columns of runs.csv that are meant; `accuracy` is short for `test_accuracy`.
 
     Raises:
@@ -60,7 +60,7 @@ def find_quantities(names: Sequence[str]) -> list[Quantity]:
     return found
 
 
-def lay_out(
+def make_tables(
     exp: str,
     rows: Sequence[Row],
     settings: Mapping[str, Any],
@@ -75,7 +75,7 @@ def lay_out(
         exp: the experiment's name.
         rows: of runs.csv.
         settings: what arms.json holds.
-        metrics: the columns to show, as `find_quantities` takes them.
+        metrics: the columns to show, as `parse_metrics` takes them.
         baseline: as `compare` takes it.
         sort: `name`, or a metric: best first.
         test_set: rows of test_set.csv, which say what is beyond the noise of test images.
@@ -83,9 +83,9 @@ def lay_out(
     Raises:
         UsageError: an unknown metric or baseline.
     """
-    quantities = find_quantities(metrics)
+    quantities = parse_metrics(metrics)
     check_baseline(read_arms(rows, settings), baseline)
-    key = None if sort == "name" else find_quantities([sort])[0]
+    key = None if sort == "name" else parse_metrics([sort])[0]
     layouts = []
     for dataset, model in dict.fromkeys((row["dataset"], row["model"]) for row in rows):
         here = [row for row in rows if (row["dataset"], row["model"]) == (dataset, model)]

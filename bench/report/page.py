@@ -27,7 +27,7 @@ from bench.report.cells import describe_p, find_supported, make_mark, print_with
 from bench.report.classes import Classes, read_classes
 from bench.report.figure.style import INK
 from bench.report.formats import Grid, html_table, make_grid
-from bench.report.layout import Layout, is_against_sgd, lay_out
+from bench.report.layout import Layout, is_against_sgd, make_tables
 from bench.report.robust import make_robust
 from bench.version import __version__
 
@@ -101,7 +101,7 @@ def _mean_grids(
     """For each dataset and model its layout, the means under their headings, and what single seeds do not ruin."""
     metrics = list(dict.fromkeys(metric for each in _MEANS.values() for metric in each))
     places = []
-    for layout in lay_out(exp, rows, settings, metrics, test_set=test_set):
+    for layout in make_tables(exp, rows, settings, metrics, test_set=test_set):
         whole = make_grid(layout)
         words, costs = [0, 1, 2], [len(whole.header) - 2, len(whole.header) - 1]
         shown = {heading: [3 + metrics.index(metric) for metric in each] for heading, each in _MEANS.items()}

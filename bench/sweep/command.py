@@ -78,10 +78,10 @@ def train_missing(command: Command, launch: Launch, console: Console) -> Outcome
                 problems = _Sweep(command, todo, launch, watch).train()
             except DeviceLost as error:
                 problems = {}
-                watch.tell(str(error))
+                watch.print_line(str(error))
     for identifier, problem in problems.items():
         print_line(console, f"not recorded: {watch.names[identifier]} ({identifier}) {problem}")
-    missing = {planned.run_id for planned in todo if not planned.read_anew(command.results)}
+    missing = {planned.run_id for planned in todo if not planned.read_new_record(command.results)}
     return Outcome(asked, missing, watch.up_to_date)
 
 
@@ -91,7 +91,7 @@ def _ask(command: Command, plan: Sequence[Planned]) -> list[str]:
         (command.results / "runs").mkdir(parents=True, exist_ok=True)
         folder = user_folder()
         own = ["--config-dir", os.path.relpath(folder)] if folder else []
-        tables.ask(command.results, command.exp, [each.run_id for each in plan], [*own, *command.arguments])
+        tables.request_runs(command.results, command.exp, [each.run_id for each in plan], [*own, *command.arguments])
         return note_data(command.results, [planned.run for planned in plan], write=True)
     except OSError as error:
         raise UsageError(f"results_dir={command.results} cannot be written to: {error.strerror}.") from error
@@ -121,7 +121,7 @@ class _Sweep:
             if jobs > 0:
                 self._launch(self._choose(free), jobs)
             else:
-                self.watch.tell_waiting({i: str(owner) for i, owner in holders.items() if owner})
+                self.watch.print_waiting({i: str(owner) for i, owner in holders.items() if owner})
                 time.sleep(_SECONDS_BETWEEN_LOOKS)
         return self.problems
 
@@ -136,7 +136,7 @@ class _Sweep:
                 f"{self.results} is no longer there: it was moved, renamed or removed during the training.\n"
                 "What was recorded is where it is now: with results_dir=FOLDER the same command does the rest."
             )
-        return [p for p in self.todo if p.run_id not in self.problems and not p.read_anew(self.results)]
+        return [p for p in self.todo if p.run_id not in self.problems and not p.read_new_record(self.results)]
 
     def _choose(self, free: list[Planned]) -> list[Planned]:
         """Those whose process never died; then the others one by one: one of them takes its process along."""
@@ -157,8 +157,8 @@ class _Sweep:
             failed = (
                 f"{self.launcher.name}: {type(error).__name__}: {(str(error).strip() or '-').splitlines()[0][:200]}"
             )
-            self.watch.tell(failed)
-        left = [p.run_id for p in chosen if p.run_id not in self.problems and not p.read_anew(self.results)]
+            self.watch.print_line(failed)
+        left = [p.run_id for p in chosen if p.run_id not in self.problems and not p.read_new_record(self.results)]
         abandoned = [identifier for identifier in left if is_abandoned(run_folder(self.results, identifier))]
         self.deaths.update(abandoned)
         for planned in chosen:

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from bench.config.settings import Run
 from bench.errors import UsageError
-from bench.machine.device import computes_bf16, find_gpus, tell_problem
+from bench.machine.device import computes_bf16, describe_problem, find_gpus
 from bench.sweep.launcher import THIS_PROCESS, Launcher
 
 
@@ -22,7 +22,7 @@ def resolve_device(run: Run, launcher: Launcher = THIS_PROCESS) -> Run:
     if device == "auto":
         device = "cuda" if (launcher.gpus if launcher.deals_devices else len(find_gpus())) else "cpu"
     if not launcher.deals_devices and find_gpus().lacks(device):
-        n, none = len(find_gpus()), tell_problem() or "torch sees no CUDA device"
+        n, none = len(find_gpus()), describe_problem() or "torch sees no CUDA device"
         there = f"cpu, or cuda:0 to cuda:{n - 1}" if n else f"cpu: {none}"
         raise UsageError(f"train.device={device} is not on this machine.\nIt has {there}.")
     if precision == "auto":
@@ -36,4 +36,4 @@ def resolve_device(run: Run, launcher: Launcher = THIS_PROCESS) -> Run:
 def note_device(launcher: Launcher, runs: Iterable[Run]) -> list[str]:
     """A line where `auto` means the CPU because torch cannot use the GPUs that are there."""
     asks = not launcher.deals_devices and any(run.train.device == "auto" for run in runs)
-    return [f"train.device=auto is the CPU: {problem}"] if asks and (problem := tell_problem()) else []
+    return [f"train.device=auto is the CPU: {problem}"] if asks and (problem := describe_problem()) else []

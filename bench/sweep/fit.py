@@ -15,7 +15,7 @@ from bench.config.settings import Choice, Run
 from bench.console.escape import escape
 from bench.dataset import Source, find_gaps, split_source
 from bench.errors import UsageError
-from bench.model import make_chosen
+from bench.model import build_model
 from bench.optimizer import make_optimizer
 from bench.regularizer import Slots, make_slots
 from bench.rng import global_stream, stream
@@ -144,7 +144,7 @@ def _try_model(run: Run, source: Source) -> list[nn.Parameter]:
         n = min(run.train.batch_size, most)
         try:
             with torch.device(device), global_stream(_CPU, run.seed, "init"):
-                model = make_chosen(run.model, torch.Size((n, channels, height, width)), source.classes)
+                model = build_model(run.model, torch.Size((n, channels, height, width)), source.classes)
                 images = torch.zeros(n, channels, height, width)
                 logits = model.train()(images)
                 with torch.no_grad():

@@ -46,7 +46,7 @@ class Planned:
         """done, diverged or failed, if it is on record."""
         return self.result["status"] if self.result else None
 
-    def read_anew(self, results: Path) -> dict[str, Any] | None:
+    def read_new_record(self, results: Path) -> dict[str, Any] | None:
         """Its record, if it has been made, by whomever, since the run was planned."""
         folder = run_folder(results, self.run_id)
         return read_result(folder) if record_stamp(folder) not in ("", self.stamp) else None

@@ -33,7 +33,7 @@ class Watch:
         self.waiting: Mapping[str, str] = {}
         self.up_to_date = True  # the tables, at the end
 
-    def go_on_until(self, over: threading.Event) -> None:
+    def watch_until(self, over: threading.Event) -> None:
         """Looks again and again."""
         pause, written, cost = _SECONDS_BETWEEN_LOOKS, time.monotonic(), 0.0
         while not over.wait(pause):
@@ -51,30 +51,30 @@ class Watch:
     def look(self) -> None:
         """Prints a line for each run that was recorded since the last look."""
         for identifier, planned in list(self.left.items()):
-            result = planned.read_anew(self.command.results)
+            result = planned.read_new_record(self.command.results)
             if result:
                 del self.left[identifier]
                 if self.fail_fast and result["status"] == "failed":  # maybe another sweep's
                     self.fail_fast.note()
                 if not self.console.is_terminal or result["status"] != "done":
                     place = f"[{self._done()}/{len(self.names)}]"
-                    self.tell(f"{place} {self.names[identifier]}: {describe_result(result)}")
+                    self.print_line(f"{place} {self.names[identifier]}: {describe_result(result)}")
         if not self.command.launcher.in_process:
             self.show(f"{self._done()} of {len(self.names)} runs recorded")
 
     def _done(self) -> int:
         return len(self.names) - len(self.left)
 
-    def tell(self, line: str) -> None:
+    def print_line(self, line: str) -> None:
         """Prints a line."""
         print_line(self.console, line)
 
-    def tell_waiting(self, owners: Mapping[str, str]) -> None:
+    def print_waiting(self, owners: Mapping[str, str]) -> None:
         """Tells who holds the runs that are left, when that changes."""
         self.show(f"waiting for {len(owners)} runs in training elsewhere")
         for identifier, owner in owners.items():
             if self.waiting.get(identifier) != owner:
-                self.tell(f"in training elsewhere: {self.names[identifier]}: {owner}")
+                self.print_line(f"in training elsewhere: {self.names[identifier]}: {owner}")
         self.waiting = owners
 
 
@@ -82,7 +82,7 @@ class Watch:
 def watching(watch: Watch) -> Iterator[None]:
     """Within it `watch` is at work; at the end, also of an interrupted sweep, the tables are up to date."""
     over = threading.Event()
-    thread = threading.Thread(target=watch.go_on_until, args=(over,), daemon=True)
+    thread = threading.Thread(target=watch.watch_until, args=(over,), daemon=True)
     thread.start()
     over_by_itself = False
     try:
@@ -96,7 +96,9 @@ def watching(watch: Watch) -> Iterator[None]:
             tables.write_tables(watch.command.results, watch.command.exp)
         except (OSError, UsageError) as error:
             watch.up_to_date = False
-            watch.tell(f"the tables could not be written: {str(error).rstrip('.')}. `regbench report` makes them.")
+            watch.print_line(
+                f"the tables could not be written: {str(error).rstrip('.')}. `regbench report` makes them."
+            )
         # Jobs of a cluster may wait when the sweep is stopped: they must see that one has failed.
         if watch.fail_fast and (over_by_itself or watch.command.launcher.shares):
             watch.fail_fast.forget()

@@ -109,18 +109,18 @@ class Worker:
             except OSError as error:
                 problems[planned.run_id] = f"could not be recorded: {error}"
             release_and_settle()
-            interrupt.stop_if_asked()
+            interrupt.stop_if_requested()
         return problems
 
     def _train(self, planned: Planned, name: str) -> None:
         """Trains a run, unless it is recorded or another process has it."""
-        if planned.read_anew(self.results):
+        if planned.read_new_record(self.results):
             return
         lock = take(run_folder(self.results, planned.run_id), self.sweep.token)
         if lock is None:
             return
         with lock, suppress(LockLost):  # whoever took it over trains it, and that record stands
-            if not planned.read_anew(self.results):
+            if not planned.read_new_record(self.results):
                 self._train_locked(planned, name, lock)
 
     def _train_locked(self, planned: Planned, name: str, lock: Lock) -> None:
@@ -164,7 +164,7 @@ def _follow(sweep: Owner) -> None:
         while sweep.runs:
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         while _works.is_set():
-            interrupt.ask(signal.SIGTERM)
+            interrupt.request_stop(signal.SIGTERM)
             time.sleep(_SECONDS_BETWEEN_LOOKS)
         os._exit(0)  # else a pool's process waits for minutes for another job
 

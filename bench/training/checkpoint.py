@@ -36,7 +36,9 @@ class Checkpoints:
 
     def due(self) -> bool:
         """Whether one is to be written before the next step; it is asked after each, so it must cost nothing."""
-        return interrupt.asked() or (self.minutes is not None and time.monotonic() - self.last >= self.minutes * 60)
+        return interrupt.stop_requested() or (
+            self.minutes is not None and time.monotonic() - self.last >= self.minutes * 60
+        )
 
     def write(self, trainer: Trainer) -> None:
         """Writes it, whole or not at all.
@@ -58,7 +60,7 @@ class Checkpoints:
         except (OSError, RuntimeError) as error:  # a full disk: torch makes a RuntimeError of it
             self.log(f"no checkpoint could be written: {error}\n")
         self.last = time.monotonic()
-        interrupt.stop_if_asked()
+        interrupt.stop_if_requested()
 
 
 _MARK = b"sha256 "  # stands between the archive and its digest; torch's reader passes over both
@@ -137,7 +139,7 @@ def _is_whole(path: Path) -> bool:
         return file.read() == _MARK + digest.digest()
 
 
-def go_on(trainer: Trainer, checkpoint: dict[str, Any], folder: Path) -> None:
+def resume(trainer: Trainer, checkpoint: dict[str, Any], folder: Path) -> None:
     """Puts the trainer where the checkpoint was written.
 
     Raises:

@@ -47,9 +47,9 @@ def handling(patient: bool = False) -> Iterator[None]:
         came.append(number)
         if number == signal.SIGHUP and len(came) > 1:  # the shell sends it, and the system: nobody is impatient
             return
-        if not _deferring or (asked() and not patient):
+        if not _deferring or (stop_requested() and not patient):
             raise Interrupted(number)
-        ask(signal.Signals(number))
+        request_stop(signal.Signals(number))
 
     global _asked
     _asked = None
@@ -70,7 +70,7 @@ def handling(patient: bool = False) -> Iterator[None]:
 
 @contextmanager
 def deferring() -> Iterator[None]:
-    """Within it a signal is only noted: whoever works there looks for it in its own time, by `asked`."""
+    """Within it a signal is only noted: whoever works there looks for it in its own time, by `stop_requested`."""
     global _deferring
     _deferring = True
     try:
@@ -79,18 +79,18 @@ def deferring() -> Iterator[None]:
         _deferring = False
 
 
-def ask(number: signal.Signals) -> None:
+def request_stop(number: signal.Signals) -> None:
     """Notes a signal as if it had come."""
     global _asked
     _asked = number
 
 
-def asked() -> bool:
+def stop_requested() -> bool:
     """Whether a signal was noted."""
     return _asked is not None
 
 
-def stop_if_asked() -> None:
+def stop_if_requested() -> None:
     """Raises Interrupted where a signal was noted."""
     if _asked is not None:
         raise Interrupted(_asked)

@@ -22,13 +22,13 @@ from bench.errors import Diverged, LockLost
 from bench.machine.device import describe_hardware
 from bench.machine.memory import ran_out, read_peak, release, reset_peak
 from bench.measure.scores import score_run
-from bench.model import make_chosen
+from bench.model import build_model
 from bench.model.weights import weights_fingerprint, write_weights
 from bench.optimizer import make_optimizer
 from bench.record.folder import CHECKPOINT, RESULT, WEIGHTS, add_to_log, read_result, write_run
 from bench.regularizer import make_slots
 from bench.rng import global_stream, kept_numpy_and_python
-from bench.training.checkpoint import Checkpoints, go_on, read_checkpoint
+from bench.training.checkpoint import Checkpoints, read_checkpoint, resume
 from bench.training.compile import forget_compiled
 from bench.training.evaluate import compute_logits, score
 from bench.training.interrupt import deferring
@@ -76,7 +76,7 @@ def train_run(
         log(f"regbench {__version__}, torch {torch.__version__}, {outcome.result['hardware']}\n")
         try:
             with _threads(checkpoint["threads"] if checkpoint else None):
-                model = _train_with_what_memory_there_is(run, folder, outcome, checkpoint, log, on_epoch, may_write)
+                model = _train_with_retry(run, folder, outcome, checkpoint, log, on_epoch, may_write)
             outcome.result["status"] = "done"
             if keep_weights:
                 weights = partial(write_weights, model)
@@ -124,7 +124,7 @@ def _tidy(folder: Path) -> None:
         remove(folder / CHECKPOINT)
 
 
-def _train_with_what_memory_there_is(
+def _train_with_retry(
     run: Run, folder: Path, outcome: Outcome, checkpoint: dict[str, Any] | None, *arguments: Any
 ) -> nn.Module:
     """The trained model; a run that runs out of memory gets a second try, with a cleaned cache, from the last
@@ -167,7 +167,7 @@ def _train(
     model, slots = trainer.model, trainer.slots
     progress: dict[str, Any] = {}
     if checkpoint:
-        go_on(trainer, checkpoint, folder)
+        resume(trainer, checkpoint, folder)
         progress |= checkpoint["progress"]
         result |= progress | {"resumed": True}
         history += checkpoint["history"]
@@ -242,7 +242,7 @@ def make_trainer(run: Run, data: Data) -> Trainer:
     The weights are drawn on the CPU, so that a seed's are the same on every device.
     """
     with global_stream(torch.device("cpu"), run.seed, "init"):
-        model = make_chosen(
+        model = build_model(
             run.model, data.shape, data.classes, lambda: normalise(data.train.images[:_SHOWN], data).cpu()
         )
     device = torch.device(run.train.device)

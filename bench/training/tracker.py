@@ -77,12 +77,12 @@ class _Curves:
     def __init__(self, make_writer: Callable[[], Any], log: Callable[[str], object]) -> None:
         self.log = log
         self.writer: Any = None
-        with self._telling():
+        with self._ending_at_an_error():
             self.writer = make_writer()
 
     def add(self, row: Row) -> None:
         """Writes a row, so that nothing is left to write when the lock is lost."""
-        with self._telling():
+        with self._ending_at_an_error():
             for tag in _TAGS if self.writer else ():
                 if tag in row:
                     self.writer.add_scalar(tag, row[tag], row["epoch"])
@@ -90,12 +90,12 @@ class _Curves:
                 self.writer.flush()
 
     def close(self) -> None:
-        with self._telling():
+        with self._ending_at_an_error():
             if self.writer:
                 self.writer.close()
 
     @contextmanager
-    def _telling(self) -> Iterator[None]:
+    def _ending_at_an_error(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:  # an OSError, or TensorFlow's own where that is installed
