@@ -1,36 +1,18 @@
 """regbench: fair comparisons of regularizers for image classifiers.
 
-The map, from the command to the table:
-    cli.py      `regbench <command>`            app.py       Hydra: a command line -> plain typed runs
-    overrides.py, yaml_text.py, hydra_errors.py  what is typed and written, for Hydra; its errors, for users
-    plan.py     the runs of a command, checked  run.py       one run, top to bottom: start reading here
-    train.py    the training step and epochs    evaluate.py  logits of a split and their metrics
-    record.py   a run's identity and its files  report/      CSV tables, the terminal, figures and the page
-    rng.py      named random streams            ranges.py    which values are allowed
-    plugins.py  a user's own folder             pictures.py  a user's image files -> pixels
-    settings.py a run's settings, checked       decode.py    one of these files
-    memory.py   what a run takes of it          device.py    which GPUs can be used, and whether one answers
-    compile.py  torch.compile, for each run anew
-    sweep.py    trains what is missing          worker.py    what a process that trains does
-    launcher.py where runs are trained          watch.py     tells of records while a sweep goes on
-    fail_fast.py  tells all of a sweep's processes that a run has failed
-    lock.py     one process at a time           cores.py    how many there are to use
-    files.py    whole or not at all; CSV        home.py     for users who have none
-    gone.py     what others replace or remove
-    streams.py  output that nothing ends        ending.py   a command's exit code and last words
-    checkpoint.py, interrupt.py  stopping and going on
-    forecast.py what a command would do         unused.py    overrides that no run uses
-    merge.py, inventory.py  bringing in and removing records
-    data_record.py  what a dataset holds, and which of its images are equal
-    doctor.py   what this machine offers        completion.py what the shell offers on TAB
-    speed.py    times the training loop         contestants.py what it is compared with
-    fit.py      whether a run's parts fit       buffers.py  a model's running state
-    metric.py, temperature.py, quantities.py  what is measured, and scores.py, of a finished run
-    confusion.py  what each class is taken for
-    stats.py, pairing.py, comparison.py, margins.py, resample.py, robust.py
-                                          arms against their baseline, and how sure that is
-    tracker.py  curves for TensorBoard          schedule.py, escape.py  pure functions
-The four axes are packages: dataset/, model/, regularizer/ and optimizer/, each with its choices in conf/<axis>/.
+The map, from what is typed down to what is written; imports go down only (pyproject.toml, [tool.importlinter]):
+    cli/          `regbench <command>`, a command per file
+    report/       what is shown: the terminal's tables, figure/, the page
+    speed/        how fast a step is, beside a plain script's
+    sweep/        many runs: planned, launched, watched
+    training/     one run: start reading in run.py
+    regularizer/  optimizer/  model/  dataset/  the four axes, each with its choices in conf/<axis>/
+    record/       what is on disk: runs, and the tables of experiments
+    evidence/     what is real: arms against their baseline, and how sure that is
+    measure/      what a number is: metrics of logits, their columns
+    config/       from words to typed values, and the identity that they make
+    machine/      where it runs: cores, GPUs, memory
+    disk/  console/  rng.py  errors.py  version.py  what all of them stand on
 """
 
 import os
