@@ -1,6 +1,7 @@
 """regbench: fair comparisons of regularizers for image classifiers.
 
 The map, from what is typed down to what is written; imports go down only (pyproject.toml, [tool.importlinter]):
+    interface.py  the same things from Python: run, results, load_model, make_model, below
     cli/          `regbench <command>`, a command per file
     report/       what is shown: the terminal's tables, figure/, the page
     speed/        how fast a step is, beside a plain script's
@@ -18,8 +19,9 @@ The map, from what is typed down to what is written; imports go down only (pypro
 import os
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from bench.config import AXES as AXES
 from bench.config import CONF as CONF
@@ -28,6 +30,10 @@ from bench.version import __version__ as __version__
 
 if TYPE_CHECKING:
     import pandas
+    from torch import nn
+
+    from bench.record.experiment import Experiment
+    from bench.training.trained import TrainedModel
 
 # Without it cuBLAS gives other sums each time. It reads it once in a process, at its first call: so it is set before
 # any run is there to ask for determinism.
@@ -39,6 +45,26 @@ if "CUBLAS_WORKSPACE_CONFIG" not in os.environ:
             "Import it first, or set CUBLAS_WORKSPACE_CONFIG=:4096:8.",
             stacklevel=2,
         )
+
+
+def run(*overrides: str | Sequence[str], config_dir: str | Path | None = None, **settings: object) -> "Experiment":
+    """`regbench run`: trains what is missing of the runs that the overrides ask for, and returns their experiment.
+
+    It prints what the command prints. The caller's random generators, threads, signal handlers and loggers are
+    afterwards as they were.
+
+    Args:
+        overrides: as typed after `regbench run`, one text each, or lists of such.
+        config_dir: a folder of your own datasets, models, regularizers, optimizers and experiments.
+        settings: more overrides: seed="0,1" is "seed=0,1"; True, False and None are true, false and null.
+
+    Raises:
+        UsageError: bad input, in the command's words; nothing was trained.
+        KeyboardInterrupt: what is finished is kept, and the same call does the rest.
+    """
+    from bench.interface import run
+
+    return run(overrides, settings, config_dir)
 
 
 def results(exp: str, results_dir: str | Path | None = None) -> "pandas.DataFrame":
@@ -54,6 +80,42 @@ def results(exp: str, results_dir: str | Path | None = None) -> "pandas.DataFram
     Raises:
         UsageError: there are no results of that experiment.
     """
-    from bench.record.frame import results
+    from bench.record.frame import read_frame
 
-    return results(exp, results_dir)
+    return read_frame(_find_results(results_dir) / exp / "runs.csv")
+
+
+def load_model(run_id: str, results_dir: str | Path | None = None) -> "TrainedModel":
+    """A run's trained model in evaluation mode, on the CPU: uint8 images (N, H, W, C) in, probabilities (N, K) out.
+
+    Args:
+        run_id: as in runs.csv; of a run with kept weights (keep_weights=true).
+        results_dir: the folder of results; by default REGBENCH_RESULTS, else `results` in the current folder.
+
+    Raises:
+        UsageError: there is no such run, or its weights were not kept.
+    """
+    from bench.training.trained import load_model
+
+    return load_model(run_id, _find_results(results_dir))
+
+
+def make_model(name: str, channels: int, classes: int, **values: Any) -> "nn.Module":
+    """A model with fresh weights, from normalised images (N, C, H, W) to logits (N, K).
+
+    Args:
+        name: one of `regbench list model`.
+        channels: C.
+        classes: K.
+        values: in place of those of its file, such as width=16.
+
+    Raises:
+        UsageError: there is no such model, or it has no such value.
+    """
+    from bench.model import make_model
+
+    return make_model(name, channels, classes, **values)
+
+
+def _find_results(folder: str | Path | None) -> Path:
+    return Path(folder or os.environ.get("REGBENCH_RESULTS") or "results")

@@ -10,10 +10,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
+import yaml
 from torch import Tensor, nn
 
 from bench.config.own_code import is_published, make, resolve
-from bench.config.settings import Choice
+from bench.config.plugins import config_files
+from bench.config.settings import DESCRIBES, Choice
+from bench.errors import UsageError
 from bench.model.weights import load_weights
 
 
@@ -44,6 +47,24 @@ def build_model(
     look_at: Any = getattr(model, "look_at", None)
     if look_at and load_images:
         look_at(load_images())
+    if weights is not None:
+        load_weights(model, weights, classes)
+    return model
+
+
+def make_model(name: str, channels: int, classes: int, **values: Any) -> nn.Module:
+    """As `bench.make_model`."""
+    files = {file.stem: file for file in config_files("model")}
+    if name not in files:
+        raise UsageError(f"there is no model {name}.\nThere are: {', '.join(files)}")
+    known = {"weights": None, **yaml.safe_load(files[name].read_text("utf-8"))}
+    for key in values:
+        if key not in known or key in DESCRIBES:
+            kinds = ", ".join(key for key in known if key not in DESCRIBES)
+            raise UsageError(f"model {name} has no value {key}.\nIt has: {kinds}")
+    known |= values
+    weights = known.pop("weights")
+    model: nn.Module = make(known, channels, classes)
     if weights is not None:
         load_weights(model, weights, classes)
     return model

@@ -158,6 +158,7 @@ def _train(
     data = _load_data(run, device)
     batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
     result |= {"train_size": len(data.train), "class_names": [*data.class_names], "threads": torch.get_num_threads()}
+    result |= {"classes": data.classes, "image_shape": list(data.shape[1:])}
     result["normalisation"] = {"mean": data.mean.tolist(), "std": data.std.tolist()}
 
     trainer = make_trainer(run, data)
