@@ -77,7 +77,7 @@ def load_model(run_id: str, results: Path) -> TrainedModel:
     shape = torch.Size((1, *record["image_shape"]))
     choice = _read_choice(record["model"], record["config"], folder / WEIGHTS)
     network = build_model(choice, shape, record["classes"])
-    network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # as it was trained
+    network.to(memory_format=torch.channels_last)  # as it was trained
     return TrainedModel(network, mean, std, record["class_names"]).eval()
 
 
