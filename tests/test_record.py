@@ -1,18 +1,20 @@
 import csv
 import errno
 import os
+import re
 import shutil
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
 import pytest
+import yaml
 from conftest import TINY, compose
 
 from bench.cli import run as app
 from bench.config import CONF
 from bench.config.identity import run_id, shorten
-from bench.config.ranges import RANGES
+from bench.config.reference import as_markdown
 from bench.dataset import load_source
 from bench.disk.files import write_atomically, write_together
 from bench.record import tables
@@ -44,23 +46,6 @@ MOVES = {
     "model.arch": "mobilenet_v3_large model=torchvision model.arch=mobilenet_v3_small",
     "model.args": "{{drop_path_rate:0.1}} model=timm model.arch=resnet10t",
     "model.depth": "16 model=wide_resnet model.depth=10 model.width=1",
-    "regularizer.label_smoothing.smoothing": "0.2 regularizer=label_smoothing",
-    "regularizer.mixup.alpha": "0.5 regularizer=mixup",
-    "regularizer.cutmix.alpha": "0.5 regularizer=cutmix",
-    "regularizer.cutmix.prob": "0.25 regularizer=cutmix",
-    "regularizer.mixup_cutmix.mixup_alpha": "0.5 regularizer=mixup_cutmix",
-    "regularizer.mixup_cutmix.cutmix_alpha": "0.5 regularizer=mixup_cutmix",
-    "regularizer.mixup_cutmix.cutmix_prob": "0.25 regularizer=mixup_cutmix",
-    "regularizer.sam.rho": "0.2 regularizer=sam",
-    "regularizer.sam.interval": "2 regularizer=sam",
-    "regularizer.look_sam.rho": "0.2 regularizer=look_sam",
-    "regularizer.look_sam.interval": "2 regularizer=look_sam",
-    "regularizer.look_sam.alpha": "0.5 regularizer=look_sam",
-    "regularizer.asam.interval": "2 regularizer=asam",
-    "regularizer.asam.rho": "0.2 regularizer=asam",
-    "regularizer.asam.eta": "0.2 regularizer=asam",
-    "regularizer.weight_decay.value": "0.2 regularizer=weight_decay",
-    "regularizer.dropout.value": "0.3 regularizer=dropout",
     "optimizer.sgd.lr": "0.2",
     "optimizer.sgd.momentum": "0.8",
     "optimizer.sgd.nesterov": "false",
@@ -77,6 +62,10 @@ MOVES = {
     "train.clip_norm": "1",
     "train.deterministic": "true",
 }
+for key in re.findall(r"^\| `(regularizer[^`]*)`", as_markdown(), re.M):
+    _, name, last = key.split(".")
+    value = yaml.safe_load((CONF / "regularizer" / f"{name}.yaml").read_text())[last]
+    MOVES[key] = f"{value + 1 if isinstance(value, int) else float(value) / 2} regularizer={name}"
 # A path, the index of a device, what is kept and how, and how often a checkpoint is written cannot.
 KEEPS = {
     "results_dir": "elsewhere",
@@ -125,7 +114,8 @@ def test_every_key_is_known_to_move_the_id_or_to_keep_it():
     """model.weights moves it by the file's content, and some by what is in the pictures: see test_model.py and
     test_image_folder.py."""
     tested = {key if not key.startswith("optimizer.") else f"optimizer.{key.split('.')[-1]}" for key in MOVES | KEEPS}
-    assert tested == RANGES.keys() - {"model.weights", "dataset.background", "dataset.white"}
+    keys = set(re.findall(r"^\| `([^`]*)`", as_markdown(), re.M))
+    assert tested == keys - {"model.weights", "dataset.background", "dataset.white"}
     assert not MOVES.keys() & KEEPS.keys()
 
 
@@ -211,7 +201,8 @@ def test_the_committed_runs_keep_their_identity(tmp_path):
     plan = make_plan(Command("digits", compose("+exp=digits", "seed=0", "train.device=cpu"), tmp_path))
     with (CONF.parent / "results" / "digits" / "runs.csv").open() as file:
         committed = {row["run_id"] for row in csv.DictReader(file) if row["seed"] == "0"}
-    assert {planned.run_id for planned in plan} == committed
+    assert committed
+    assert committed <= {planned.run_id for planned in plan}
 
 
 def test_a_key_that_is_younger_than_records_is_told_by_its_neutral_value(tmp_path):

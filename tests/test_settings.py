@@ -84,9 +84,9 @@ BAD = {
     "regularizer=none,[sam,sam]": ["sam,sam", "twice"],
     "optimizer=[sgd,adam]": ["one optimizer", "sgd,adam"],
     "regularizer=mixup regularizer.mixup.alpha=0": ["alpha=0", "above 0"],
-    "regularizer=none regularizer.sam.rho=-1": ["rho=-1", "at least 0"],  # also where it is not chosen
-    "regularizer.cutmix.prob=1.1": ["prob=1.1", "[0, 1]"],
-    "regularizer.label_smoothing.smoothing=1": ["smoothing=1", "[0, 1)"],
+    "regularizer=sam regularizer.sam.rho=-1": ["rho=-1", "at least 0"],  # also where it is not chosen
+    "regularizer=cutmix regularizer.cutmix.prob=1.1": ["prob=1.1", "[0, 1]"],
+    "regularizer=label_smoothing regularizer.label_smoothing.smoothing=1": ["smoothing=1", "[0, 1)"],
     "regularizer=dropout model.dropout=0.1": ["dropout", "0.1"],
     "regularizer=weight_decay optimizer.sgd.weight_decay=0.1": ["weight_decay", "sgd", "0.1"],
     "optimizer=adam optimizer.adam.betas=[2,3]": ["betas=[2, 3]", "two of: a number in [0, 1)"],

@@ -9,9 +9,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from bench.config import AXES
 from bench.config.plugins import config_files, use_folder
 from bench.config.ranges import RANGES, OneOf
+from bench.config.settings import DESCRIBES
 from bench.disk.gone import is_file, names_in
 from bench.errors import UsageError
 
@@ -35,7 +38,7 @@ def complete_override(prefix: str, parsed_args: argparse.Namespace, **_: Any) ->
     if not equals:
         # Optimizers' values have a longer key, optimizer.sgd.lr, than the table's.
         plain = [rule for rule in RANGES if not rule.startswith("optimizer.")]
-        return [f"{name}=" for name in ("+exp", "exp", *AXES, *plain)]
+        return [f"{name}=" for name in dict.fromkeys(["+exp", "exp", *AXES, *plain, *_values()])]
     typed = re.sub(r"[^,\[]*$", "", value)  # of a sweep or a stack: none,[mixup,
     named = _recorded(Path(os.environ.get("REGBENCH_RESULTS") or "results")) if key == "exp" else []
     return [f"{key}={typed}{choice}" for choice in dict.fromkeys([*_choices(key.lstrip("+")), *named])]
@@ -48,6 +51,17 @@ def complete_exp(parsed_args: argparse.Namespace, **_: Any) -> list[str]:
 
 def _recorded(results: Path) -> list[str]:
     return [name for name in names_in(results) if is_file(results / name / "runs.csv")]
+
+
+def _values() -> list[str]:
+    """The keys of models' and regularizers' values."""
+    files = [(axis, file) for axis in ("model", "regularizer") for file in config_files(axis)]
+    return [
+        f"regularizer.{file.stem}.{key}" if axis == "regularizer" else f"model.{key}"
+        for axis, file in files
+        for key in yaml.safe_load(file.read_text("utf-8"))
+        if key not in DESCRIBES
+    ]
 
 
 def _choices(key: str) -> list[str]:

@@ -42,6 +42,11 @@ from bench.errors import UsageError
 T = TypeVar("T")
 
 _SETS_VALUE = re.compile(rf"\+\+({'|'.join(GROUPS)})\.[\w.]+=")  # an override that chooses nothing
+# Every choice that conf/ has on an axis, as a sweep takes them: experiments on "all" need not be written anew for one.
+OmegaConf.register_new_resolver(
+    "all_of",
+    lambda axis: ",".join(sorted((f.stem for f in (CONF / axis).glob("*.yaml")), key=lambda n: (n != "none", n))),
+)
 OmegaConf.register_new_resolver("folder_name", lambda path: re.sub(r"[^\w.-]+", "_", Path(str(path)).resolve().name))
 
 

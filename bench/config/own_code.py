@@ -6,15 +6,17 @@ import pkgutil
 import re
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cache
 from hashlib import sha256
 from importlib.machinery import PathFinder
 from importlib.util import resolve_name
 from itertools import accumulate
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 from bench.config.plugins import VARIABLE, user_folder
+from bench.config.ranges import Rule, as_rule, check_value
 from bench.config.settings import DESCRIBES
 from bench.errors import UsageError
 
@@ -115,7 +117,39 @@ def _with_parents(name: str) -> list[str]:
     return list(accumulate(name.split("."), lambda parent, part: f"{parent}.{part}"))
 
 
-def make(values: Mapping[str, Any], *args: Any) -> Any:
-    """Constructs what a config node describes: calls its `_target_` with its other values, after `args`."""
+def make(values: Mapping[str, Any], *args: Any, path: str = "") -> Any:
+    """Constructs what a config node describes: calls its `_target_` with its other values, after `args`.
+
+    Args:
+        values: of the node.
+        args: the first of the call.
+        path: of the node in the config, for messages, such as regularizer.sam.
+
+    Raises:
+        UsageError: a value that its parameter's annotation does not allow.
+    """
     target = resolve(values["_target_"])
-    return target(*args, **{key: value for key, value in values.items() if key not in DESCRIBES})
+    given = {key: value for key, value in values.items() if key not in DESCRIBES}
+    allowed = find_ranges(target)
+    for key, value in given.items():
+        if key in allowed:
+            check_value(f"{path}.{key}", allowed[key], value)
+    return target(*args, **given)
+
+
+def find_ranges(target: Any) -> dict[str, Rule]:
+    """What each parameter of a class or function allows, where its annotation says so.
+
+    That is Annotated with a rule of bench.config.ranges, or with bounds as those of the package annotated-types:
+    `rho: Annotated[float, Range(low=0)]`, `rho: Annotated[float, Ge(0)]`.
+    """
+    hints: dict[str, Any] = {}
+    for each in (target, getattr(target, "__init__", None)):
+        with suppress(Exception):  # a user's own annotations may name what is not there
+            hints |= get_type_hints(each, include_extras=True)
+    found = {
+        key: [as_rule(note, hint.__origin__) for note in hint.__metadata__]
+        for key, hint in hints.items()
+        if hasattr(hint, "__metadata__")
+    }
+    return {key: rule for key, rules in found.items() for rule in rules if rule is not None}

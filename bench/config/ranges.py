@@ -1,7 +1,10 @@
-"""The one table of allowed values: the source of the checks, of their messages and of README's list.
+"""Which values are allowed: rules, and the table for what no constructor of ours takes.
 
-`python -m bench.config.ranges` prints the list as README holds it. Values of a user's own files are not in the table:
-their own code checks them.
+Models and regularizers, a user's own, too, state theirs where they take a value: `rho: Annotated[float, NOT_NEGATIVE]`.
+Here is the rest: what a run and every choice on an axis have, data sets' values, of which Hydra must know which are
+text before anything is imported, and those of torch's optimizers.
+
+`python -m bench.config.reference` prints the list as README holds it.
 """
 
 import re
@@ -142,89 +145,69 @@ class Pair:
         return f"two of: {self.each}"
 
 
-_COUNT = Range(integer=True, low=1)
-_SWITCH = OneOf((True, False))
-_SHARE = Range(low=0, high=1)
-_FRACTION = Range(low=0, high=1, high_open=True)
-_NOT_NEGATIVE = Range(low=0)
-_POSITIVE = Range(low=0, low_open=True)
+COUNT = Range(integer=True, low=1)
+SWITCH = OneOf((True, False))
+SHARE = Range(low=0, high=1)
+FRACTION = Range(low=0, high=1, high_open=True)
+NOT_NEGATIVE = Range(low=0)
+POSITIVE = Range(low=0, low_open=True)
 
-_Rule = Range | OneOf | Path | Word | Colour | Name | Mapping | Pair
+Rule = Range | OneOf | Path | Word | Colour | Name | Mapping | Pair
 
 # Those of training/schedule.py, and which begin below 1: after a warm-up the rate would fall, and rise once more.
 SCHEDULES, RISING = ("cosine", "one_cycle", "step", "constant"), ("one_cycle",)
 
-RANGES: dict[str, _Rule] = {
+RANGES: dict[str, Rule] = {
     "seed": Range(integer=True, low=0),
     "results_dir": Path(),
-    "force": _SWITCH,
-    "keep_weights": _SWITCH,
-    "retry_failed": _SWITCH,
-    "fail_fast": _SWITCH,
+    "force": SWITCH,
+    "keep_weights": SWITCH,
+    "retry_failed": SWITCH,
+    "fail_fast": SWITCH,
     "dataset.root": Path(),
     "dataset.train_size": Range(integer=True, low=1, optional=True),
-    "dataset.val_fraction": _FRACTION,
-    "dataset.drop_duplicates": _SWITCH,
+    "dataset.val_fraction": FRACTION,
+    "dataset.drop_duplicates": SWITCH,
     "dataset.split_seed": Range(integer=True, low=0, word="seed", optional=True),
     "dataset.augment": OneOf(("none", "standard", "alternating")),
     "dataset.name": Word(),
     "dataset.test_fraction": Range(low=0, high=1, low_open=True, high_open=True),
     "dataset.image_size": Range(integer=True, low=8, optional=True),
-    "dataset.channels": _COUNT,
-    "dataset.flips": _SWITCH,
+    "dataset.channels": COUNT,
+    "dataset.flips": SWITCH,
     "dataset.background": Colour(),
     "dataset.white": Range(low=0, low_open=True, optional=True),
     "dataset.max_pixels": Range(integer=True, low=1, optional=True),
     "dataset.classes": Range(integer=True, low=2),
-    "dataset.train_images": _COUNT,
-    "dataset.test_images": _COUNT,
-    "dataset.noise": _NOT_NEGATIVE,
+    "dataset.train_images": COUNT,
+    "dataset.test_images": COUNT,
+    "dataset.noise": NOT_NEGATIVE,
     "model.weights": Path("file", optional=True),
-    "model.dropout": _FRACTION,
+    "model.dropout": FRACTION,
     "model.arch": Word(),
     "model.args": Mapping(),
-    "model.depth": Range(integer=True, low=1),
-    "model.width": _COUNT,
-    "model.logit_scale": _POSITIVE,
-    "regularizer.label_smoothing.smoothing": _FRACTION,
-    "regularizer.mixup.alpha": _POSITIVE,
-    "regularizer.cutmix.alpha": _POSITIVE,
-    "regularizer.cutmix.prob": _SHARE,
-    "regularizer.mixup_cutmix.mixup_alpha": _POSITIVE,
-    "regularizer.mixup_cutmix.cutmix_alpha": _POSITIVE,
-    "regularizer.mixup_cutmix.cutmix_prob": _SHARE,
-    "regularizer.sam.rho": _NOT_NEGATIVE,
-    "regularizer.sam.interval": _COUNT,
-    "regularizer.asam.rho": _NOT_NEGATIVE,
-    "regularizer.asam.eta": _NOT_NEGATIVE,
-    "regularizer.asam.interval": _COUNT,
-    "regularizer.look_sam.rho": _NOT_NEGATIVE,
-    "regularizer.look_sam.interval": _COUNT,
-    "regularizer.look_sam.alpha": _NOT_NEGATIVE,
-    "regularizer.weight_decay.value": _NOT_NEGATIVE,
-    "regularizer.dropout.value": _FRACTION,
-    "optimizer.lr": _POSITIVE,
-    "optimizer.momentum": _FRACTION,
-    "optimizer.nesterov": _SWITCH,
-    "optimizer.weight_decay": _NOT_NEGATIVE,
-    "optimizer.betas": Pair(_FRACTION),
-    "optimizer.eps": _POSITIVE,
-    "train.epochs": _COUNT,
+    "optimizer.lr": POSITIVE,
+    "optimizer.momentum": FRACTION,
+    "optimizer.nesterov": SWITCH,
+    "optimizer.weight_decay": NOT_NEGATIVE,
+    "optimizer.betas": Pair(FRACTION),
+    "optimizer.eps": POSITIVE,
+    "train.epochs": COUNT,
     "train.gradient_evaluations": Range(integer=True, low=1, optional=True),
-    "train.batch_size": _COUNT,
+    "train.batch_size": COUNT,
     "train.device": OneOf(("auto", "cpu", "cuda"), prefix="cuda:", also="cuda:N"),
     "train.precision": OneOf(("auto", "fp32", "bf16", "fp16")),
-    "train.compile": _SWITCH,
+    "train.compile": SWITCH,
     "train.schedule": OneOf(SCHEDULES),
-    "train.warmup_epochs": _NOT_NEGATIVE,
+    "train.warmup_epochs": NOT_NEGATIVE,
     "train.clip_norm": Range(low=0, low_open=True, optional=True),
-    "train.deterministic": _SWITCH,
+    "train.deterministic": SWITCH,
     "train.checkpoint_minutes": Range(low=0, optional=True),
     "train.tracker": OneOf(("none", "tensorboard")),
 }
 
 
-def _rule(key: str) -> _Rule | None:
+def _rule(key: str) -> Rule | None:
     return RANGES.get(key) or _OF_COMMAND.get(key)
 
 
@@ -235,13 +218,40 @@ def check(key: str, rule: str, value: Any) -> None:
         UsageError: the value is not allowed.
     """
     allowed = _rule(rule)
-    if allowed is not None and value not in allowed:
+    if allowed is not None:
+        check_value(key, allowed, value)
+
+
+def check_value(key: str, allowed: Rule, value: Any) -> None:
+    """Checks `value` of the config key `key`.
+
+    Raises:
+        UsageError: the value is not allowed.
+    """
+    if value not in allowed:
         shown = "null" if value is None else value
         raise UsageError(f"{key}={shown} is not allowed.\nIt must be {allowed}.")
 
 
+def as_rule(note: Any, kind: Any) -> Rule | None:
+    """The rule that an annotation's note is or, as annotated-types' Ge, Gt, Le, Lt and Interval, stands for."""
+    if isinstance(note, Rule):
+        return note
+    ge, gt, le, lt = (getattr(note, bound, None) for bound in ("ge", "gt", "le", "lt"))
+    low, high = (next((v for v in pair if v is not None), None) for pair in ((ge, gt), (le, lt)))
+    if low is None and high is None:
+        return None
+    return Range(
+        integer=kind is int,
+        low=-inf if low is None else low,
+        high=inf if high is None else high,
+        low_open=gt is not None,
+        high_open=lt is not None,
+    )
+
+
 # What a command has beside its runs' settings.
-_OF_COMMAND: dict[str, _Rule] = {"exp": Name(), "hydra.launcher.submitit_folder": Path()}
+_OF_COMMAND: dict[str, Rule] = {"exp": Name(), "hydra.launcher.submitit_folder": Path()}
 
 # Of Slurm's jobs; the account 2024_01 is no number.
 _LAUNCHER_WORDS = {f"hydra.launcher.{key}" for key in ("partition", "account", "qos", "name", "constraint", "comment")}
@@ -250,13 +260,3 @@ _LAUNCHER_WORDS = {f"hydra.launcher.{key}" for key in ("partition", "account", "
 def is_text(key: str) -> bool:
     """Whether the values of a config key are text as they are typed, whatever they look like."""
     return isinstance(_rule(key), Path | Word | Colour) or key in _LAUNCHER_WORDS
-
-
-def as_markdown() -> str:
-    """The table as README's list."""
-    rows = "\n".join(f"| `{key}` | {allowed} |" for key, allowed in RANGES.items())
-    return f"| key | allowed |\n| --- | --- |\n{rows}\n"
-
-
-if __name__ == "__main__":
-    print(as_markdown(), end="")

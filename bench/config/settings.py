@@ -147,7 +147,8 @@ def _check_values(axis: str, name: str, path: str, values: Mapping[str, Any]) ->
     """Checks what the table of ranges knows; of a user's own choices it knows what our own code reads."""
     for key, value in values.items():
         if reads(axis, name, key):
-            check(f"{path}.{key}", f"{axis}.{key}" if axis == "optimizer" else f"{path}.{key}", value)
+            rule = values["sets"] if key == "value" and "sets" in values else f"{axis}.{key}"
+            check(f"{path}.{key}", rule if axis in ("optimizer", "regularizer") else f"{path}.{key}", value)
 
 
 def _word(name: str, values: Mapping[str, Any]) -> str:

@@ -39,7 +39,7 @@ def build_model(
     weights = values.pop("weights", None)
     if "image_size" in inspect.signature(resolve(values["_target_"])).parameters:
         values = {"image_size": (height, width), **values}
-    model: nn.Module = make(values, channels, classes)
+    model: nn.Module = make(values, channels, classes, path="model")
     with torch.no_grad():  # draws the weights of layers that learn their input's size, such as the mlp's first
         model.eval()(torch.zeros(1, channels, height, width))
     if not is_published(type(model).__module__):
@@ -64,7 +64,7 @@ def make_model(name: str, channels: int, classes: int, **values: Any) -> nn.Modu
             raise UsageError(f"model {name} has no value {key}.\nIt has: {kinds}")
     known |= values
     weights = known.pop("weights")
-    model: nn.Module = make(known, channels, classes)
+    model: nn.Module = make(known, channels, classes, path="model")
     if weights is not None:
         load_weights(model, weights, classes)
     return model

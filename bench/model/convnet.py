@@ -1,12 +1,16 @@
 """A small convolutional net: three 3x3 convolutions with BatchNorm, pooling between, dropout before the classifier."""
 
+from typing import Annotated
+
 from torch import nn
+
+from bench.config.ranges import COUNT
 
 
 class ConvNet(nn.Sequential):
     """Widths w, 2w and 2w, each stage but the first at half the resolution; about 60,000 weights at w = 32."""
 
-    def __init__(self, channels: int, classes: int, width: int, dropout: float) -> None:
+    def __init__(self, channels: int, classes: int, width: Annotated[int, COUNT], dropout: float) -> None:
         super().__init__(
             *_block(channels, width),
             nn.MaxPool2d(2),

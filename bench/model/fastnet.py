@@ -7,10 +7,14 @@ a backward pass through it (8 % of the rate on a CPU); widths w, 4w and 8w inste
 SiLU instead of GELU, which CPUs compute faster. The recipe that goes with it is conf/exp/cifar_fast.yaml.
 """
 
+from typing import Annotated
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import max_pool2d
 from torch.nn.utils.parametrize import register_parametrization
+
+from bench.config.ranges import COUNT, POSITIVE
 
 _PATCH = 2  # pixels
 _LEAST_VARIANCE = 5e-4  # added to that of each direction of the patches
@@ -23,7 +27,14 @@ class FastNet(nn.Sequential):
     classifier; `logit_scale`, above 0, multiplies its outputs (Page and Jordan: 1/8 and 1/9).
     """
 
-    def __init__(self, channels: int, classes: int, width: int, dropout: float, logit_scale: float) -> None:
+    def __init__(
+        self,
+        channels: int,
+        classes: int,
+        width: Annotated[int, COUNT],
+        dropout: float,
+        logit_scale: Annotated[float, POSITIVE],
+    ) -> None:
         directions = channels * _PATCH**2
         super().__init__(
             nn.Conv2d(channels, 2 * directions, _PATCH, bias=False),

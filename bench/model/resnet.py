@@ -6,8 +6,12 @@ resolution, as CIFAR papers use it. Convolutions are drawn as in He et al. 2015 
 before the classifier, where timm has it.
 """
 
+from typing import Annotated
+
 from torch import Tensor, nn
 from torch.nn.functional import pad, relu
+
+from bench.config.ranges import COUNT
 
 
 class BasicBlock(nn.Module):
@@ -58,7 +62,7 @@ class ResNet(nn.Sequential):
 class CifarResNet(ResNet):
     """He's CIFAR family: depth 20 has 0.27 million weights."""
 
-    def __init__(self, channels: int, classes: int, depth: int, dropout: float) -> None:
+    def __init__(self, channels: int, classes: int, depth: Annotated[int, COUNT], dropout: float) -> None:
         if depth < 8 or (depth - 2) % 6:
             raise ValueError(f"depth must be 6n + 2 with n >= 1 (8, 14, 20, 32, ...), got {depth}")
         super().__init__(channels, classes, (16, 32, 64), (depth - 2) // 6, dropout, project=False)

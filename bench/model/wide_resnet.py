@@ -1,7 +1,10 @@
 """Wide residual networks (Zagoruyko & Komodakis 2016): WRN-depth-width, dropout between a block's convolutions."""
 
+from typing import Annotated
+
 from torch import nn
 
+from bench.config.ranges import COUNT
 from bench.model.preact_resnet import PreActBlock
 from bench.model.resnet import classifier, conv3x3, draw_convolutions
 
@@ -9,7 +12,9 @@ from bench.model.resnet import classifier, conv3x3, draw_convolutions
 class WideResNet(nn.Sequential):
     """Depth 6n + 4, widths 16·width, 32·width and 64·width; WRN-28-10 has 36.5 million weights."""
 
-    def __init__(self, channels: int, classes: int, depth: int, width: int, dropout: float) -> None:
+    def __init__(
+        self, channels: int, classes: int, depth: Annotated[int, COUNT], width: Annotated[int, COUNT], dropout: float
+    ) -> None:
         if depth < 10 or (depth - 4) % 6:
             raise ValueError(f"depth must be 6n + 4 with n >= 1 (10, 16, 22, 28, ...), got {depth}")
         layers: list[nn.Module] = [conv3x3(channels, 16)]

@@ -93,5 +93,6 @@ def _takes_random(filling: Any) -> bool:
 
 def make_slots(regularizers: tuple[Choice, ...]) -> Slots:
     """The step's slots as a checked stack fills them."""
-    filled: dict[str, Any] = {r.slot: make(r.values) for r in regularizers if r.slot in Slots.__dataclass_fields__}
+    filling = [r for r in regularizers if r.slot in Slots.__dataclass_fields__]
+    filled: dict[str, Any] = {r.slot: make(r.values, path=f"regularizer.{r.name}") for r in filling}
     return Slots(**filled)

@@ -6,10 +6,12 @@ normalisation weights. rho does not carry over between implementations: the auth
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
 
+from bench.config.ranges import NOT_NEGATIVE
 from bench.regularizer.sam import SAM, global_norm
 
 
@@ -17,7 +19,7 @@ from bench.regularizer.sam import SAM, global_norm
 class ASAM(SAM):
     """Costs what SAM of its interval does; rho >= 0 bounds the norm of e/T, eta >= 0 keeps small weights moving."""
 
-    eta: float
+    eta: Annotated[float, NOT_NEGATIVE]
 
     def perturbation(self, weights: list[Tensor], grads: list[Tensor]) -> list[Tensor]:
         """The ascent rho·T²g/||Tg|| per parameter."""

@@ -7,10 +7,12 @@ sqrt(1 - lam) of the image's, and it is clipped at the border. So lam is compute
 
 import math
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from torch import Tensor
 
+from bench.config.ranges import POSITIVE, SHARE
 from bench.regularizer.mixup import draw_perm
 
 Box = tuple[int, int, int, int]
@@ -54,8 +56,8 @@ def draw_box(random: np.random.Generator, height: int, width: int, alpha: float)
 class CutMix:
     """Applies CutMix to a batch with probability `prob` in [0, 1], with Beta(alpha, alpha), alpha above 0."""
 
-    alpha: float
-    prob: float
+    alpha: Annotated[float, POSITIVE]
+    prob: Annotated[float, SHARE]
 
     def __call__(self, images: Tensor, targets: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Mixed images (N, C, H, W) and targets (N, K), or both as they are; `random` draws coin, box and partners."""

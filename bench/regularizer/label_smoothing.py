@@ -6,9 +6,12 @@ on hard labels.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 from torch import Tensor
 from torch.nn.functional import cross_entropy
+
+from bench.config.ranges import FRACTION
 
 
 def smooth(targets: Tensor, smoothing: float) -> Tensor:
@@ -20,7 +23,7 @@ def smooth(targets: Tensor, smoothing: float) -> Tensor:
 class LabelSmoothing:
     """Mean cross-entropy in nats against smoothed targets. Reduces to cross-entropy at 0."""
 
-    smoothing: float
+    smoothing: Annotated[float, FRACTION]
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Scalar loss of logits (N, K) against targets (N, K)."""

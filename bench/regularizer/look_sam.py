@@ -8,11 +8,12 @@ finite, as fp16's scaling of gradients may make it, or that is within the roundi
 
 from collections.abc import Mapping
 from fractions import Fraction
-from typing import Any
+from typing import Annotated, Any
 
 import torch
 from torch import Tensor, nn
 
+from bench.config.ranges import COUNT, NOT_NEGATIVE
 from bench.regularizer import Backward
 from bench.regularizer.sam import SAM, LossClosure, global_norm
 
@@ -26,7 +27,12 @@ class LookSAM:
     Reduces to SAM at interval 1, to SAM of the same interval at alpha 0, and to plain backward passes at rho 0.
     """
 
-    def __init__(self, rho: float, interval: int, alpha: float) -> None:
+    def __init__(
+        self,
+        rho: Annotated[float, NOT_NEGATIVE],
+        interval: Annotated[int, COUNT],
+        alpha: Annotated[float, NOT_NEGATIVE],
+    ) -> None:
         """SAM's rho and interval, and the weight of the kept part, alpha >= 0; other values are a ValueError."""
         self.sam = SAM(rho, interval=interval)
         if not alpha >= 0:

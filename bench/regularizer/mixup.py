@@ -7,10 +7,13 @@ once, at the end.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 import torch
 from torch import Tensor
+
+from bench.config.ranges import POSITIVE
 
 
 def mixup(images: Tensor, targets: Tensor, lam: float, perm: Tensor) -> tuple[Tensor, Tensor]:
@@ -29,7 +32,7 @@ def mixup(images: Tensor, targets: Tensor, lam: float, perm: Tensor) -> tuple[Te
 class Mixup:
     """Mixes every batch, lam ~ Beta(alpha, alpha), alpha above 0."""
 
-    alpha: float
+    alpha: Annotated[float, POSITIVE]
 
     def __call__(self, images: Tensor, targets: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Mixed images (N, C, H, W) and targets (N, K); lam, then the partners, are drawn from `random`."""

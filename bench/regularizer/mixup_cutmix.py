@@ -5,10 +5,12 @@ slot, so they cannot stack; this is their combination.
 """
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
 from torch import Tensor
 
+from bench.config.ranges import POSITIVE, SHARE
 from bench.regularizer.cutmix import CutMix
 from bench.regularizer.mixup import Mixup
 
@@ -17,9 +19,9 @@ from bench.regularizer.mixup import Mixup
 class MixupCutMix:
     """CutMix with probability `cutmix_prob` in [0, 1], else Mixup; both alphas are above 0."""
 
-    mixup_alpha: float
-    cutmix_alpha: float
-    cutmix_prob: float
+    mixup_alpha: Annotated[float, POSITIVE]
+    cutmix_alpha: Annotated[float, POSITIVE]
+    cutmix_prob: Annotated[float, SHARE]
 
     def __call__(self, images: Tensor, targets: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
         """Mixed images (N, C, H, W) and targets (N, K); the coin comes first from `random`."""

@@ -10,10 +10,12 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
+from bench.config.ranges import COUNT, NOT_NEGATIVE
 from bench.model.buffers import frozen_statistics
 from bench.regularizer import Backward
 
@@ -30,8 +32,8 @@ class SAM:
     plain backward passes at rho 0, at SAM's cost. Other values are a ValueError.
     """
 
-    rho: float
-    interval: int = field(default=1, kw_only=True)
+    rho: Annotated[float, NOT_NEGATIVE]
+    interval: Annotated[int, COUNT] = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
         if not self.rho >= 0:
