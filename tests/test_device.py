@@ -21,7 +21,10 @@ from bench.record import tables
 from bench.record.folder import RESULT
 from bench.sweep import worker
 from bench.sweep.device import resolve_device
-from bench.sweep.launcher import Launcher
+from bench.sweep.launcher.joblib import Joblib
+from bench.sweep.launcher.ray import Ray
+from bench.sweep.launcher.submitit_local import SubmititLocal
+from bench.sweep.launcher.submitit_slurm import SubmititSlurm
 from bench.sweep.plan import make_plan
 from bench.sweep.worker import Worker
 from bench.training import run as run_module
@@ -103,7 +106,7 @@ def test_a_gpus_precision_is_known_without_a_context_of_it(capability, native, c
 
 def test_a_launcher_that_deals_out_devices_says_what_auto_means():
     (run,) = compose(*TINY, "train.device=auto", "train.precision=auto")
-    gpu, cpu = Launcher("submitit_slurm", gpus=1), Launcher("ray")
+    gpu, cpu = SubmititSlurm(gpus=1), Ray()
     assert (resolve_device(run, gpu).train.device, resolve_device(run, gpu).train.precision) == ("cuda", "bf16")
     assert (resolve_device(run, cpu).train.device, resolve_device(run, cpu).train.precision) == ("cpu", "fp32")
     (named,) = compose(*TINY, "train.device=cuda:99")
@@ -135,12 +138,12 @@ def make_worker(tmp_path, launcher, *overrides):
     return Worker(todo, tmp_path, launcher, this_process())
 
 
-@pytest.mark.parametrize("launcher", ["ray", "submitit_local"])
+@pytest.mark.parametrize("launcher", [Ray(), SubmititLocal()], ids=["ray", "submitit_local"])
 def test_a_run_whose_process_finds_no_gpu_is_no_failed_run(launcher, cuda, tmp_path, monkeypatch):
     """It was recorded as failed, with the CPU as its hardware."""
     cuda(device_count=lambda: 0, is_available=lambda: False)
     monkeypatch.chdir(tmp_path)
-    made = make_worker(tmp_path, Launcher(launcher), "seed=0,1")
+    made = make_worker(tmp_path, launcher, "seed=0,1")
     problems = made(0)
     assert list(problems.values()) == ["was not trained: its process found no cuda"] * 2
     assert not list(tmp_path.rglob(RESULT))
@@ -152,7 +155,7 @@ def test_a_job_of_this_machine_sees_the_cards_that_its_user_chose(cards, tmp_pat
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", cards or "")
     if cards is None:
         monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    made = Worker([], tmp_path, Launcher("submitit_local"), this_process(), folder=tmp_path)
+    made = Worker([], tmp_path, SubmititLocal(), this_process(), folder=tmp_path)
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     made(0)
     assert os.environ.get("CUDA_VISIBLE_DEVICES") == cards
@@ -161,7 +164,7 @@ def test_a_job_of_this_machine_sees_the_cards_that_its_user_chose(cards, tmp_pat
 def test_jobs_of_this_machine_take_mig_instances_in_turn(tmp_path, monkeypatch):
     """CUDA lets a process use one of them, whatever it is given."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "MIG-a,MIG-b")
-    made = Worker([], tmp_path, Launcher("joblib", jobs=3), this_process(), folder=tmp_path)
+    made = Worker([], tmp_path, Joblib(jobs=3), this_process(), folder=tmp_path)
     taken = []
     for number in range(3):
         made(number)
@@ -171,7 +174,7 @@ def test_jobs_of_this_machine_take_mig_instances_in_turn(tmp_path, monkeypatch):
 
 def test_a_named_gpu_that_a_machine_with_others_lacks_is_a_failure(cuda, tmp_path):
     cuda(device_count=lambda: 1, is_available=lambda: True, get_device_capability=lambda _: (8, 0))
-    made = make_worker(tmp_path, Launcher("ray"))
+    made = make_worker(tmp_path, Ray())
     todo = [replace(each, run=replace(each.run, train=replace(each.run.train, device="cuda:99"))) for each in made.todo]
     assert replace(made, todo=todo)(0) == {}
     assert '"status": "failed"' in next(tmp_path.rglob(RESULT)).read_text()
@@ -189,7 +192,7 @@ def losing(monkeypatch, cuda):
 
 def test_a_process_that_loses_its_gpu_records_one_run_and_ends(losing, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = make_worker(tmp_path, Launcher("joblib"), "seed=0,1,2")
+    made = make_worker(tmp_path, Joblib(), "seed=0,1,2")
     assert made(0) == {}
     assert [path.parent.name for path in tmp_path.rglob(RESULT)] == [made.todo[0].run_id]
     ended = []

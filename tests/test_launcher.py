@@ -15,7 +15,11 @@ from bench.cli import run as app
 from bench.disk.lock import this_process
 from bench.record import tables
 from bench.sweep import plan, worker
-from bench.sweep.launcher import Launcher, arrange
+from bench.sweep.launcher import Launcher
+from bench.sweep.launcher.joblib import Joblib
+from bench.sweep.launcher.ray import Ray
+from bench.sweep.launcher.submitit_local import SubmititLocal
+from bench.sweep.launcher.submitit_slurm import SubmititSlurm
 from bench.training import interrupt
 from bench.training import run as run_module
 
@@ -25,7 +29,7 @@ TWO = (*TINY, "regularizer=none,sam")
 @pytest.mark.parametrize("jobs", [1, 2, 5])
 def test_joblib_always_has_a_process_of_its_own(jobs):
     """For a single job it takes the process that asks, which would die of what the job dies of."""
-    assert arrange(Launcher("joblib"), {"n_jobs": 3}, jobs)["n_jobs"] == max(jobs, 2)
+    assert Joblib().arrange({"n_jobs": 3}, jobs)["n_jobs"] == max(jobs, 2)
 
 
 @pytest.fixture
@@ -100,12 +104,12 @@ def test_a_process_whose_sweep_has_died_ends_as_soon_as_it_has_no_work(working, 
 def test_workers_share_the_cores_whatever_is_left(monkeypatch):
     monkeypatch.setattr("bench.sweep.launcher.count_cores", lambda: 8)
     runs = compose(*TINY)
-    assert Launcher("joblib").count_threads(runs) == 1
-    assert Launcher("joblib", jobs=2).count_threads(runs) == 4
-    assert Launcher("submitit_local", jobs=2, cpus=3).count_threads(runs) == 3
-    assert Launcher("ray", cpus=2).count_threads(runs) == 2
+    assert Joblib().count_threads(runs) == 1
+    assert Joblib(jobs=2).count_threads(runs) == 4
+    assert SubmititLocal(jobs=2, cpus=3).count_threads(runs) == 3
+    assert Ray(cpus=2).count_threads(runs) == 2
     assert Launcher().count_threads(runs) is None
-    assert Launcher("joblib", jobs=2).count_jobs(runs) == 1
+    assert Joblib(jobs=2).count_jobs(runs) == 1
     assert plan.THIS_PROCESS.in_process
 
 
@@ -114,7 +118,7 @@ def test_what_is_launched_inherits_nothing_of_the_slurm_job_that_it_is_launched_
     settings = {"SLURM_CONF": "/etc/slurm.conf", "SBATCH_ACCOUNT": "mine", "SBATCH_PARTITION": "gpu"}
     for key, value in {**outer, **settings}.items():
         monkeypatch.setenv(key, value)
-    command = app.compose([*TWO, f"results_dir={tmp_path}"])._replace(launcher=Launcher("submitit_slurm"))
+    command = app.compose([*TWO, f"results_dir={tmp_path}"])._replace(launcher=SubmititSlurm())
     seen = []
 
     def launch(worker, jobs):
@@ -129,7 +133,7 @@ def test_what_is_launched_inherits_nothing_of_the_slurm_job_that_it_is_launched_
 
 def test_a_pool_of_one_which_is_this_process_stops_when_asked(tmp_path, monkeypatch):
     """joblib runs a single job in the process that asks for it: to return would have the sweep launch it again."""
-    command = app.compose([*TWO, f"results_dir={tmp_path}"])._replace(launcher=Launcher("joblib", jobs=1))
+    command = app.compose([*TWO, f"results_dir={tmp_path}"])._replace(launcher=Joblib(jobs=1))
     launches = []
 
     def launch(worker, jobs):

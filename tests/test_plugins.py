@@ -15,7 +15,7 @@ from conftest import TINY, compose, write
 from bench.config import CONF, own_code, plugins
 from bench.disk.lock import this_process
 from bench.errors import UsageError
-from bench.sweep.launcher import Launcher
+from bench.sweep.launcher.joblib import Joblib
 from bench.sweep.plan import Command, make_plan
 from bench.sweep.worker import Worker
 from bench.training.run import train_run
@@ -174,7 +174,7 @@ def test_a_users_own_work_in_other_processes(mine, tmp_path):
     plugins.use_folder(mine)
     command = Command("adhoc", compose(*TINY, "regularizer=cutout", "model=patch_net"), tmp_path)
     (tmp_path / "runs").mkdir()
-    worker = Worker(make_plan(command), tmp_path, Launcher("joblib", jobs=1), this_process())
+    worker = Worker(make_plan(command), tmp_path, Joblib(jobs=1), this_process())
     process = multiprocessing.get_context("spawn").Process(target=in_another_process, args=(worker,))
     process.start()
     process.join(120)

@@ -23,6 +23,8 @@ from bench.record import tables
 from bench.record.folder import CHECKPOINT, run_folder
 from bench.sweep import command as sweep
 from bench.sweep.launcher import Launcher
+from bench.sweep.launcher.joblib import Joblib
+from bench.sweep.launcher.submitit_slurm import SubmititSlurm
 from bench.sweep.plan import Command, make_plan
 from bench.sweep.watch import Watch
 from bench.sweep.worker import Worker
@@ -191,7 +193,7 @@ def test_a_run_whose_process_dies_again_and_again_is_recorded_as_failed_and_othe
                 raise RuntimeError("a worker died")
         return worker(0)
 
-    command = app.compose([*TWO, f"results_dir={tmp_path}"])._replace(launcher=Launcher("joblib", jobs=1))
+    command = app.compose([*TWO, f"results_dir={tmp_path}"])._replace(launcher=Joblib(jobs=1))
     assert app.train_and_compare(command, launch) == 1
     assert launched == [["none", "sam"], ["sam"], ["none"], ["none"]]
     assert "synthetic mlp none sgd seed 0: failed: its process died 3 times" in capsys.readouterr().out
@@ -213,7 +215,7 @@ def test_a_death_that_cannot_be_recorded_is_told_and_the_others_are_trained(two,
 
     run_folder(tmp_path, two[0]).mkdir(parents=True)
     monkeypatch.setattr(sweep, "take", refuse)
-    command = app.compose([*TWO, f"results_dir={tmp_path}"])._replace(launcher=Launcher("joblib", jobs=1))
+    command = app.compose([*TWO, f"results_dir={tmp_path}"])._replace(launcher=Joblib(jobs=1))
     assert app.train_and_compare(command, launch) == 1
     assert "died 3 times, of a signal or for want of memory, and that could not be recorded" in capsys.readouterr().out
     assert statuses(tmp_path) == ["done"]
@@ -254,7 +256,7 @@ def test_a_launcher_that_cannot_start_is_given_up(tmp_path, capsys):
     def launch(worker, jobs):
         raise ValueError("no such partition\nmore")
 
-    command = app.compose([*TWO, f"results_dir={tmp_path}"])._replace(launcher=Launcher("submitit_slurm"))
+    command = app.compose([*TWO, f"results_dir={tmp_path}"])._replace(launcher=SubmititSlurm())
     assert app.train_and_compare(command, launch) == 1
     assert "submitit_slurm: ValueError: no such partition" in capsys.readouterr().out
 

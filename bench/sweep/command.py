@@ -26,7 +26,7 @@ from bench.record.folder import run_folder
 from bench.sweep.data import note_data
 from bench.sweep.describe import show_counts
 from bench.sweep.device import note_device
-from bench.sweep.launcher import outside_of_slurm
+from bench.sweep.launcher.submitit_slurm import outside_of_slurm
 from bench.sweep.plan import Command, Planned, make_plan, order_by_seed
 from bench.sweep.unused import find_unused
 from bench.sweep.watch import Watch, watching
@@ -35,7 +35,6 @@ from bench.training import interrupt
 from bench.training.run import record_death
 
 _SECONDS_BETWEEN_LOOKS = 1.0
-_SECONDS_TO_STOP = 10.0
 _TRIES = 3  # for a run whose process dies
 
 Launch = Callable[[Worker, int], dict[str, str]]  # has the worker do so many jobs; what they returned, together
@@ -206,14 +205,11 @@ class _Sweep:
             asked.append(number)
             if number == signal.SIGHUP and len(asked) > 1:  # the shell sends it, and the system
                 return
-            if len(asked) > 1 or self.launcher.name == "submitit_slurm":  # whose jobs go on by themselves
+            if len(asked) > 1 or self.launcher.outlives:
                 raise interrupt.Interrupted(number)
             threading.Thread(target=stop_all, daemon=True).start()
-            if self.launcher.name == "ray":  # it may hold workers elsewhere: those here get the time they need
-                time.sleep(0.5)
-                patience = time.monotonic() + _SECONDS_TO_STOP
-                while self._own_processes() and time.monotonic() < patience:
-                    time.sleep(0.1)
+            self.launcher.wait_at_stop(lambda: bool(self._own_processes()))
+            if self.launcher.deals_devices:  # else whoever launched gets the workers' ends
                 raise interrupt.Interrupted(number)
 
         previous = {each: signal.signal(each, handle) for each in interrupt.requests()}

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bench.config.compose import Composed, with_composed
 from bench.sweep.command import Launch
-from bench.sweep.launcher import arrange, read_launcher
+from bench.sweep.launcher import read_launcher
 from bench.sweep.plan import Command, Planned
 from bench.sweep.worker import Worker
 
@@ -55,7 +55,7 @@ def _launch(composed: Composed, config: DictConfig, context: HydraContext, worke
     OmegaConf.update(
         arranged,
         "hydra.launcher",
-        arrange(worker.launcher, composed.launcher_settings, jobs),
+        worker.launcher.arrange(composed.launcher_settings, jobs),
         merge=False,
         force_add=True,
     )

@@ -90,8 +90,8 @@ class Worker:
             _lost.set()
             return {}
         except interrupt.Interrupted:
-            if self.launcher.name == "joblib" and os.getpid() != self.sweep.pid:
-                return {}  # its pool dies of an exception, and takes the other workers along
+            if self.launcher.swallows and os.getpid() != self.sweep.pid:
+                return {}
             raise
 
     def _train_all(self, mine: Sequence[Planned]) -> dict[str, str]:
