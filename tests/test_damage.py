@@ -13,7 +13,7 @@ from bench.cli import run as app
 from bench.cli.run import train_and_compare
 from bench.errors import UsageError
 from bench.evidence.comparison import COMPARISON_COLUMNS
-from bench.measure.scores import SCORES
+from bench.measure import SCORES
 from bench.record import folder as record
 from bench.record import tables
 from bench.record.backfill import BACKFILLED

@@ -10,7 +10,7 @@ import pytest
 from bench.cli import main
 from bench.evidence.comparison import MAIN_METRICS, interactions
 from bench.evidence.pairing import read_arms
-from bench.measure.quantities import QUALITIES
+from bench.measure import QUALITIES
 from bench.record import tables
 
 RESULTS = Path(__file__).parents[1] / "results"

@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from bench.measure.quantities import COSTS, QUALITIES, Quantity
+from bench.measure import QUALITIES
+from bench.measure.quantities import COSTS, Quantity
 from bench.record import tables
 from bench.report.cells import describe_p, make_mark, print_with_half
 from bench.report.formats import FORMATS

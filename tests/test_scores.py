@@ -10,8 +10,7 @@ from bench import cli
 from bench.cli import run as app
 from bench.errors import UsageError
 from bench.evidence.resample import RESAMPLES, interval, resample
-from bench.measure import metric
-from bench.measure.scores import SCORES
+from bench.measure import SCORES, metric
 from bench.measure.temperature import fit_temperature
 from bench.record import tables
 from bench.record.logit_tables import write_logit_tables

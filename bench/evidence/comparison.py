@@ -38,8 +38,8 @@ from bench.evidence.stats import (
     smallest_detectable,
     varies,
 )
-from bench.measure.metric import Floats
-from bench.measure.quantities import QUALITIES
+from bench.measure import QUALITIES
+from bench.measure.arrays import Floats
 
 COMPARISON_COLUMNS = [
     *(*AXES, "settings", "arm_id", "baseline", "metric", "seeds", "difference", "low", "high", "p", "p_holm"),

@@ -12,7 +12,7 @@ import yaml
 from bench.config import CONF
 from bench.config.plugins import user_folder
 from bench.errors import UsageError
-from bench.measure.quantities import QUALITIES
+from bench.measure import QUALITIES
 
 Margins = Mapping[str, float]  # by key of the file; those relative to the baseline as `relative nll`
 _KINDS = ("absolute", "relative")

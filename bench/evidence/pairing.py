@@ -17,8 +17,8 @@ import numpy as np
 from bench.config import AXES
 from bench.config.identity import ADDED_LATER, shorten_hash, show_setting
 from bench.errors import UsageError
-from bench.measure.metric import Floats
-from bench.measure.quantities import QUALITIES
+from bench.measure import QUALITIES
+from bench.measure.arrays import Floats
 
 METRICS = list(QUALITIES)
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from bench.evidence.stats import LEVEL
 from bench.measure import metric
-from bench.measure.metric import Floats
+from bench.measure.arrays import Floats
 
 RESAMPLES = 1000
 METRICS = ("test_accuracy", "test_nll", "test_ece", "test_brier")

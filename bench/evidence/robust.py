@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bench.evidence.stats import LEVEL
-from bench.measure.metric import Floats
+from bench.measure.arrays import Floats
 
 RESAMPLES = 2000
 _TRIMMED = 0.25  # at each end

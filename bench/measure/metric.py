@@ -9,18 +9,19 @@ labels (N,) of class ids in [0, K), and ValueError for empty or non-finite logit
 Confidence is the largest probability. Bins are of equal width, (lo, hi], the last one closed at 1.
 """
 
+from math import inf
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
-Floats = NDArray[np.float64]
-Labels = NDArray[np.int64]
+from bench.measure.arrays import Floats, Labels, check, log_softmax
+from bench.measure.quantities import of_every_split, of_test, percent
 
 BINS = 15  # as in Guo et al. 2017
 
 
+@of_every_split("test_accuracy", "val_accuracy", "train_accuracy", "accuracy %", "higher", **percent())
 def accuracy(logits: Any, labels: Any) -> float:
     """Share of examples whose largest logit is the label's, in [0, 1]; of equal logits the first counts.
 
@@ -31,27 +32,30 @@ def accuracy(logits: Any, labels: Any) -> float:
     Raises:
         ValueError: empty or non-finite logits, or labels that do not fit them.
     """
-    logits, labels = _check(logits, labels)
+    logits, labels = check(logits, labels)
     return float((logits.argmax(axis=1) == labels).mean())
 
 
+@of_test("test_top5_accuracy", "top-5 %", "higher", **percent())
 def top5_accuracy(logits: Any, labels: Any) -> float:
     """Share of examples whose label is among the five largest logits, in [0, 1]; 1 where there are at most 5 classes.
 
     Of equal logits the first count, as in `accuracy`.
     """
-    logits, labels = _check(logits, labels)
+    logits, labels = check(logits, labels)
     own = logits[np.arange(len(labels)), labels][:, None]
     before = (logits > own) | ((logits == own) & (np.arange(logits.shape[1]) < labels[:, None]))
     return float((before.sum(axis=1) < 5).mean())
 
 
+@of_test("test_worst_class_accuracy", "worst class %", "higher", **percent())
 def worst_class_accuracy(logits: Any, labels: Any) -> float:
     """The lowest accuracy over the classes that occur among the labels, in [0, 1]."""
     hits, count, _ = _count_classes(logits, labels)
     return float((hits[count > 0] / count[count > 0]).min())
 
 
+@of_test("test_balanced_accuracy", "balanced accuracy %", "higher", **percent())
 def balanced_accuracy(logits: Any, labels: Any) -> float:
     """Mean accuracy over the classes that occur among the labels, in [0, 1].
 
@@ -61,6 +65,7 @@ def balanced_accuracy(logits: Any, labels: Any) -> float:
     return float((hits[count > 0] / count[count > 0]).mean())
 
 
+@of_test("test_macro_f1", "macro F1 %", "higher", **percent())
 def macro_f1(logits: Any, labels: Any) -> float:
     """Mean over classes of F1, the harmonic mean of precision and recall, in [0, 1].
 
@@ -74,19 +79,21 @@ def macro_f1(logits: Any, labels: Any) -> float:
 
 def _count_classes(logits: Any, labels: Any) -> tuple[Floats, Labels, Labels]:
     """Per class: right predictions, labels, predictions."""
-    logits, labels = _check(logits, labels)
+    logits, labels = check(logits, labels)
     predictions, classes = logits.argmax(axis=1), logits.shape[1]
     hits = np.bincount(labels, weights=predictions == labels, minlength=classes).astype(np.float64)
     count, predicted = (np.bincount(ids, minlength=classes).astype(np.int64) for ids in (labels, predictions))
     return hits, count, predicted
 
 
+@of_every_split("test_nll", "val_nll", "train_nll", "NLL", "lower", range=(0, inf))
 def nll(logits: Any, labels: Any) -> float:
     """Mean negative log-likelihood of the hard labels in nats, never smoothed."""
-    logits, labels = _check(logits, labels)
-    return float(-_log_softmax(logits)[np.arange(len(labels)), labels].mean())
+    logits, labels = check(logits, labels)
+    return float(-log_softmax(logits)[np.arange(len(labels)), labels].mean())
 
 
+@of_every_split("test_ece", "val_ece", "train_ece", "ECE %", "lower", **percent())
 def ece(logits: Any, labels: Any, bins: int = BINS) -> float:
     """Expected calibration error in [0, 1]: top-label confidence, equal-width bins (lo, hi], L1.
 
@@ -107,29 +114,7 @@ def ece(logits: Any, labels: Any, bins: int = BINS) -> float:
     return _weighted_gap(_bin_of(confidence, bins), correct - confidence, bins)
 
 
-def ece_equal_mass(logits: Any, labels: Any, bins: int = BINS) -> float:
-    """ECE with bins of equal counts instead of equal widths, in [0, 1].
-
-    Source: Nixon et al. 2019, "Measuring Calibration in Deep Learning", adaptive calibration error, of the top label
-    and weighted by counts. The example of rank r (0 to N - 1) is in bin floor(r * bins / N); examples of equal
-    confidence stay together in the first one's bin, so that their order has no meaning.
-    """
-    confidence, correct = _judge(logits, labels)
-    rank = np.searchsorted(np.sort(confidence), confidence, side="left")
-    return _weighted_gap(rank * _check_bins(bins) // len(rank), correct - confidence, bins)
-
-
-def ece_classwise(logits: Any, labels: Any, bins: int = BINS) -> float:
-    """Mean over all K classes of the calibration error of that class's probability, in [0, 1].
-
-    Source: Kull et al. 2019, "Beyond temperature scaling", eq. 3; a probability of 0 is in the first bin.
-    """
-    logits, labels = _check(logits, labels)
-    probs = np.exp(_log_softmax(logits))
-    per_class = [_weighted_gap(_bin_of(p, bins), (labels == k) - p, bins) for k, p in enumerate(probs.T)]
-    return float(np.mean(per_class))
-
-
+@of_test("test_ece_debiased", "ECE debiased %", "nearer 0", **percent(least=-1))
 def ece_debiased(logits: Any, labels: Any, bins: int = BINS) -> float:
     """ECE less an estimate of its bias; it may be below 0.
 
@@ -151,6 +136,32 @@ def ece_debiased(logits: Any, labels: Any, bins: int = BINS) -> float:
     return float(((2 * gap - noisy) * np.bincount(bin_of, minlength=bins)).sum() / len(confidence))
 
 
+@of_test("test_ece_equal_mass", "ECE equal-mass %", "lower", **percent())
+def ece_equal_mass(logits: Any, labels: Any, bins: int = BINS) -> float:
+    """ECE with bins of equal counts instead of equal widths, in [0, 1].
+
+    Source: Nixon et al. 2019, "Measuring Calibration in Deep Learning", adaptive calibration error, of the top label
+    and weighted by counts. The example of rank r (0 to N - 1) is in bin floor(r * bins / N); examples of equal
+    confidence stay together in the first one's bin, so that their order has no meaning.
+    """
+    confidence, correct = _judge(logits, labels)
+    rank = np.searchsorted(np.sort(confidence), confidence, side="left")
+    return _weighted_gap(rank * _check_bins(bins) // len(rank), correct - confidence, bins)
+
+
+@of_test("test_ece_classwise", "ECE classwise %", "lower", **percent())
+def ece_classwise(logits: Any, labels: Any, bins: int = BINS) -> float:
+    """Mean over all K classes of the calibration error of that class's probability, in [0, 1].
+
+    Source: Kull et al. 2019, "Beyond temperature scaling", eq. 3; a probability of 0 is in the first bin.
+    """
+    logits, labels = check(logits, labels)
+    probs = np.exp(log_softmax(logits))
+    per_class = [_weighted_gap(_bin_of(p, bins), (labels == k) - p, bins) for k, p in enumerate(probs.T)]
+    return float(np.mean(per_class))
+
+
+@of_test("test_mce", "MCE %", "lower", **percent())
 def mce(logits: Any, labels: Any, bins: int = BINS) -> float:
     """Maximum calibration error in [0, 1]: the largest gap of any bin. Source: Guo et al. 2017, eq. 4.
 
@@ -162,19 +173,22 @@ def mce(logits: Any, labels: Any, bins: int = BINS) -> float:
     return float((np.abs(gap[count > 0]) / count[count > 0]).max())
 
 
+@of_test("test_confidence_gap", "confidence gap %", "nearer 0", **percent(least=-1))
 def confidence_gap(logits: Any, labels: Any) -> float:
     """Mean confidence less accuracy, in [-1, 1]: above 0 the predictions are over-confident, below under-confident."""
     confidence, correct = _judge(logits, labels)
     return float((confidence - correct).mean())
 
 
+@of_test("test_entropy", "entropy", "", range=(0, inf))
 def entropy(logits: Any, labels: Any) -> float:
     """Mean entropy of the predicted probabilities in nats, in [0, ln K]; the labels are only checked."""
-    logits, labels = _check(logits, labels)
-    log_probs = _log_softmax(logits)
+    logits, labels = check(logits, labels)
+    log_probs = log_softmax(logits)
     return float(-(np.exp(log_probs) * log_probs).sum(axis=1).mean())
 
 
+@of_test("test_aurc", "AURC %", "lower", **percent())
 def aurc(logits: Any, labels: Any) -> float:
     """Area under the risk-coverage curve, in [0, 1]: the error rate of the n most confident, averaged over n = 1 to N.
 
@@ -188,10 +202,11 @@ def aurc(logits: Any, labels: Any) -> float:
     return float((errors.cumsum() / np.arange(1, len(errors) + 1)).mean())
 
 
+@of_every_split("test_brier", "val_brier", "train_brier", "Brier", "lower", range=(0, 2))
 def brier(logits: Any, labels: Any) -> float:
     """Mean over examples of the sum over classes of (probability - one-hot label)^2, in [0, 2]. Source: Brier 1950."""
-    logits, labels = _check(logits, labels)
-    error = np.exp(_log_softmax(logits))
+    logits, labels = check(logits, labels)
+    error = np.exp(log_softmax(logits))
     error[np.arange(len(labels)), labels] -= 1.0
     return float((error**2).sum(axis=1).mean())
 
@@ -209,8 +224,8 @@ def per_example(logits: Any, labels: Any, bins: int = BINS) -> Floats:
     """What each example adds to the metrics, (N, 3 + bins): the means of its first columns are accuracy, NLL and Brier
     score, and the absolute means of the others sum up to ECE."""
     confidence, correct = _judge(logits, labels)
-    logits, labels = _check(logits, labels)
-    log_probs, examples = _log_softmax(logits), np.arange(len(labels))
+    logits, labels = check(logits, labels)
+    log_probs, examples = log_softmax(logits), np.arange(len(labels))
     parts = np.zeros((len(labels), 3 + bins))
     parts[:, 0], parts[:, 1] = correct, -log_probs[examples, labels]
     error = np.exp(log_probs)
@@ -222,8 +237,8 @@ def per_example(logits: Any, labels: Any, bins: int = BINS) -> Floats:
 
 def _judge(logits: Any, labels: Any) -> tuple[Floats, Floats]:
     """Each example's confidence, and 1 where the prediction is right, else 0."""
-    logits, labels = _check(logits, labels)
-    confidence = np.minimum(np.exp(_log_softmax(logits).max(axis=1)), 1.0)
+    logits, labels = check(logits, labels)
+    confidence = np.minimum(np.exp(log_softmax(logits).max(axis=1)), 1.0)
     return confidence, (logits.argmax(axis=1) == labels).astype(np.float64)
 
 
@@ -242,29 +257,3 @@ def _check_bins(bins: int) -> int:
     if not isinstance(bins, int) or bins < 1:
         raise ValueError(f"bins must be an integer of at least 1, got {bins}")
     return bins
-
-
-def _log_softmax(logits: Floats) -> Floats:
-    shifted = logits - logits.max(axis=1, keepdims=True)
-    result: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
-    return result
-
-
-def _check(logits: Any, labels: Any) -> tuple[Floats, Labels]:
-    logits, labels = _to_numpy(logits).astype(np.float64), _to_numpy(labels)
-    if logits.ndim != 2 or logits.size == 0:
-        raise ValueError(f"logits must be (N, K) and not empty, got shape {logits.shape}")
-    if labels.shape != logits.shape[:1]:
-        raise ValueError(f"labels must be ({len(logits)},) like the logits, got shape {labels.shape}")
-    if not np.isfinite(logits).all():
-        raise ValueError("logits must be finite, got NaN or infinity")
-    if not np.issubdtype(labels.dtype, np.integer) or labels.min() < 0 or labels.max() >= logits.shape[1]:
-        raise ValueError(f"labels must be class ids in [0, {logits.shape[1]})")
-    return logits, labels.astype(np.int64)
-
-
-def _to_numpy(values: Any) -> NDArray[Any]:
-    if hasattr(values, "detach"):  # a tensor; NumPy has no bfloat16, and some devices no float64
-        values = values.detach().cpu()
-        values = values.double() if values.is_floating_point() else values
-    return np.asarray(values)

@@ -1,14 +1,20 @@
-"""What the columns of runs.csv measure: how they are called in print, in which unit, and which end is better."""
+"""How the columns of runs.csv that hold numbers are called in print, in which unit, and which end is better.
 
-from dataclasses import dataclass, replace
+A metric is declared beside its function, in a module of this package: all else takes it from there.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from math import inf
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 
-from bench.measure.metric import Floats
+from bench.measure.arrays import Floats
 
 Better = Literal["higher", "lower", "nearer 0", ""]
+Metric = Callable[[Any, Any], float]
+Made = TypeVar("Made", bound=Callable[..., float])
 _HUGE = 1e7  # as of the NLL of a run that all but diverged
 
 
@@ -43,46 +49,67 @@ class Quantity:
         return {"higher": 1, "lower": -1}.get(self.better, np.nan) * (arm - baseline)
 
 
-def _percent(column: str, title: str, better: Better, least: float = 0) -> Quantity:
-    return Quantity(column, f"{title} %", better, factor=100, digits=2, range=(least, 1))
+def percent(least: float = 0) -> dict[str, Any]:
+    """How a fraction is printed."""
+    return {"factor": 100, "digits": 2, "range": (least, 1)}
 
 
-_OF_A_SPLIT = [
-    _percent("accuracy", "accuracy", "higher"),
-    Quantity("nll", "NLL", "lower", range=(0, inf)),
-    _percent("ece", "ECE", "lower"),
-    Quantity("brier", "Brier", "lower", range=(0, 2)),
-]
-_OF_TEST = [
-    _percent("test_top5_accuracy", "top-5", "higher"),
-    _percent("test_worst_class_accuracy", "worst class", "higher"),
-    _percent("test_balanced_accuracy", "balanced accuracy", "higher"),
-    _percent("test_macro_f1", "macro F1", "higher"),
-    _percent("test_ece_debiased", "ECE debiased", "nearer 0", least=-1),
-    _percent("test_ece_equal_mass", "ECE equal-mass", "lower"),
-    _percent("test_ece_classwise", "ECE classwise", "lower"),
-    _percent("test_mce", "MCE", "lower"),
-    _percent("test_confidence_gap", "confidence gap", "nearer 0", least=-1),
-    Quantity("test_entropy", "entropy", "", range=(0, inf)),
-    _percent("test_aurc", "AURC", "lower"),
-    _percent("accuracy_gap", "accuracy gap", "", least=-1),
-    Quantity("nll_gap", "NLL gap", ""),
-    Quantity("temperature", "T", "", digits=2, range=(0, inf)),
-    Quantity("test_nll_scaled", "NLL scaled", "lower", range=(0, inf)),
-    _percent("test_ece_scaled", "ECE scaled", "lower"),
-]
+@dataclass(frozen=True)
+class Declared:
+    """A metric of a finished run: the one place that says what it is called and how it is made.
+
+    Attributes:
+        columns: of runs.csv, by split where it is of every split.
+        quantities: of the same keys; none where the column holds no number.
+        function: of logits (N, K) and labels (N,); None where score_run makes it of more than these.
+        meaning: in a line, for readers.
+    """
+
+    columns: Mapping[str, str]
+    quantities: Mapping[str, Quantity]
+    function: Metric | None
+    meaning: str
 
 
-def _of_split(split: str, quantity: Quantity) -> Quantity:
-    title = quantity.title if split == "test" else f"{split} {quantity.title}"
-    return replace(quantity, column=f"{split}_{quantity.column}", title=title)
+DECLARED: dict[str, Declared] = {}  # by the column of the test split, in the order of the columns
 
 
-# What arms are compared by.
-QUALITIES = {
-    quantity.column: quantity
-    for quantity in (*(_of_split(s, q) for s in ("test", "val", "train") for q in _OF_A_SPLIT), *_OF_TEST)
-}
+def of_every_split(test: str, val: str, train: str, title: str, better: Better, **more: Any) -> Callable[[Made], Made]:
+    """Declares a function of (logits, labels) as a metric of each split, by its columns in runs.csv."""
+    columns = {"test": test, "val": val, "train": train}
+    quantities = {
+        split: Quantity(column, title if split == "test" else f"{split} {title}", better, **more)
+        for split, column in columns.items()
+    }
+
+    def declare(function: Made) -> Made:
+        DECLARED[test] = Declared(columns, quantities, function, _first_sentence(function))
+        return function
+
+    return declare
+
+
+def of_test(column: str, title: str, better: Better, **more: Any) -> Callable[[Made], Made]:
+    """Declares a function of (logits, labels) as a metric of the test split, by its column in runs.csv."""
+
+    def declare(function: Made) -> Made:
+        made = {"test": Quantity(column, title, better, **more)}
+        DECLARED[column] = Declared({"test": column}, made, function, _first_sentence(function))
+        return function
+
+    return declare
+
+
+def of_run(column: str, meaning: str, title: str = "", better: Better = "", **more: Any) -> None:
+    """Declares a column that `score_run` makes of more than the test split; without a title it holds no number."""
+    made = {"test": Quantity(column, title, better, **more)} if title else {}
+    DECLARED[column] = Declared({"test": column}, made, None, meaning)
+
+
+def _first_sentence(function: Metric) -> str:
+    return " ".join((function.__doc__ or "").split("\n\n")[0].split())
+
+
 COSTS = {
     quantity.column: quantity
     for quantity in (

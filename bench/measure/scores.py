@@ -5,34 +5,22 @@ from their logits and keeps it beside them, in metrics.json.
 """
 
 from collections.abc import Mapping
+from math import inf
 from typing import Any
 
 import numpy as np
 
 from bench.measure import metric
+from bench.measure.arrays import Floats
+from bench.measure.quantities import DECLARED, of_run, percent
 from bench.measure.temperature import fit_temperature
 
-# Of the test split; `evaluate` has accuracy, NLL, ECE and Brier score of every split.
-_METRICS = {
-    "top5_accuracy": metric.top5_accuracy,
-    "worst_class_accuracy": metric.worst_class_accuracy,
-    "balanced_accuracy": metric.balanced_accuracy,
-    "macro_f1": metric.macro_f1,
-    "ece_debiased": metric.ece_debiased,
-    "ece_equal_mass": metric.ece_equal_mass,
-    "ece_classwise": metric.ece_classwise,
-    "mce": metric.mce,
-    "confidence_gap": metric.confidence_gap,
-    "entropy": metric.entropy,
-    "aurc": metric.aurc,
-}
-# What a report tells of a run beyond that, by column. The generalization gaps are what is lost between the training
-# images and the test images; `scaled` is after division by the temperature.
-SCORES = [
-    *(f"test_{name}" for name in _METRICS),
-    *("accuracy_gap", "nll_gap"),
-    *("temperature", "temperature_at_bound", "test_nll_scaled", "test_ece_scaled"),
-]
+of_run("accuracy_gap", "training less test accuracy", "accuracy gap %", **percent(least=-1))
+of_run("nll_gap", "test less training NLL", "NLL gap")
+of_run("temperature", "by which validation logits are divided for the least NLL", "T", digits=2, range=(0, inf))
+of_run("temperature_at_bound", "whether that is an end of the range that is searched")
+of_run("test_nll_scaled", "NLL after division by the temperature", "NLL scaled", "lower", range=(0, inf))
+of_run("test_ece_scaled", "ECE after division by the temperature", "ECE scaled %", "lower", **percent())
 
 
 def score_run(result: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
@@ -43,8 +31,8 @@ def score_run(result: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str,
         arrays: those of logits.npz.
     """
     logits, labels = arrays["test_logits"], arrays["test_labels"]
-    scores: dict[str, Any] = dict.fromkeys(SCORES)
-    scores |= {f"test_{name}": function(logits, labels) for name, function in _METRICS.items()}
+    of_test = {column: each for column, each in DECLARED.items() if len(each.columns) == 1}
+    scores: dict[str, Any] = {c: each.function and each.function(logits, labels) for c, each in of_test.items()}
     scores["accuracy_gap"] = result["train_accuracy"] - result["test_accuracy"]
     scores["nll_gap"] = result["test_nll"] - result["train_nll"]
     if len(arrays["val_labels"]):
@@ -55,6 +43,6 @@ def score_run(result: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str,
     return scores
 
 
-def scale(logits: Any, temperature: float) -> metric.Floats:
+def scale(logits: Any, temperature: float) -> Floats:
     """Logits / T in float64."""
     return np.asarray(logits, dtype=np.float64) / temperature

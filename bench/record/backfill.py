@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from bench.disk.files import write_atomically
-from bench.measure.scores import SCORES, score_run
+from bench.measure import SCORES
+from bench.measure.scores import score_run
 from bench.record.folder import seal, unseal
 from bench.record.logits import read_logits
 

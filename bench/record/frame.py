@@ -7,7 +7,8 @@ import pandas
 
 from bench.disk.gone import read_if_there
 from bench.errors import UsageError
-from bench.measure.quantities import COSTS, QUALITIES
+from bench.measure import QUALITIES
+from bench.measure.quantities import COSTS
 
 _COUNTS = ("seed", "seeds", "epoch", "epochs", "train_size", "batch_size", "workers", "threads", "runs", "family_size")
 _NUMBERS = {

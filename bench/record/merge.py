@@ -26,7 +26,7 @@ from bench.record.tables import Row
 # What may make equal settings give unlike numbers, and numbers that are unlike from one training to the next.
 _MACHINE = ("hardware", "torch", "threads")
 _TIMES = ("train_seconds", "images_per_second", "resumed")
-_NUMBERS = ("status", "epochs", "train_size", *tables.METRIC_COLUMNS, *tables.BRIER_COLUMNS)
+_NUMBERS = ("status", "epochs", "train_size", *tables.METRIC_COLUMNS, *tables.LATER_COLUMNS)
 _COMPARED = [column for column in _NUMBERS if column not in _TIMES]
 
 

@@ -12,7 +12,8 @@ from typing import Any
 from bench.config.identity import digest
 from bench.disk.gone import read_if_there
 from bench.errors import UsageError
-from bench.measure.quantities import COSTS, QUALITIES
+from bench.measure import QUALITIES
+from bench.measure.quantities import COSTS
 
 Row = dict[str, str]
 

@@ -25,8 +25,8 @@ from bench.evidence.comparison import COMPARISON_COLUMNS, compare
 from bench.evidence.margins import read_margins
 from bench.evidence.pairing import read_arms
 from bench.evidence.stats import describe
-from bench.measure.quantities import COSTS, QUALITIES
-from bench.measure.scores import SCORES
+from bench.measure import OF_EVERY_SPLIT, QUALITIES, SCORES, SPLITS
+from bench.measure.quantities import COSTS
 from bench.record.backfill import backfill
 from bench.record.folder import HISTORY_COLUMNS, check_protocol, read_result, run_folder
 from bench.record.read_tables import Row as Row
@@ -41,20 +41,19 @@ _NOT_NOTED = re.compile(
 
 _MESSAGE = 1000  # characters; csv reads no cell of more than 131,072
 
-METRIC_COLUMNS = [
-    *(f"{split}_{metric}" for split in ("test", "val", "train") for metric in ("accuracy", "nll", "ece")),
-    *COSTS,
-]
-BRIER_COLUMNS = ["test_brier", "val_brier", "train_brier"]
+METRIC_COLUMNS = [*(each.columns[split] for split in SPLITS for each in OF_EVERY_SPLIT[:3]), *COSTS]
+LATER_COLUMNS = [
+    column for each in OF_EVERY_SPLIT[3:] for column in each.columns.values()
+]  # came when tables were there
 RUN_COLUMNS = [
     *("run_id", "exp", *AXES, "seed", "status", "epochs", "train_size", "batch_size", "precision", "device"),
     *METRIC_COLUMNS,
     *("arm_id", "settings", "protocol_version", "workers", "threads", "hardware", "torch"),
-    *BRIER_COLUMNS,
+    *LATER_COLUMNS,
     *SCORES,
     *("resumed", "message"),
 ]
-SUMMARISED = [*METRIC_COLUMNS, *BRIER_COLUMNS, *(column for column in SCORES if column in QUALITIES)]
+SUMMARISED = [*METRIC_COLUMNS, *LATER_COLUMNS, *(column for column in SCORES if column in QUALITIES)]
 _STATUSES = ("done", "diverged", "failed")
 _PARTS = ("mean", "std", "low", "high")
 _QUANTITIES = QUALITIES | COSTS

@@ -13,7 +13,8 @@ from statistics import median
 from typing import Any
 
 from bench.evidence.stats import FEWEST_SEEDS, LEVEL_OF_TESTS, median_interval
-from bench.measure.quantities import QUALITIES, Quantity, format_number
+from bench.measure import QUALITIES
+from bench.measure.quantities import Quantity, format_number
 
 BETTER, WORSE, OTHER = "▲", "▼", "≠"
 HOLLOW = {BETTER: "△", WORSE: "▽", OTHER: OTHER, "": ""}

@@ -11,7 +11,7 @@ from typing import Any
 
 from bench.config.identity import data_id
 from bench.evidence.confusion import MATRIX
-from bench.measure.quantities import QUALITIES
+from bench.measure import QUALITIES
 from bench.record.data import read_data
 from bench.record.folder import read_result, run_folder
 from bench.record.read_tables import explaining_damage, read_csv

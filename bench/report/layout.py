@@ -7,7 +7,8 @@ from typing import Any
 from bench.errors import UsageError
 from bench.evidence.comparison import MAIN_METRICS, compare
 from bench.evidence.pairing import Arm, check_baseline, name_differences, read_arms
-from bench.measure.quantities import COSTS, QUALITIES, Quantity
+from bench.measure import QUALITIES
+from bench.measure.quantities import COSTS, Quantity
 from bench.record.tables import Row, shorten_settings, summarise
 from bench.report.cells import Cell, Cost, find_supported, make_cell, make_mark, relative_cost
 from bench.report.notes import Compared, describe_times, make_notes

@@ -10,7 +10,8 @@ from typing import Any
 from bench.evidence.comparison import DIVERGED
 from bench.evidence.pairing import Arm
 from bench.evidence.stats import FEWEST_SEEDS, LEVEL_OF_TESTS, POWER, holm, median_interval
-from bench.measure.quantities import QUALITIES, Quantity, format_number
+from bench.measure import QUALITIES
+from bench.measure.quantities import Quantity, format_number
 from bench.report.cells import BETTER, HOLLOW, OTHER, WORSE, Cell, Cost
 
 

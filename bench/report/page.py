@@ -19,7 +19,8 @@ from bench.evidence.comparison import MAIN_METRICS, interactions
 from bench.evidence.margins import describe_margins, read_margins
 from bench.evidence.pairing import Arm, read_arms
 from bench.evidence.stats import FEWEST_SEEDS
-from bench.measure.quantities import QUALITIES, format_number
+from bench.measure import QUALITIES
+from bench.measure.quantities import format_number
 from bench.record import tables
 from bench.record.data import describe_doubles, describe_dropping, read_data
 from bench.record.tables import Row

@@ -17,8 +17,9 @@ import numpy as np
 from scipy.stats import friedmanchisquare, rankdata
 
 from bench.evidence.stats import holm
-from bench.measure.metric import Floats
-from bench.measure.quantities import QUALITIES, Quantity
+from bench.measure import QUALITIES
+from bench.measure.arrays import Floats
+from bench.measure.quantities import Quantity
 from bench.record.read_tables import Row
 
 ALPHA = 0.05

@@ -9,7 +9,8 @@ import numpy as np
 from bench.evidence.pairing import METRICS, Arm, read_arms
 from bench.evidence.robust import bootstrap_improvement, bootstrap_mean
 from bench.evidence.stats import FEWEST_SEEDS
-from bench.measure.quantities import QUALITIES, Quantity, format_number
+from bench.measure import QUALITIES
+from bench.measure.quantities import Quantity, format_number
 from bench.record.tables import Row
 from bench.report.cells import Cell
 from bench.report.layout import Layout, Line

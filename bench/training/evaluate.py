@@ -9,10 +9,9 @@ from bench.dataset import Data, Split
 from bench.dataset.batches import normalise
 from bench.errors import Diverged
 from bench.machine.memory import ran_out, release
-from bench.measure import metric
+from bench.measure import OF_EVERY_SPLIT
 
 BATCH_SIZE = 512  # fixed, so that a run's numbers do not depend on its training batches
-METRICS = {"accuracy": metric.accuracy, "nll": metric.nll, "ece": metric.ece, "brier": metric.brier}
 
 
 @torch.inference_mode()
@@ -52,4 +51,4 @@ def score(name: str, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> 
     """
     if len(labels) == 0:
         return {}
-    return {f"{name}_{key}": function(logits, labels) for key, function in METRICS.items()}
+    return {each.columns[name]: each.function(logits, labels) for each in OF_EVERY_SPLIT if each.function}

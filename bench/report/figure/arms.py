@@ -14,7 +14,8 @@ from bench.config.identity import shorten
 from bench.console.escape import escape
 from bench.console.wrap import wrap
 from bench.evidence.stats import FEWEST_SEEDS, t_interval
-from bench.measure.quantities import COSTS, QUALITIES
+from bench.measure import QUALITIES
+from bench.measure.quantities import COSTS
 from bench.record.tables import Row
 
 
