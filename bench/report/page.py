@@ -19,7 +19,7 @@ from bench.evidence.comparison import MAIN_METRICS, interactions
 from bench.evidence.margins import describe_margins, read_margins
 from bench.evidence.pairing import Arm, read_arms
 from bench.evidence.stats import FEWEST_SEEDS
-from bench.measure import QUALITIES
+from bench.measure import QUALITIES, SCORES
 from bench.measure.quantities import format_number
 from bench.record import tables
 from bench.record.data import describe_doubles, describe_dropping, read_data
@@ -42,6 +42,8 @@ _MEANS = {
     "Beyond accuracy": ("test_top5_accuracy", "test_brier", "test_entropy", "test_aurc", "nll_gap"),
     "Classes": ("test_balanced_accuracy", "test_macro_f1", "test_worst_class_accuracy"),
 }
+_PLACED = {column for columns in _MEANS.values() for column in columns}
+_MEANS["Beyond accuracy"] += tuple(column for column in SCORES if column in QUALITIES and column not in _PLACED)
 _OF_A_RUN = ("test_accuracy", "test_nll", "test_ece", "temperature")
 
 

@@ -1,4 +1,7 @@
-"""A built-in regularizer is one Python file, one YAML and its test: all else takes it up by itself."""
+"""What is added in one place: a regularizer is a Python file, a YAML and its test, a metric one function.
+
+All else takes it up by itself.
+"""
 
 import os
 import re
@@ -6,10 +9,12 @@ import shutil
 import subprocess
 import sys
 
+import pandas
 import pytest
 from conftest import REGULARIZERS, TINY, write
 
 from bench.config import CONF
+from bench.report.columns import as_markdown
 
 FOCAL = '''"""The focal loss, Lin et al. 2017, eq. 4, with soft targets."""
 
@@ -32,6 +37,19 @@ class Focal:
         logs = logits.log_softmax(1)
         return -(targets * (1 - logs.exp()) ** self.gamma * logs).sum(1).mean()
 '''
+METRIC = '''"""How sure the median prediction is."""
+
+import numpy as np
+
+from bench.measure.quantities import of_test, percent
+
+
+@of_test("test_median_confidence", "median confidence %", "", **percent())
+def median_confidence(logits, labels):
+    """Median of the largest probabilities, in [0, 1]."""
+    shifted = np.exp(np.float64(logits) - np.max(logits, axis=1, keepdims=True))
+    return float(np.median(shifted.max(axis=1) / shifted.sum(axis=1)))
+'''
 YAML = """# @package regularizer.focal
 # cross-entropy that gives less weight to easy samples
 # Lin et al. 2017
@@ -45,7 +63,7 @@ CONTRACTS = ("test_conf.py", "test_record.py", "test_completion.py", "test_pairi
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A copy of the tree with one more regularizer."""
+    """A copy of the tree with one more regularizer and one more metric."""
     tree = tmp_path_factory.mktemp("tree")
     for name in ("bench", "conf", "tests", "docs", "results", "scripts", "hydra_plugins"):
         if (ROOT / name).is_dir():
@@ -53,7 +71,8 @@ def tree(tmp_path_factory):
             shutil.copytree(ROOT / name, tree / name, ignore=ignored)
     for file in (file for file in ROOT.iterdir() if file.is_file()):
         shutil.copy(file, tree)
-    return write(tree, {"bench/regularizer/focal.py": FOCAL, "conf/regularizer/focal.yaml": YAML})
+    files = {"bench/regularizer/focal.py": FOCAL, "conf/regularizer/focal.yaml": YAML}
+    return write(tree, {**files, "bench/measure/median_confidence.py": METRIC})
 
 
 def run(tree, *arguments, code=0):
@@ -78,6 +97,30 @@ def test_experiments_on_all_hold_it(tree):
     printed = run(tree, "bench", "plan", "+exp=digits")
     assert f"{len(REGULARIZERS) + 1} regularizers" in printed
     assert "digits convnet focal adam seed 4" in printed
+
+
+def test_a_metric_is_in_every_table_the_page_and_the_reference(tree, tmp_path):
+    folder = tmp_path / "adhoc"
+    run(tree, "bench", "run", *TINY, "seed=0,1,2", "regularizer=none,mixup", f"results_dir={tmp_path}")
+    report = ("bench", "report", "adhoc", "--results-dir", str(tmp_path))
+    printed = run(tree, *report, "--metric", "median_confidence")
+    assert "median" in printed
+    assert "confidence" in printed
+    runs, summary, comparison = (pandas.read_csv(folder / f"{name}.csv") for name in ("runs", "summary", "comparison"))
+    assert runs["test_median_confidence"].between(0.1, 1).all()
+    assert summary["test_median_confidence_mean"].notna().all()
+    assert runs.columns.get_loc("test_median_confidence") > runs.columns.get_loc("test_ece_scaled")
+    (row,) = comparison[comparison["metric"] == "test_median_confidence"].itertuples()
+    assert (row.regularizer, row.seeds) == ("mixup", 3)
+    assert "median confidence" in (folder / "report.html").read_text()
+    assert "| `test_median_confidence` | Median of the largest probabilities, in [0, 1] |" in run(
+        tree, "bench.report.columns"
+    )
+
+
+def test_the_page_on_columns_is_up_to_date():
+    """`python -m bench.report.columns` prints it."""
+    assert (ROOT / "docs" / "columns.md").read_text() == as_markdown()
 
 
 @pytest.mark.slow

@@ -1,0 +1,143 @@
+"""What every column of every CSV means, as docs/columns.md: `python -m bench.report.columns` prints the page."""
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from bench.evidence.comparison import COMPARISON_COLUMNS
+from bench.evidence.confusion import CONFUSION_COLUMNS
+from bench.measure import QUALITIES
+from bench.measure.quantities import COSTS, DECLARED
+from bench.record.folder import HISTORY_COLUMNS
+from bench.record.logit_tables import RELIABILITY_COLUMNS, TEST_SET_COLUMNS
+from bench.record.tables import RUN_COLUMNS, SUMMARISED, SUMMARY_COLUMNS
+from bench.report.ranks import PAIR_COLUMNS, RANK_COLUMNS
+
+_INTRODUCTION = """\
+# Columns
+
+Every column of every CSV file, made by `python -m bench.report.columns`. Fractions lie in [0, 1] here, and are
+percent in print. An empty cell is a number that there is not, as of a run without a validation split. Columns that
+you add stay.
+"""
+
+_SHARED = {
+    "run_id": "of a run: 12 hex digits that stand for all of its settings and its data",
+    "arm_id": "of an arm, a run less its seed: 12 hex digits",
+    "exp": "the experiment's name",
+    "dataset": "the choice on that axis, NAME/VALUE where the name alone does not say which",
+    "model": "likewise",
+    "regularizer": "likewise; the parts of a stack are joined by +",
+    "optimizer": "likewise",
+    "settings": "what else tells arms of these names apart",
+    "seed": "of weights, batches and whatever is drawn",
+    "status": "done, diverged or failed",
+    "epochs": "that were trained",
+    "train_size": "training images",
+    "batch_size": "images of a step",
+    "precision": "fp32, bf16 or fp16",
+    "device": "cpu or cuda",
+    "gradient_evaluations": "forward and backward passes of a batch, of the whole run",
+    "train_seconds": "of the training steps, without evaluation",
+    "images_per_second": "trained on",
+    "protocol_version": "of the records; a newer one moves numbers under equal settings",
+    "workers": "trainings at a time on that machine",
+    "threads": "of torch",
+    "hardware": "the CPU or GPU",
+    "torch": "its version",
+    "resumed": "True where the run went on from a checkpoint",
+    "message": "what went wrong, or a note",
+    "runs": "of the arm that are done",
+    "failed": "how many runs of the arm failed",
+    "diverged": "how many diverged",
+    "diverged_share": "of the arm's runs, those that diverged",
+    "baseline": "the arm_id that the arm is compared with",
+    "metric": "a column of runs.csv, or `diverged`",
+    "seeds": "that both arms have",
+    "difference": "the arm less its baseline, mean over seeds",
+    "low": "lower end of the 95 % interval",
+    "high": "upper end",
+    "p": "of the paired test",
+    "p_holm": "p after Holm's correction within the family",
+    "improved": "share of the seeds in which the arm is better",
+    "note": "why there is no test, or no correction",
+    "family": "the question whose tests are corrected together",
+    "family_size": "comparisons in it",
+    "verdict": "better, worse, the same or unknown",
+    "detectable": "the smallest difference that the test shows with 80 % power",
+    "epoch": "from 1",
+    "train_loss": "mean objective of the epoch's steps",
+    "lr": "learning rate of the epoch's last step, the largest of the groups'",
+    "seconds": "of the epoch's training steps",
+    "scaled": "True after division by the temperature",
+    "bin": "of confidence, from 0",
+    "count": "predictions in the bin",
+    "confidence": "mean confidence in the bin",
+    "accuracy": "accuracy in the bin",
+    "made_of": "a digest of what the row was made of",
+    "examples": "test images",
+    "interval": "of which difference the interval is",
+    "classes": "of the dataset",
+    "label": "class id, from 0",
+    "prediction": "class id, from 0",
+    "images": "test images of the label",
+    "share": "of these, taken for the prediction",
+    "place": "a dataset and a model",
+    "value": "mean of the metric over seeds",
+    "rank": "1 is best",
+    "arm": "a regularizer and an optimizer",
+    "other": "the arm that it is set against",
+    "places": "that both have",
+    "wins": "places where the arm is better",
+    "losses": "places where it is worse",
+    "friedman_p": "of the test that any arms differ at all",
+}
+_PARTS = {"mean": "mean over seeds", "std": "deviation", "low": "lower end of the 95 % t interval", "high": "upper end"}
+
+
+def as_markdown() -> str:
+    """The page."""
+    parts = [_INTRODUCTION]
+    for name, what, columns in (
+        ("runs.csv", "a row per run", RUN_COLUMNS),
+        ("summary.csv", "a row per arm", SUMMARY_COLUMNS),
+        ("comparison.csv", "a row per arm and metric, against its baseline", COMPARISON_COLUMNS),
+        ("history.csv", "a row per run and epoch", HISTORY_COLUMNS),
+        ("reliability.csv", "a row per arm and bin of confidence", RELIABILITY_COLUMNS),
+        ("test_set.csv", "the differences over resampled test images", TEST_SET_COLUMNS),
+        ("confusion.csv", "a row per arm, label and prediction", CONFUSION_COLUMNS),
+        ("across/ranks.csv", "a row per metric, place and arm", RANK_COLUMNS),
+        ("across/pairs.csv", "a row per metric and two arms", PAIR_COLUMNS),
+    ):
+        rows = "\n".join(f"| `{column}` | {meaning} |" for column, meaning in _describe(columns))
+        parts.append(f"## {name}\n\n{what}\n\n| column | holds |\n| --- | --- |\n{rows}\n")
+    return "\n".join(parts)
+
+
+def _describe(columns: Sequence[str]) -> Iterator[tuple[str, str]]:
+    metrics = _of_metrics()
+    summarised = {f"{metric}_{part}" for metric in SUMMARISED for part in _PARTS}
+    for column in _once_per_metric(columns, summarised):
+        if column.endswith("_*"):
+            yield column, "for each of these metrics `_mean`, `_std`, `_low`, `_high`: " + ", ".join(_PARTS.values())
+        else:
+            yield column, _SHARED.get(column) or metrics[column]
+
+
+def _once_per_metric(columns: Iterable[str], summarised: set[str]) -> Iterator[str]:
+    """summary.csv's four columns of each metric stand in one row of the page."""
+    yield from dict.fromkeys("METRIC_*" if column in summarised else column for column in columns)
+
+
+def _of_metrics() -> dict[str, str]:
+    """What each metric's column holds, with its range, and which end is better."""
+    meanings = {column: (split, each.meaning) for each in DECLARED.values() for split, column in each.columns.items()}
+    found = {}
+    for column, (split, meaning) in meanings.items():
+        quantity = (QUALITIES | COSTS).get(column)
+        of_split = {"val": "of the validation split: ", "train": "of the clean training images: "}.get(split, "")
+        better = f"; {quantity.better} is better" if quantity and quantity.better else ""
+        found[column] = of_split + meaning.rstrip(".") + better
+    return found
+
+
+if __name__ == "__main__":
+    print(as_markdown(), end="")
