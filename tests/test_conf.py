@@ -9,6 +9,7 @@ import yaml
 from conftest import REGULARIZERS, compose
 
 from bench.config import AXES, CONF
+from bench.config import compose as composing
 from bench.config.own_code import find_ranges, resolve
 from bench.config.ranges import RANGES
 from bench.config.reference import as_markdown
@@ -158,3 +159,15 @@ def test_cifar_sam_is_what_it_says():
 
 def test_any_number_of_epochs_works_with_digits():
     assert {run.train.epochs for run in compose("+exp=digits", "train.epochs=1")} == {1}
+
+
+@pytest.mark.parametrize("exp", ["", *EXPERIMENTS])
+def test_stacks_put_in_place_are_what_hydra_composes(exp, monkeypatch):
+    """Hydra is asked once for all of them, as it takes a tenth of a second; here for each."""
+    values = ("regularizer.sam.rho=0.07", "optimizer.adam.lr=0.5", "optimizer.adam.weight_decay=0")
+    stacks = ("regularizer=none,sam,[cutmix,weight_decay]", "optimizer=sgd,adam", "optimizer.sgd.weight_decay=0")
+    asked = [*([f"+exp={exp}"] if exp else []), *stacks, *values, "seed=0"]
+    put = compose(*asked)
+    monkeypatch.setattr(composing, "_compose_choices", lambda by_hydra, _, overrides: by_hydra(overrides))
+    assert compose(*asked) == put
+    assert len(put) >= 6

@@ -41,6 +41,9 @@ from bench.errors import UsageError
 
 T = TypeVar("T")
 
+_Config = tuple[DictConfig, dict[str, Any]]
+Choose = Callable[[tuple[str, ...]], _Config]
+_STACK = re.compile(r"(regularizer|optimizer)=(\w+|\[\w+(?:,\w+)*\])")  # an override that chooses on these axes
 _SETS_VALUE = re.compile(rf"\+\+({'|'.join(GROUPS)})\.[\w.]+=")  # an override that chooses nothing
 # Every choice that conf/ has on an axis, as a sweep takes them: experiments on "all" need not be written anew for one.
 OmegaConf.register_new_resolver(
@@ -119,7 +122,8 @@ def _compose(config: DictConfig, context: HydraContext, sweep: Sequence[str]) ->
         if any(override.get_key_element() == key and override.is_sweep_override() for override in overrides):
             raise UsageError(f"{key} cannot be swept.\nGive it one value.")
         check(key, key, value)
-    choose = functools.cache(functools.partial(_compose_choices, config, loader))
+    by_hydra = functools.cache(functools.partial(_compose_by_hydra, config, loader))
+    choose = functools.cache(functools.partial(_compose_choices, by_hydra, loader))
     composer = functools.cache(functools.partial(_compose_arm, loader, choose))
     loosened = [[loosen(override) for override in each] for each in combinations]  # what Hydra's range() gives
     runs = [_read(*composer(tuple(o for o in each if not o.startswith("seed="))), each) for each in loosened]
@@ -134,17 +138,43 @@ def _launcher_settings(config: DictConfig) -> dict[str, Any]:
     return {str(key): value for key, value in settings.items()}
 
 
-def _compose_choices(
-    config: DictConfig, loader: ConfigLoader, overrides: tuple[str, ...]
-) -> tuple[DictConfig, dict[str, Any]]:
-    """The config of a combination of choices, and their names."""
+def _compose_choices(by_hydra: Choose, loader: ConfigLoader, overrides: tuple[str, ...]) -> _Config:
+    """The config of a combination of choices, and their names.
+
+    Composing takes Hydra a tenth of a second, so stacks and optimizers, whose files fill a node of their own each, are
+    put in place here: their file's values, then what the experiment has for them. All else is Hydra's.
+    """
+    chosen = [(match[1], re.findall(r"\w+", match[2])) for each in overrides if (match := _STACK.fullmatch(each))]
+    axes = dict(chosen)
+    plain = all(
+        name in _options(loader, axis) and "defaults" not in _file(loader, f"{axis}/{name}")
+        for axis, names in chosen
+        for name in names
+    )
+    if not plain or len(axes) < len(chosen) or any(override.startswith("~") for override in overrides):
+        return by_hydra(overrides)
+    others = tuple(override for override in overrides if not _STACK.fullmatch(override))
+    base, choices = by_hydra((*others, *(f"{axis}=[]" for axis in axes)))
+    composed, choices = copy.deepcopy(base), dict(choices)
+    for axis, names in axes.items():
+        for name in names:
+            own = OmegaConf.select(composed, f"{axis}.{name}", default={})
+            node = OmegaConf.merge(_file(loader, f"{axis}/{name}"), own)
+            OmegaConf.update(composed, f"{axis}.{name}", node, merge=False, force_add=True)
+        if len(names) == 1:
+            choices[axis] = names[0]
+    return composed, choices
+
+
+def _compose_by_hydra(config: DictConfig, loader: ConfigLoader, overrides: tuple[str, ...]) -> _Config:
+    """The config of overrides, and the names of the choices."""
     composed = loader.load_sweep_config(config, list(overrides))
     choices = dict(composed.hydra.runtime.choices)
     return OmegaConf.masked_copy(composed, [str(key) for key in composed if key != "hydra"]), choices
 
 
 def _compose_arm(
-    loader: ConfigLoader, choose: Callable[..., tuple[DictConfig, dict[str, Any]]], overrides: tuple[str, ...]
+    loader: ConfigLoader, choose: Choose, overrides: tuple[str, ...]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """An arm's settings and the names of its choices.
 
@@ -192,7 +222,7 @@ def _check_keys(settings: Mapping[str, Any], choices: Mapping[str, Any], loader:
         known = {**shared.get(group, {}), **_file(loader, f"{group}/{choices[group]}")}
         _check_node(f"{group}.", settings[group], known, whole=True)
     for group in ("regularizer", "optimizer"):
-        _check_node(f"{group}.", settings[group], dict.fromkeys(loader.get_group_options(group)), whole=False)
+        _check_node(f"{group}.", settings[group], dict.fromkeys(_options(loader, group)), whole=False)
         for name, values in settings[group].items():
             chosen = isinstance(values, dict) and "slot" in values
             _check_node(f"{group}.{name}.", values, _file(loader, f"{group}/{name}"), whole=chosen)
@@ -209,6 +239,12 @@ def _check_node(path: str, values: Any, file: Mapping[str, Any], whole: bool) ->
     for key in file:
         if whole and key not in values:
             raise UsageError(f"{path}{key} was taken out.\nEvery run needs it: give it a value instead.")
+
+
+@functools.cache
+def _options(loader: ConfigLoader, group: str) -> list[str]:
+    """The choices of a group: Hydra looks into every folder of its search path."""
+    return loader.get_group_options(group)
 
 
 @functools.cache
