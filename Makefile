@@ -30,11 +30,14 @@ constraints: ## remake constraints.txt by uv, with what changed in pyproject.tom
 	uv pip compile --quiet --universal --python-version 3.11 --extra dev --no-annotate \
 		--custom-compile-command 'make constraints' $(ARGS) pyproject.toml --output-file constraints.txt
 
-run: $(READY) ## train EXP and print its table
-	$(BIN)/regbench run +exp=$(EXP) $(ARGS)
+# results/ holds the committed tables: what is trained here goes beside it, and leaves them as they are.
+TRAINED ?= trained
 
-report: $(READY) ## print EXP's table again from its records
-	$(BIN)/regbench report $(EXP) $(ARGS)
+run: $(READY) ## train EXP into trained/ and print its table
+	REGBENCH_RESULTS=$(TRAINED) $(BIN)/regbench run +exp=$(EXP) $(ARGS)
+
+report: $(READY) ## print EXP's table again from its records, the committed one where there are none
+	REGBENCH_RESULTS=$(if $(wildcard $(TRAINED)/$(EXP)),$(TRAINED),results) $(BIN)/regbench report $(EXP) $(ARGS)
 
 list: $(READY) ## list datasets, models, regularizers, optimizers and experiments
 	$(BIN)/regbench list

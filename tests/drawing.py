@@ -15,7 +15,7 @@ from bench.record.tables import cell, read_csv
 from bench.report.figure.figures import Tables, draw_figures
 from bench.report.figure.style import house_style
 
-DIGITS = Path(__file__).parent.parent / "results" / "digits"
+DIGITS = Path(__file__).parent / "tables" / "digits"
 RUNS, HISTORY = read_csv(DIGITS / "runs.csv"), read_csv(DIGITS / "history.csv")
 METRICS = ["test_accuracy", "test_nll", "test_ece"]
 KNOWN = "none label_smoothing mixup cutmix mixup_cutmix sam look_sam asam weight_decay dropout".split()

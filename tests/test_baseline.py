@@ -10,7 +10,7 @@ from bench.evidence.stats import holm
 from bench.record import tables
 from bench.report.layout import make_tables
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(__file__).parent / "tables"
 
 
 def read_rows():

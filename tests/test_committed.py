@@ -15,6 +15,7 @@ from bench.disk.files import to_csv
 from bench.record import tables
 from bench.record.data import read_data
 from bench.sweep.data import describe_data
+from bench.sweep.plan import Command, make_plan
 
 RESULTS = Path(__file__).parents[1] / "results"
 EXPERIMENTS = sorted(path.parent.name for path in RESULTS.glob("*/summary.csv"))
@@ -108,3 +109,11 @@ def test_every_arm_with_a_baseline_is_compared_with_it(exp):
     }
     compared = {row["arm_id"] for row in read(exp, "comparison.csv") if arms[row["baseline"]]["regularizer"] == "none"}
     assert expected <= compared
+
+
+def test_the_committed_runs_keep_their_identity(tmp_path):
+    """What is on record must be found: a moved id would have all of it trained again."""
+    plan = make_plan(Command("digits", compose("+exp=digits", "seed=0", "train.device=cpu"), tmp_path))
+    committed = {row["run_id"] for row in read("digits", "runs.csv") if row["seed"] == "0"}
+    assert committed
+    assert committed <= {planned.run_id for planned in plan}

@@ -123,7 +123,11 @@ def test_every_optimizer_decays_nothing_of_itself(path):
 def test_every_experiment_composes_into_its_runs(exp):
     runs = compose_exp(exp)
     assert len(runs) == RUNS[exp]
-    assert [apply_settings(run) for run in runs]
+    for run in runs:  # what a regularizer sets is set
+        applied = apply_settings(run)
+        for choice in (each for each in run.regularizers if each.slot == "setting"):
+            axis, key = choice.values["sets"].split(".")
+            assert getattr(applied, axis).values[key] == choice.values["value"]
     text = (CONF / "exp" / f"{exp}.yaml").read_text()
     assert f"# regbench run +exp={exp}" in text
     assert "gradient evaluations" in text

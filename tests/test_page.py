@@ -12,7 +12,7 @@ from bench.config.identity import digest
 from bench.record import tables
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(__file__).parent / "tables"
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser (Debian: chromium)")
 
 

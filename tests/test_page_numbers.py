@@ -13,7 +13,7 @@ from bench.evidence.pairing import read_arms
 from bench.measure import QUALITIES
 from bench.record import tables
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(__file__).parent / "tables"
 
 
 class Tables(HTMLParser):

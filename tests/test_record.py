@@ -20,7 +20,7 @@ from bench.disk.files import write_atomically, write_together
 from bench.record import tables
 from bench.record.folder import RESULT, read_result, run_folder, write_run
 from bench.sweep.device import resolve_device
-from bench.sweep.plan import Command, _settings_of_data, make_plan
+from bench.sweep.plan import _settings_of_data
 
 # For each key of the table of allowed values: what it is set to, and what must be chosen for that to count. Each moves
 # the id, because it can change the numbers.
@@ -194,15 +194,6 @@ def test_a_record_that_does_not_fit_on_the_disk_leaves_the_old_one(tmp_path):
     assert {p.name: p.read_text() for p in tmp_path.iterdir()} == dict.fromkeys(
         (RESULT, "logits.npz", "config.yaml"), "old"
     )
-
-
-def test_the_committed_runs_keep_their_identity(tmp_path):
-    """What is on record must be found: a moved id would have all of it trained again."""
-    plan = make_plan(Command("digits", compose("+exp=digits", "seed=0", "train.device=cpu"), tmp_path))
-    with (CONF.parent / "results" / "digits" / "runs.csv").open() as file:
-        committed = {row["run_id"] for row in csv.DictReader(file) if row["seed"] == "0"}
-    assert committed
-    assert committed <= {planned.run_id for planned in plan}
 
 
 def test_a_key_that_is_younger_than_records_is_told_by_its_neutral_value(tmp_path):

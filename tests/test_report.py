@@ -15,7 +15,7 @@ from bench.report.cells import describe_p, make_mark, print_with_half
 from bench.report.formats import FORMATS
 from bench.report.layout import describe_protocol, make_tables
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(__file__).parent / "tables"
 
 
 def lay_out_digits(**how):
@@ -211,7 +211,9 @@ def test_bad_flags_are_told(flags, told, report):
 
 def test_every_number_of_the_tables_is_described():
     described = {*QUALITIES, *COSTS}
-    assert described >= set(tables.SUMMARISED)
+    numbers = {column for column in tables.RUN_COLUMNS if column.startswith(("test_", "val_", "nll_", "accuracy_"))}
+    assert described >= {*numbers, "temperature", "train_nll", "train_seconds"}
+    assert {*tables.SUMMARISED} == described
     assert all(isinstance(quantity, Quantity) and quantity.title for quantity in QUALITIES.values())
 
 

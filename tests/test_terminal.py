@@ -16,7 +16,7 @@ from bench.report.layout import make_tables
 from bench.speed import measure as speed
 from bench.sweep.describe import describe_epoch, describe_result
 
-RESULTS = Path(__file__).parents[1] / "results"
+RESULTS = Path(__file__).parent / "tables"
 FIVE = ["accuracy", "nll", "ece", "brier", "top5_accuracy"]
 
 
