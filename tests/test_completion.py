@@ -1,4 +1,4 @@
-"""What the shell offers on TAB: asked through bash as README switches it on, and through zsh where there is one."""
+"""What the shell offers on TAB: asked through bash as the docs switch it on, and through zsh where there is one."""
 
 import os
 import re
@@ -14,7 +14,7 @@ from bench.config import CONF
 
 BIN = Path(sys.executable).parent
 SWITCH = re.search(
-    r"^    (eval .*register-python-argcomplete.*)$", (CONF.parent / "README.md").read_text(), re.MULTILINE
+    r"^    (eval .*register-python-argcomplete.*)$", (CONF.parent / "docs" / "run.md").read_text(), re.MULTILINE
 )[1]
 
 

@@ -11,6 +11,7 @@ from conftest import REGULARIZERS, compose
 from bench.config import AXES, CONF
 from bench.config import compose as composing
 from bench.config.own_code import find_ranges, resolve
+from bench.config.plugins import read_sources
 from bench.config.ranges import RANGES
 from bench.config.reference import as_markdown
 from bench.config.settings import SLOTS, apply_settings
@@ -100,15 +101,24 @@ def test_every_key_of_train_has_a_row_in_the_table_of_ranges():
     assert all(value in RANGES[f"train.{key}"] for key, value in train.items())
 
 
-def test_readme_holds_the_table_of_ranges():
+def test_the_page_on_settings_is_up_to_date():
     """`python -m bench.config.reference` prints it."""
-    assert as_markdown() in (ROOT / "README.md").read_text()
+    assert as_markdown() in (ROOT / "docs" / "settings.md").read_text()
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "regularizer").glob("*.yaml")), ids=ids)
 def test_every_regularizer_has_a_slot(path):
     assert yaml.safe_load(path.read_text())["slot"] in SLOTS
     assert path.read_text().startswith(f"# @package regularizer.{path.stem}\n")
+
+
+@pytest.mark.parametrize("path", [p for p in FILES if p.parent.name in ("regularizer", "optimizer")], ids=ids)
+def test_every_method_names_its_paper_once(path):
+    """The page's foot has it: who, when, what, and where."""
+    sources = read_sources(path)
+    assert bool(sources) == (path.stem != "none")
+    assert all(re.match(r"[A-Z][\w &.é-]+ \d{4}, \w.*, (https://|[A-Z])", source) for source in sources)
+    assert len({*sources}) == len(sources)
 
 
 @pytest.mark.parametrize("path", sorted((CONF / "optimizer").glob("*.yaml")), ids=ids)

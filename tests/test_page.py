@@ -6,13 +6,20 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from conftest import write
 
 from bench.cli import main
 from bench.config.identity import digest
+from bench.config.plugins import use_folder
 from bench.record import tables
+from bench.report.page import _find_papers
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 RESULTS = Path(__file__).parent / "tables"
+FORET = "https://arxiv.org/abs/2010.01412"
+MINE = (
+    "# @package regularizer.mine\n# mine\n# source: I 2026, My Method\nslot: setting\nsets: model.dropout\nvalue: 0.1\n"
+)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser (Debian: chromium)")
 
 
@@ -51,6 +58,19 @@ def test_the_page_loads_nothing_and_names_loads_of_nothing_but_papers(page):
     links = re.findall(r'<a href="([^"]+)"', text)
     assert links
     assert all(link.startswith("https://arxiv.org/") for link in links)
+
+
+def test_the_page_names_the_papers_of_the_methods_in_its_tables_and_no_others(page, tmp_path):
+    text = page.read_text()
+    for paper in ("Foret et al. 2021", "Kingma &amp; Ba 2015", "Krogh &amp; Hertz 1991", "Sutskever et al. 2013"):
+        assert text.count(f"{paper}, ") == 1
+    assert "Loshchilov" not in text
+    use_folder(write(tmp_path, {"regularizer/mine.yaml": MINE}))
+    assert _find_papers([{"regularizer": "sam+mine", "optimizer": "adamw"}]) == [
+        ("Foret et al. 2021, Sharpness-Aware Minimization for Efficiently Improving Generalization", FORET),
+        ("I 2026, My Method", ""),
+        ("Loshchilov & Hutter 2019, Decoupled Weight Decay Regularization", "https://arxiv.org/abs/1711.05101"),
+    ]
 
 
 def test_the_page_tells_runs_protocol_versions_and_command(page):

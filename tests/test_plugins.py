@@ -1,4 +1,4 @@
-"""A user's own folder: README's examples, as they stand there, and what can be wrong with one's own."""
+"""A user's own folder: the docs' examples, as they stand there, and what can be wrong with one's own."""
 
 import csv
 import multiprocessing
@@ -20,7 +20,7 @@ from bench.sweep.plan import Command, make_plan
 from bench.sweep.worker import Worker
 from bench.training.run import train_run
 
-README = (CONF.parent / "README.md").read_text()
+DOCS = (CONF.parent / "docs" / "bring-your-own.md").read_text()
 REGBENCH = Path(sys.executable).with_name("regbench")
 LOSS = """
 class Focal:
@@ -44,8 +44,8 @@ class Twice:
 
 @pytest.fixture
 def mine(tmp_path):
-    """The folder of README's examples."""
-    files = re.findall(r"^`(mine/\S+)`\n\n```\w+\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    """The folder of the docs' examples."""
+    files = re.findall(r"^`(mine/\S+)`\n\n```\w+\n(.*?)^```$", DOCS, re.MULTILINE | re.DOTALL)
     assert len(files) == 8
     return write(tmp_path, dict(files)) / "mine"
 
@@ -55,8 +55,8 @@ def regbench(*arguments, cwd, **env):
     return subprocess.run([REGBENCH, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
 
-def test_readmes_examples_work_as_readme_says(mine):
-    commands = re.findall(r"^    regbench (.*--config-dir mine.*)$", README, re.MULTILINE)
+def test_the_docs_examples_work_as_they_say(mine):
+    commands = re.findall(r"^    regbench (.*--config-dir mine.*)$", DOCS, re.MULTILINE)
     assert len(commands) == 2
     listed, ran = (regbench(*shlex.split(command), cwd=mine.parent) for command in commands)
     assert listed.returncode == 0

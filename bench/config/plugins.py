@@ -15,6 +15,7 @@ from bench.config.ranges import TAKEN
 from bench.errors import UsageError
 
 VARIABLE = "REGBENCH_CONFIG"
+_SOURCE = re.compile(r"^# source: (.*)$", re.MULTILINE)
 _GROUPS = (*AXES, "train", "exp")
 _SLOTS = ("mixing", "loss", "gradient", "setting")
 
@@ -53,6 +54,11 @@ def first_comment(file: Path) -> str:
     return next((comment for comment in comments if not comment.startswith("@package")), "")
 
 
+def read_sources(file: Path) -> list[str]:
+    """The papers that a config file names, each on a line `# source: Authors Year, Title, where`."""
+    return _SOURCE.findall(file.read_text("utf-8"))
+
+
 def _check_file(file: Path, group: str) -> None:
     """Raises UsageError where a file could not work, or would do so other than it says."""
     if file.suffix != ".yaml":
@@ -75,7 +81,7 @@ def _check_file(file: Path, group: str) -> None:
 
 
 def _check_values(file: Path, axis: str, values: Any) -> None:
-    example = "See README for an example."
+    example = "See docs/bring-your-own.md for an example."
     if not isinstance(values, dict):
         raise UsageError(f"{file} must hold key: value lines.\n{example}")
     slots = {"regularizer": _SLOTS, "optimizer": ("optimizer",)}.get(axis)

@@ -4,7 +4,7 @@ Models and regularizers, a user's own, too, state theirs where they take a value
 Here is the rest: what a run and every choice on an axis have, data sets' values, of which Hydra must know which are
 text before anything is imported, and those of torch's optimizers.
 
-`python -m bench.config.reference` prints the list as README holds it.
+`python -m bench.config.reference` prints the list as docs/settings.md holds it.
 """
 
 import re

@@ -1,4 +1,4 @@
-"""All that settings may be, as README's list: `python -m bench.config.reference` prints it."""
+"""All that settings may be, as docs/settings.md lists it: `python -m bench.config.reference` prints the table."""
 
 import yaml
 

@@ -84,6 +84,7 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
         runs=_run_grid(rows, words),
         shared=shared,
         arms=[(arm, _own(settings[i], shared)) for i, arm in arms.items() if i in settings],
+        papers=_find_papers(rows),
         versions={
             "regbench, of this page": [__version__],
             **{key: sorted({row[key] for row in rows}) for key in ("torch", "hardware", "device", "precision")},
@@ -92,6 +93,16 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
     )
     with wait_for(folder):
         write_atomically(folder / "report.html", page)
+
+
+def _find_papers(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    """The papers of the methods in the rows, and where each is, if its file says that."""
+    used = {("regularizer", part) for row in rows for part in row["regularizer"].split("+")}
+    used |= {("optimizer", row["optimizer"]) for row in rows}
+    files = [(axis, file) for axis in ("regularizer", "optimizer") for file in plugins.config_files(axis)]
+    named = [source for axis, file in files if (axis, file.stem) in used for source in plugins.read_sources(file)]
+    papers = [source.partition(", https://") for source in sorted({*named})]
+    return [(text, f"https://{link}" if link else "") for text, _, link in papers]
 
 
 def _mean_grids(
