@@ -1,6 +1,7 @@
 """`regbench report`: the tables, figures and the page of experiments, made anew from what is on record, and printed.
 
-Tables are printed as soon as they are there; figures and pages, which take longer, follow. Results that may only be read are reported all the same: what could not be written is said in a line.
+Tables are printed as soon as they are there; figures and pages, which take longer, follow. Results that may only be
+read are reported all the same: what could not be written is said in a line.
 """
 
 import argparse
