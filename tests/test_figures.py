@@ -25,6 +25,7 @@ from drawing import (
 )
 
 from bench.evidence.stats import t_interval
+from bench.report.differences import signed
 from bench.report.figure.figures import (
     NAMES,
     Tables,
@@ -35,7 +36,6 @@ from bench.report.figure.figures import (
     write_figures,
 )
 from bench.report.figure.style import INK, look_of
-from bench.report.page import _signed
 
 
 @pytest.fixture(scope="module")
@@ -186,7 +186,7 @@ def test_huge_numbers_are_short():
         assert not any(re.search(r"\d{9}", words) for words, _ in texts(figure))
         assert_readable(figure)
     told = {"difference": 4.3194775814286819e19, "low": -5e20, "high": 6e20}
-    assert _signed({"metric": "test_nll"}, told) == ("+4.3e+19", "-5.0e+20 to +6.0e+20")
+    assert signed({"metric": "test_nll"}, told) == ("+4.3e+19", "-5.0e+20 to +6.0e+20")
 
 
 def test_curves_have_a_column_per_optimizer_and_no_row_without_numbers():

@@ -1,29 +1,41 @@
 """`regbench report`: the tables, figures and the page of experiments, made anew from what is on record, and printed.
 
-Results that may only be read are reported all the same: what could not be written is said in a line.
+Tables are printed as soon as they are there; figures and pages, which take longer, follow. Results that may only be
+read are reported all the same: what could not be written is said in a line.
 """
 
 import argparse
 import errno
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from bench.console.lines import Terminal, print_line
+from bench.console.lines import Terminal, live_line, print_line
 from bench.errors import UsageError
 from bench.evidence.comparison import MAIN_METRICS
 from bench.evidence.pairing import check_baseline, read_arms
 from bench.record import tables
 from bench.record.folder import run_folder
+from bench.record.logit_tables import write_logit_tables
 from bench.record.logits import has_damaged_logits
 from bench.record.tables import Row
-from bench.report import evidence, terminal
+from bench.report import terminal
 from bench.report.formats import FORMATS
-from bench.report.layout import make_tables, parse_metrics
+from bench.report.layout import Layout, make_tables, parse_metrics
 from bench.report.robust import make_robust
 
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
+
+
+@dataclass(frozen=True)
+class _Report:
+    """An experiment's rows of runs.csv, its tables, and what was not written of them, if anything."""
+
+    rows: Sequence[Row]
+    layouts: Sequence[Layout]
+    refused: str
 
 
 def report(options: argparse.Namespace) -> int:
@@ -35,35 +47,47 @@ def report(options: argparse.Namespace) -> int:
     """
     metrics = options.metric or MAIN_METRICS
     parse_metrics([*metrics, *([options.sort] if options.sort != "name" else [])])
-    layouts, of_exp, written = [], {}, True
-    for exp in options.exp:
-        _check_has_results(options.results_dir, exp)
-        rows, settings, refused = _write_tables(options.results_dir, exp)
-        check_baseline(read_arms(rows, settings), options.baseline)
-        refused = refused or _write_evidence(options.results_dir, exp, rows)
-        test_set = tables.read_csv(options.results_dir / exp / "test_set.csv")
-        laid_out = make_tables(exp, rows, settings, metrics, options.baseline, options.sort, test_set)
-        if options.robust:
-            laid_out = [make_robust(layout, rows, settings, options.baseline) for layout in laid_out]
-        layouts += laid_out
-        of_exp[exp], written = rows, written and not refused
-        page = f"Page: {options.results_dir / exp / 'report.html'}"
+    reports = {exp: _make(exp, metrics, options) for exp in options.exp}
+    console = Terminal()
+    if options.format == "table":
+        _show(console, reports, metrics, options)
+    else:
+        layouts = [layout for each in reports.values() for layout in each.layouts]
+        print(FORMATS[options.format](layouts), end="", flush=True)
+    for exp, each in reports.items():
+        refused = each.refused or _write_evidence(console, options.results_dir, exp, each.rows)
         if options.format == "table":
-            console = Terminal()
-            terminal.show_comparison(console, laid_out, rows)
-            print_line(console, refused or page)
+            print_line(console, refused or f"Page: {options.results_dir / exp / 'report.html'}")
         elif refused:
             print(refused, file=sys.stderr)
-        for line in _find_damage(options.results_dir, exp, rows):
+        for line in _find_damage(options.results_dir, exp, each.rows):
             print(f"regbench: {line}", file=sys.stderr)
-    if options.format == "table" and len(of_exp) > 1:
+    return 0
+
+
+def _make(exp: str, metrics: Sequence[str], options: argparse.Namespace) -> _Report:
+    _check_has_results(options.results_dir, exp)
+    rows, settings, refused = _write_tables(options.results_dir, exp)
+    check_baseline(read_arms(rows, settings), options.baseline)
+    refused = refused or _write_logit_tables(options.results_dir, exp, rows)
+    test_set = tables.read_csv(options.results_dir / exp / "test_set.csv")
+    layouts = make_tables(exp, rows, settings, metrics, options.baseline, options.sort, test_set)
+    if options.robust:
+        layouts = [make_robust(layout, rows, settings, options.baseline) for layout in layouts]
+    return _Report(rows, layouts, refused)
+
+
+def _show(
+    console: Terminal, reports: Mapping[str, _Report], metrics: Sequence[str], options: argparse.Namespace
+) -> None:
+    for each in reports.values():
+        terminal.show_comparison(console, each.layouts, each.rows)
+    if len(reports) > 1:
         from bench.report.figure.critical import show_across  # here because scipy.stats takes a second to import
 
         columns = [quantity.column for quantity in parse_metrics(metrics)]
-        show_across(Terminal(), options.results_dir, of_exp, columns, written)
-    if options.format != "table":
-        print(FORMATS[options.format](layouts), end="")
-    return 0
+        written = not any(each.refused for each in reports.values())
+        show_across(console, options.results_dir, {exp: each.rows for exp, each in reports.items()}, columns, written)
 
 
 def _write_tables(results: Path, exp: str) -> tuple[Sequence[Row], Mapping[str, Any], str]:
@@ -76,10 +100,22 @@ def _write_tables(results: Path, exp: str) -> tuple[Sequence[Row], Mapping[str, 
     return rows, settings, refused
 
 
-def _write_evidence(results: Path, exp: str, rows: Sequence[Row]) -> str:
+def _write_logit_tables(results: Path, exp: str, rows: Sequence[Row]) -> str:
     """What was not written, if anything."""
     try:
-        evidence.write_evidence(results, exp, rows)
+        write_logit_tables(results, exp, rows)
+    except OSError as error:
+        return _explain(error, results / exp, "figures and report.html")
+    return ""
+
+
+def _write_evidence(console: Terminal, results: Path, exp: str, rows: Sequence[Row]) -> str:
+    """What was not written, if anything."""
+    from bench.report import evidence  # here because Matplotlib takes half a second to import
+
+    try:
+        with live_line(console) as tell:
+            evidence.write_evidence(results, exp, rows, tell)
     except OSError as error:
         return _explain(error, results / exp, "figures and report.html")
     return ""

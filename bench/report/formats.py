@@ -16,14 +16,18 @@ from bench.report.layout import Layout, Line
 
 @dataclass(frozen=True)
 class Grid:
-    """A table for HTML: per cell its text and what to sort it by, None for words, NaN where there is no number."""
+    """A table for HTML: per cell its text and what to sort it by, None for words, NaN where there is no number.
+
+    With `arms` each row says of which arm it is.
+    """
 
     header: Sequence[str]
     rows: Sequence[Sequence[tuple[str, float | None]]]
+    arms: Sequence[str] = ()
 
     def columns(self, numbers: Sequence[int]) -> "Grid":
         """Some of its columns."""
-        return Grid([self.header[i] for i in numbers], [[row[i] for i in numbers] for row in self.rows])
+        return Grid([self.header[i] for i in numbers], [[row[i] for i in numbers] for row in self.rows], self.arms)
 
 
 def to_markdown(layouts: Sequence[Layout]) -> str:
@@ -154,7 +158,8 @@ def html_table(grid: Grid, caption: str = "") -> Markup:
         for title, number in zip(grid.header, numbers, strict=True)
     )
     rows = ("".join(cell(title, *each) for title, each in zip(grid.header, row, strict=True)) for row in grid.rows)
-    body = "\n".join(f"<tr>{row}</tr>" for row in rows)
+    starts = [f'<tr data-arm="{escape(arm_id)}">' for arm_id in grid.arms] or ["<tr>"] * len(grid.rows)
+    body = "\n".join(f"{start}{row}</tr>" for start, row in zip(starts, rows, strict=True))
     parts = [f"<caption>{escape(caption)}</caption>"] * bool(caption)
     parts += [f"<thead><tr>{head}</tr></thead>", f"<tbody>\n{body}\n</tbody>"]
     return Markup("\n".join(["<table>", *parts, "</table>\n"]))  # all that varies is escaped above

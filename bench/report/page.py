@@ -1,6 +1,6 @@
-"""results/<exp>/report.html: one file that loads nothing from outside: question, protocol, tables, figures and runs."""
+"""results/<exp>/report.html: one file that loads nothing from outside: what was found, in words and in
+figures, tables, protocol and runs."""
 
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,18 +17,19 @@ from bench.disk.files import write_atomically
 from bench.disk.lock import wait_for
 from bench.evidence.comparison import MAIN_METRICS, interactions
 from bench.evidence.margins import describe_margins, read_margins
-from bench.evidence.pairing import Arm, read_arms
-from bench.evidence.stats import FEWEST_SEEDS
+from bench.evidence.pairing import read_arms
 from bench.measure import QUALITIES, SCORES
 from bench.measure.quantities import format_number
 from bench.record import tables
 from bench.record.data import describe_doubles, describe_dropping, read_data
 from bench.record.tables import Row
-from bench.report.cells import describe_p, find_supported, make_mark, print_with_half
+from bench.report.cells import find_supported
 from bench.report.classes import Classes, read_classes
+from bench.report.differences import difference_grid, interaction_grid, name_arm, split_compared
 from bench.report.figure.style import INK
+from bench.report.findings import describe_findings
 from bench.report.formats import Grid, html_table, make_grid
-from bench.report.layout import Layout, is_against_sgd, make_tables
+from bench.report.layout import Layout, make_tables
 from bench.report.robust import make_robust
 from bench.version import __version__
 
@@ -61,6 +62,10 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
     # What tells an arm: its dataset and model, too, where there are several.
     words = [axis for axis in AXES[:2] if len({row[axis] for row in rows}) > 1] + list(AXES[2:])
     arms = read_arms(rows, settings)
+    compared = split_compared(tables.read_csv(folder / "comparison.csv"), arms)
+    test_set = tables.read_csv(folder / "test_set.csv")
+    pictures = {name: _inline(folder / "figures" / f"{name}.svg", name) for name in figures}
+    leading = _choose_leading(pictures)
     shared = _shared(settings)
     classes = read_classes(results, exp, rows, settings)
     environment = Environment(loader=PackageLoader("bench.report", "."), autoescape=True, undefined=StrictUndefined)
@@ -75,12 +80,14 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
         commands=tables.read_commands(results, exp),
         data=_describe_data(results, list(settings.values())),
         counts=Counter(row["status"] for row in rows),
-        places=_mean_grids(exp, rows, settings, classes, tables.read_csv(folder / "test_set.csv")),
+        places=_mean_grids(exp, rows, settings, classes, test_set),
+        findings=_find(rows, compared["none"], test_set),
         classes=classes,
-        differences=_difference_grids(folder, arms, words),
-        interactions=_interaction_grid(interactions(arms), words),
+        differences={key: difference_grid(each, test_set, words) for key, each in compared.items()},
+        interactions=interaction_grid(interactions(arms), words),
         at_bound=sum(row["temperature_at_bound"] == "True" for row in rows),
-        figures={name: _inline(folder / "figures" / f"{name}.svg", name) for name in figures},
+        leading={name: pictures[name] for name in leading},
+        figures={name: svg for name, svg in pictures.items() if name not in leading},
         runs=_run_grid(rows, words),
         shared=shared,
         arms=[(arm, _own(settings[i], shared)) for i, arm in arms.items() if i in settings],
@@ -105,6 +112,24 @@ def _find_papers(rows: Sequence[Row]) -> list[tuple[str, str]]:
     return [(text, f"https://{link}" if link else "") for text, _, link in papers]
 
 
+def _choose_leading(figures: Iterable[str]) -> list[str]:
+    """The names of the figures that come first: differences of the main metrics, or means where there are none."""
+    by_kind = [(name.partition("-")[0], name) for name in figures]
+    differences = [name for kind, name in by_kind if kind.endswith("_differences")]
+    return differences or [name for kind, name in by_kind if kind in MAIN_METRICS]
+
+
+def _find(rows: Sequence[Row], compared: Sequence[Row], test_set: Sequence[Row]) -> list[tuple[str, list[str]]]:
+    """Of each dataset and model its name, empty where there is one, and a sentence for each metric."""
+    places = list(dict.fromkeys((row["model"], row["dataset"]) for row in rows))
+    found = []
+    for place in places:
+        here = [row for row in compared if (row["model"], row["dataset"]) == place]
+        name = " on ".join(place) if len(places) > 1 else ""
+        found.append((name, describe_findings(here, find_supported(test_set))))
+    return found
+
+
 def _mean_grids(
     exp: str,
     rows: Sequence[Row],
@@ -117,6 +142,7 @@ def _mean_grids(
     places = []
     for layout in make_tables(exp, rows, settings, metrics, test_set=test_set):
         whole = make_grid(layout)
+        whole = replace(whole, arms=[line.arm["arm_id"] for line in layout.lines])
         words, costs = [0, 1, 2], [len(whole.header) - 2, len(whole.header) - 1]
         shown = {heading: [3 + metrics.index(metric) for metric in each] for heading, each in _MEANS.items()}
         shown["Results"] += costs
@@ -125,7 +151,7 @@ def _mean_grids(
         grids["Classes"] = _name_classes(grids["Classes"], of_lines)
         main = replace(layout, quantities=[QUALITIES[metric] for metric in MAIN_METRICS])
         robust = make_robust(main, rows, settings)
-        cells = make_grid(robust)
+        cells = replace(make_grid(robust), arms=[line.arm["arm_id"] for line in robust.lines])
         grids["Robust to single seeds"] = cells.columns(range(len(cells.header) - 2))  # its costs stand above
         places.append((layout, [*grids.items()], robust))
     return places
@@ -137,7 +163,7 @@ def _name_classes(grid: Grid, classes: Sequence[Classes | None]) -> Grid:
         return grid
     told = [((each.worst, None), (each.most_confused, None)) if each else (("", None), ("", None)) for each in classes]
     rows = [[*row, *names] for row, names in zip(grid.rows, told, strict=True)]
-    return Grid([*grid.header, "worst on average", "most confused"], rows)
+    return Grid([*grid.header, "worst on average", "most confused"], rows, grid.arms)
 
 
 def _describe_data(results: Path, arms: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -169,99 +195,6 @@ def _inline(file: Path, name: str) -> Markup:
     return Markup(svg)  # Matplotlib escapes what it writes
 
 
-def _difference_grids(folder: Path, arms: Mapping[str, Arm], words: Sequence[str]) -> dict[str, Grid]:
-    """The rows of comparison.csv, with the intervals of test_set.csv: against `none`, and against SGD."""
-    from_test = {(r["arm_id"], r["baseline"], r["metric"]): r for r in tables.read_csv(folder / "test_set.csv")}
-    grids: dict[str, list[list[tuple[str, float | None]]]] = {"none": [], "sgd": []}
-    for row in tables.read_csv(folder / "comparison.csv"):
-        if row["metric"] in MAIN_METRICS and {row["arm_id"], row["baseline"]} <= arms.keys():
-            test = from_test.get((row["arm_id"], row["baseline"], row["metric"]))
-            grids["sgd" if is_against_sgd(arms, row) else "none"].append(_difference(row, test, words))
-    header = [
-        *(*words, "metric", "seeds", "difference", "95 % over seeds", "95 % over test images"),
-        *("p", "p (Holm)", "improved", "verdict", ""),
-    ]
-    return {key: Grid(header, rows) for key, rows in grids.items()}
-
-
-def _difference(row: Row, test: Row | None, words: Sequence[str]) -> list[tuple[str, float | None]]:
-    numbers = {
-        key: float(row[key] or "nan") for key in ("seeds", "difference", "low", "high", "p", "p_holm", "improved")
-    }
-    quantity = QUALITIES[row["metric"]]
-    if numbers["seeds"] < FEWEST_SEEDS:
-        numbers |= {"low": float("nan"), "high": float("nan")}
-    known = {key: None if value != value else value for key, value in numbers.items()}
-    of_test = {key: float(test[key]) if test else float("nan") for key in ("difference", "low", "high")}
-    difference, seeds_interval = _signed(row, numbers)
-    supported = bool(test and find_supported([test]))
-    mark = make_mark({"metric": row["metric"], **known}, beyond_images=supported)
-    improved = "" if known["improved"] is None else f"{100 * numbers['improved']:.0f} %"
-    return [
-        *_name(row, words),
-        (quantity.title, None),
-        (row["seeds"], numbers["seeds"]),
-        (f"{difference}{mark}", numbers["difference"] * quantity.factor),
-        (seeds_interval, numbers["low"]),
-        (_signed(row, of_test)[1], of_test["low"]),
-        (describe_p(known["p"]), numbers["p"]),
-        (describe_p(known["p_holm"]), numbers["p_holm"]),
-        (improved, numbers["improved"]),
-        (_describe_verdict(row, numbers), None),
-        (row["note"], None),
-    ]
-
-
-def _describe_verdict(row: Row, numbers: Mapping[str, float]) -> str:
-    """The verdict; where no difference is shown, how large it is at most, by the interval over seeds."""
-    if row["verdict"] != "unknown" or math.isnan(numbers["low"]) or math.isnan(numbers["p_holm"]):
-        return row["verdict"]
-    quantity = QUALITIES[row["metric"]]
-    most = quantity.factor * max(abs(numbers["low"]), abs(numbers["high"]))
-    return f"unknown (≤\N{NO-BREAK SPACE}{format_number(most, quantity.digits)})"
-
-
-def _name(row: Mapping[str, str], words: Sequence[str]) -> list[tuple[str, float | None]]:
-    """An arm's words, its settings beside its regularizer."""
-    named = {**row, "regularizer": " ".join([row["regularizer"], *map(shorten_hash, row["settings"].split())])}
-    return [(named[word], None) for word in words]
-
-
-def _signed(row: Mapping[str, str], numbers: Mapping[str, float]) -> tuple[str, str]:
-    """A difference and its interval with the decimals that the latter supports; empty where they are not known."""
-    quantity, (difference, low, high) = QUALITIES[row["metric"]], (numbers[k] for k in ("difference", "low", "high"))
-    if difference != difference:
-        return "", ""
-    half = None if low != low else (high - low) / 2
-    text, precision = print_with_half(quantity, difference, half)
-    digits = 0 if "e" in precision else len(precision.partition(".")[2])
-    ends = "" if half is None else " to ".join(format_number(quantity.factor * end, digits, "+") for end in (low, high))
-    return text if text.startswith("-") else f"+{text}", ends
-
-
-def _interaction_grid(rows: Sequence[Mapping[str, Any]], words: Sequence[str]) -> Grid:
-    cells: list[list[tuple[str, float | None]]] = []
-    for row in rows:
-        if row["metric"] in MAIN_METRICS:
-            ends = ("difference", "low", "high") if row["seeds"] >= FEWEST_SEEDS else ("difference",)
-            numbers = {"low": float("nan"), "high": float("nan")}
-            numbers |= {key: float("nan") if row[key] is None else row[key] for key in ends}
-            text, interval = _signed(row, numbers)
-            metric = (QUALITIES[row["metric"]].title, None)
-            told = [(str(row["seeds"]), float(row["seeds"])), (text, numbers["difference"]), (interval, numbers["low"])]
-            cells.append(
-                [
-                    *_name(row, words),
-                    metric,
-                    *told,
-                    (describe_p(row["p"]), row["p"] or float("nan")),
-                    (row["note"], None),
-                ]
-            )
-    header = [*words, "metric", "seeds", "interaction", "95 % over seeds", "p", ""]
-    return Grid(header, cells)
-
-
 def _run_grid(rows: Sequence[Row], words: Sequence[str]) -> Grid:
     metrics = (QUALITIES[key].title for key in _OF_A_RUN)
     header = ["run", *words, "seed", "status", *metrics, "seconds", "message"]
@@ -274,9 +207,9 @@ def _run_grid(rows: Sequence[Row], words: Sequence[str]) -> Grid:
             numbers.append(("" if value != value else format_number(value, quantity.digits + 1), value))
         seconds = float(row["train_seconds"] or "nan")
         numbers.append(("" if seconds != seconds else f"{seconds:.1f}", seconds))
-        run = [(row["run_id"], None), *_name(row, words), (row["seed"], float(row["seed"])), (row["status"], None)]
+        run = [(row["run_id"], None), *name_arm(row, words), (row["seed"], float(row["seed"])), (row["status"], None)]
         cells.append([*run, *numbers, (row["message"].partition("\n")[0], None)])
-    return Grid(header, cells)
+    return Grid(header, cells, [row["arm_id"] for row in rows])
 
 
 def _shared(settings: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from bench.console.wrap import wrap
 from bench.record.tables import Row
 from bench.report.figure.arms import Arm, gather_optimizers, group_by, number
-from bench.report.figure.style import Look, legend_height, look_of, make_figure, make_legend, show_grid
+from bench.report.figure.style import Look, legend_height, look_of, make_figure, make_legend, mark_arms, show_grid
 
 # Epochs, and the mean, lowest and highest value of the seeds at each.
 _Curve = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]
@@ -72,6 +73,7 @@ def _draw_columns(
     """A column for each group of arms, those of one optimizer, and a legend for all."""
     legend = {_name(arm): (_label(arm), Line2D([], [], **styles[arm.arm_id])) for group in groups for arm in group}
     labels, handles = zip(*legend.values(), strict=True)
+    of_names = [[arm.arm_id for group in groups for arm in group if _name(arm) == name] for name in legend]
     width, height = 3.4 + 3.1 * len(groups), max(0.9 + 2.2 * len(rows), 1 + legend_height(labels))
     has_bands = len(labels) <= _MOST_BANDS
     figure = make_figure(width, height, title, _make_note(has_bands), legend=3)
@@ -85,7 +87,7 @@ def _draw_columns(
     for group, top, bottom in zip(groups, grid[0], grid[-1], strict=True):
         top.set_title(group[0].optimizer, loc="left")
         _label_epochs(bottom)
-    make_legend(figure, list(handles), list(labels))
+    make_legend(figure, list(handles), list(labels), of_names)
     return figure
 
 
@@ -105,7 +107,8 @@ def _draw_parts(
             here = {arm_id: curve for (arm_id, of), curve in curves.items() if of == column}
             _draw_group(axes, part, here, styles, has_bands)
         line[0].set_title(part[0].optimizer, loc="left")
-        make_legend(line[-1], [Line2D([], [], **styles[arm.arm_id]) for arm in part], labels)
+        handles = [Line2D([], [], **styles[arm.arm_id]) for arm in part]
+        make_legend(line[-1], handles, labels, [[arm.arm_id] for arm in part])
     for (column, _, _, may_be_log), top, bottom in zip(rows, grid[0], grid[-1], strict=True):
         _scale(top, [curve for (_, of), curve in curves.items() if of == column], may_be_log)
         _label_epochs(bottom)
@@ -121,7 +124,7 @@ def _draw_group(
 ) -> None:
     there = [arm.arm_id for arm in arms if arm.arm_id in curves]
     for index, arm_id in enumerate(there):
-        _draw_curve(axes, curves[arm_id], styles[arm_id], index / len(there), has_bands)
+        mark_arms(_draw_curve(axes, curves[arm_id], styles[arm_id], index / len(there), has_bands), arm_id)
     show_grid(axes)
 
 
@@ -186,13 +189,14 @@ def _thin(curve: _Curve, curves: int) -> _Curve:
     return epochs, mean, low, high
 
 
-def _draw_curve(axes: Axes, curve: _Curve, style: dict[str, Any], share: float, has_band: bool) -> None:
+def _draw_curve(axes: Axes, curve: _Curve, style: dict[str, Any], share: float, has_band: bool) -> list[Artist]:
     """Draws a curve; `share` in [0, 1) moves its marks along it, so that those of all curves do not coincide."""
     epochs, mean, low, high = curve
+    drawn: list[Artist] = []
     if has_band and (low < high).any():
-        axes.fill_between(epochs, low, high, color=style["color"], alpha=0.1, linewidth=0)
+        drawn.append(axes.fill_between(epochs, low, high, color=style["color"], alpha=0.1, linewidth=0))
     every = max(1, len(epochs) // (_MARKS if has_band else 3))
-    axes.plot(epochs, mean, markevery=(int(share * every), every), **style)
+    return [*drawn, *axes.plot(epochs, mean, markevery=(int(share * every), every), **style)]
 
 
 def _scale(axes: Axes, curves: Sequence[_Curve], may_be_log: bool) -> None:

@@ -9,12 +9,13 @@ from dataclasses import dataclass, replace
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 
 from bench.evidence.stats import FEWEST_SEEDS
 from bench.measure.quantities import format_number
 from bench.record.tables import Row
 from bench.report.figure.arms import Arm, Estimate, Metric, gather_optimizers, is_far, number
-from bench.report.figure.style import INK, Look, look_of, make_figure, show_grid
+from bench.report.figure.style import INK, Look, look_of, make_figure, mark_arms, show_grid
 
 _WIDTH = 8.6
 _BELOW = 0.085  # inches from an interval to its seeds
@@ -27,6 +28,7 @@ _OFF_SCALE = "Arrowheads at the edge are off the scale; their numbers are at the
 class _Line:
     """What stands on a line; lines of one group stand closer together."""
 
+    arm_id: str
     group: str
     label: str
     look: Look
@@ -46,7 +48,7 @@ def draw_metric(arms: Sequence[Arm], metric: Metric, where: str) -> Figure | Non
     for arm in arms:
         estimate = arm.estimate(metric.column, metric.factor)
         look = look_of(arm.regularizer, arm.optimizer == first)
-        lines.append(_Line(arm.regularizer, arm.label(), look, estimate, _tell_mean(estimate, metric)))
+        lines.append(_Line(arm.arm_id, arm.regularizer, arm.label(), look, estimate, _tell_mean(estimate, metric)))
     better = "higher" if metric.higher_is_better else "lower"
     note = f"Mean and 95 % t interval over seeds, small dots below are the seeds; {better} is better."
     if any(arm.optimizer != first for arm in arms):
@@ -104,14 +106,14 @@ def _make_line(arm: Arm, row: Row, metric: Metric) -> _Line:
     look = look_of(arm.regularizer, p is not None and p < 0.05)
     seeds = f"  n={row['seeds'] or 0}"
     if mean is None:
-        return _Line(arm.regularizer, arm.label(), look, None, "–" + seeds)
+        return _Line(arm.arm_id, arm.regularizer, arm.label(), look, None, "–" + seeds)
     several = int(row["seeds"]) >= FEWEST_SEEDS
     interval = (metric.factor * low, metric.factor * high) if several and low is not None and high is not None else None
     told = [metric.factor * mean, *(interval or ())]
     first, *others = (format_number(value, metric.digits, "+").replace("-", "−") for value in told)
     told_p = "" if p is None else f"  p={p:.3f}" if p >= 0.001 else "  p<0.001"
     line = first + (f" [{', '.join(others)}]" if others else "") + seeds + told_p
-    return _Line(arm.regularizer, arm.label(), look, Estimate(metric.factor * mean, interval), line)
+    return _Line(arm.arm_id, arm.regularizer, arm.label(), look, Estimate(metric.factor * mean, interval), line)
 
 
 def _tell_mean(estimate: Estimate | None, metric: Metric) -> str:
@@ -166,25 +168,28 @@ def _draw_lines(axes: Axes, lines: Sequence[_Line]) -> None:
     middles, height = _place(lines)
     for y, line in zip(middles, lines, strict=True):
         if line.estimate:
-            _draw_line(axes, y, line.estimate, line.look)
+            mark_arms(_draw_line(axes, y, line.estimate, line.look), line.arm_id)
     axes.set_ylim(height, 0)
-    axes.set_yticks(middles, [line.label for line in lines])
     told = axes.secondary_yaxis("right")
-    told.set_yticks(middles, [line.told for line in lines])
+    labels = axes.set_yticks(middles, [line.label for line in lines])
+    numbers = told.set_yticks(middles, [line.told for line in lines])
+    for line, label, number_ in zip(lines, labels, numbers, strict=True):
+        mark_arms([label.label1, number_.label2], line.arm_id)
     for each in (axes, told):
         each.tick_params(axis="y", length=0, pad=7)
     told.spines["right"].set_visible(False)
     show_grid(axes)
 
 
-def _draw_line(axes: Axes, y: float, estimate: Estimate, look: Look) -> None:
+def _draw_line(axes: Axes, y: float, estimate: Estimate, look: Look) -> list[Line2D]:
     low, high = axes.get_xlim()
     if low <= estimate.mean <= high:
         seeds = [y + _BELOW] * len(estimate.values)
-        axes.plot(estimate.values, seeds, ".", color=look.colour, markersize=4, alpha=0.5)
-        axes.plot(estimate.ends, [y, y], color=look.colour, linewidth=1.6)
-        axes.plot([estimate.mean], [y], **look.style())
-    else:
-        side, marker = (0, "<") if estimate.mean < low else (1, ">")
-        edge = axes.get_yaxis_transform()
-        axes.plot([side], [y], transform=edge, clip_on=False, **replace(look, marker=marker).style())
+        return [
+            *axes.plot(estimate.values, seeds, ".", color=look.colour, markersize=4, alpha=0.5),
+            *axes.plot(estimate.ends, [y, y], color=look.colour, linewidth=1.6),
+            *axes.plot([estimate.mean], [y], **look.style()),
+        ]
+    side, marker = (0, "<") if estimate.mean < low else (1, ">")
+    edge = axes.get_yaxis_transform()
+    return axes.plot([side], [y], transform=edge, clip_on=False, **replace(look, marker=marker).style())

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 
 from bench.record.tables import Row
 from bench.report.figure.arms import Arm, group_by, number
-from bench.report.figure.style import INK, look_of, make_figure, show_grid
+from bench.report.figure.style import INK, look_of, make_figure, mark_arms, show_grid
 
 _AT_MOST = 24  # diagrams
 _COLUMNS = 4
@@ -40,6 +40,7 @@ def draw_reliability(arms: Sequence[Arm], rows: Sequence[Row], where: str) -> Fi
             diagram.remove()
             histogram.remove()
             continue
+        mark_arms((diagram, histogram), shown[index].arm_id)
         _draw_diagram(diagram, shown[index], by_arm[shown[index].arm_id])
         _draw_histogram(histogram, shown[index], by_arm[shown[index].arm_id], top)
         if index % columns == 0:

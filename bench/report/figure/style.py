@@ -9,19 +9,22 @@ labels get more room than they need here.
 
 import warnings
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from bench.console.escape import escape
 from bench.console.wrap import wrap
 
 INK = "#1b1b1f"
+OF_ARM = "arm "  # begins the id of what is drawn for arms; the others are those of the arms
 
 # The markers are those that can be open. A method that is not here takes one of these colours, by its name, and one
 # of the other markers.
@@ -131,15 +134,24 @@ def make_figure(width: float, height: float, title: str, note: str, legend: floa
     return figure
 
 
-def make_legend(beside: Figure | Axes, handles: Sequence[Line2D], labels: Sequence[str]) -> None:
-    """A legend at the right of all axes, or of these, at the top."""
+def mark_arms(artists: Iterable[Artist], *arm_ids: str) -> None:
+    """Has an SVG file say of which arms these are, by which a page picks them out."""
+    for artist in artists:
+        artist.set_gid(OF_ARM + " ".join(map(escape, arm_ids)))
+
+
+def make_legend(
+    beside: Figure | Axes, handles: Sequence[Line2D], labels: Sequence[str], arm_ids: Sequence[Sequence[str]]
+) -> None:
+    """A legend at the right of all axes, or of these, at the top; each entry is of some arms."""
     # Matplotlib takes a label that begins with an underscore for one of its own, and leaves it out.
     place: dict[str, Any] = {"loc": "outside right upper"}
     if isinstance(beside, Axes):
         place = {"loc": "upper left", "bbox_to_anchor": (1, 1), "borderaxespad": 0, "handlelength": 4}
     legend = beside.legend(handles, ["."] * len(labels), labelspacing=0.7, **place)
-    for text, label in zip(legend.get_texts(), labels, strict=True):
+    for handle, text, label, of in zip(legend.legend_handles, legend.get_texts(), labels, arm_ids, strict=True):
         text.set_text(label)
+        mark_arms(filter(None, (handle, text)), *of)
 
 
 def legend_height(labels: Sequence[str]) -> float:

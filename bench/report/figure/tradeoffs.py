@@ -20,7 +20,7 @@ from matplotlib.ticker import MaxNLocator, StrMethodFormatter
 from matplotlib.transforms import Bbox, BboxBase
 
 from bench.report.figure.arms import ACCURACY, ECE, Arm, Estimate, Metric, gather_optimizers, is_far
-from bench.report.figure.style import INK, Look, legend_height, look_of, make_figure, make_legend, show_grid
+from bench.report.figure.style import INK, Look, legend_height, look_of, make_figure, make_legend, mark_arms, show_grid
 
 _Points = dict[str, tuple[Estimate, Estimate]]  # by arm_id: x and y
 
@@ -156,16 +156,16 @@ def _make_panels(legend: _Legend, count: int, title: str, note: str) -> tuple[Fi
     labels = list(legend.labels.values())
     figure = make_figure(9.2 if count == 1 else 11.5, max(4.6, 1 + legend_height(labels)), title, note, 3.3)
     handles = [Line2D([], [], **look.style() | {"linestyle": "none"}) for look in legend.looks.values()]
-    make_legend(figure, handles, labels)
+    make_legend(figure, handles, labels, [[arm_id] for arm_id in legend.labels])
     return figure, list(figure.subplots(1, count, squeeze=False, sharey=True)[0])
 
 
 def _draw_points(axes: Axes, points: _Points, legend: _Legend) -> None:
     for arm_id, (x, y) in points.items():
         look = legend.looks[arm_id]
-        axes.plot([x.mean, x.mean], y.ends, color=look.colour, linewidth=1.1, alpha=0.8)
-        axes.plot(x.ends, [y.mean, y.mean], color=look.colour, linewidth=1.1, alpha=0.8)
-        axes.plot([x.mean], [y.mean], zorder=3, **look.style(7.5))
+        upright = axes.plot([x.mean, x.mean], y.ends, color=look.colour, linewidth=1.1, alpha=0.8)
+        across = axes.plot(x.ends, [y.mean, y.mean], color=look.colour, linewidth=1.1, alpha=0.8)
+        mark_arms([*upright, *across, *axes.plot([x.mean], [y.mean], zorder=3, **look.style(7.5))], arm_id)
     show_grid(axes)
 
 
@@ -203,6 +203,7 @@ def _place_letters(figure: Figure, panels: Sequence[tuple[Axes, _Points]], legen
                 line = {"arrowstyle": "-", "linewidth": 0.5, "color": INK} if max(map(abs, place)) > 11 else None
                 text = axes.annotate(letter, (x.mean, y.mean), place, textcoords="offset points", arrowprops=line)
                 text.set(ha="center", va="center", fontsize=8, in_layout=False)
+                mark_arms(filter(None, (text, text.arrow_patch)), arm_id)
 
 
 def _find_place(at: Any, letters: int, unit: float, inside: BboxBase, taken: list[Bbox]) -> tuple[float, float]:
