@@ -42,9 +42,7 @@ _NOT_NOTED = re.compile(
 _MESSAGE = 1000  # characters; csv reads no cell of more than 131,072
 
 METRIC_COLUMNS = [*(each.columns[split] for split in SPLITS for each in OF_EVERY_SPLIT[:3]), *COSTS]
-LATER_COLUMNS = [
-    column for each in OF_EVERY_SPLIT[3:] for column in each.columns.values()
-]  # came when tables were there
+LATER_COLUMNS = [c for each in OF_EVERY_SPLIT[3:] for c in each.columns.values()]  # came when tables were there
 RUN_COLUMNS = [
     *("run_id", "exp", *AXES, "seed", "status", "epochs", "train_size", "batch_size", "precision", "device"),
     *METRIC_COLUMNS,
