@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from bench.config.settings import apply_settings
 from bench.dataset import load_source, make_splits
 from bench.dataset.batches import Batches
 from bench.dataset.image_folder import load_image_folder
+from bench.record import tables
 from bench.sweep.device import resolve_device
 from bench.sweep.plan import make_plan
 from bench.training import run as run_module
@@ -30,6 +32,9 @@ TINY = (
     *("train.epochs=2", "train.batch_size=16", "train.device=cpu", "train.precision=fp32"),
 )
 
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+_LACKS = CHROMIUM is None or find_spec("playwright") is None
+needs_browser = pytest.mark.skipif(_LACKS, reason="needs a browser (Debian: chromium) and playwright (extra [dev])")
 CPU = torch.device("cpu")
 _RANDOM = np.random.default_rng(0)
 REGULARIZERS = sorted(path.stem for path in (CONF / "regularizer").glob("*.yaml"))
@@ -155,7 +160,7 @@ def flat(tmp_path):
 @pytest.fixture
 def report(tmp_path, capsys, monkeypatch):
     """A function: flags -> what `regbench report digits` prints of the committed results; without figures."""
-    shutil.copytree(Path(__file__).parents[1] / "results" / "digits", tmp_path / "digits")
+    shutil.copytree(Path(__file__).parent / "tables" / "digits", tmp_path / "digits")
     monkeypatch.setattr("bench.report.evidence.write_evidence", lambda *_: None)
 
     def run(*flags, code=0):
@@ -166,3 +171,53 @@ def report(tmp_path, capsys, monkeypatch):
         return printed.err if code else printed.out
 
     return run
+
+
+@pytest.fixture(scope="session")
+def page(tmp_path_factory):
+    """The page of the committed digits experiment, of which one arm failed and one name tries to be HTML."""
+    folder = tmp_path_factory.mktemp("page")
+    shutil.copytree(Path(__file__).parent / "tables" / "digits", folder / "digits")
+    rows = tables.read_csv(folder / "digits" / "runs.csv")
+    for row in rows:
+        if (row["regularizer"], row["optimizer"], row["seed"]) == ("sam", "adam", "0"):
+            row |= dict.fromkeys(tables.METRIC_COLUMNS, "") | {
+                "status": "failed",
+                "message": "<script>alert(1)</script>",
+            }
+    (folder / "digits" / "runs.csv").write_text(tables.to_csv(tables.RUN_COLUMNS, rows))
+    with pytest.raises(SystemExit) as exit_:
+        main(["report", "digits", "--results-dir", str(folder)])
+    assert exit_.value.code == 0
+    return folder / "digits" / "report.html"
+
+
+@pytest.fixture(scope="session")
+def browser():
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def open_page(browser, page):
+    """A function: width and colour scheme -> the page, which must log nothing and ask for nothing."""
+    told = []
+    opened = []
+
+    def open_(width, scheme="light"):
+        tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
+        opened.append(tab)
+        tab.on("console", lambda message: told.append(message.text))
+        tab.on("pageerror", lambda error: told.append(str(error)))
+        tab.on("request", lambda request: told.append(request.url) if request.url != page.as_uri() else None)
+        tab.goto(page.as_uri())
+        return tab
+
+    yield open_
+    for tab in opened:
+        tab.close()
+    assert told == []

@@ -151,7 +151,7 @@ def test_bad_input_exits_with_2_in_at_most_three_lines_and_trains_nothing(argume
 
 @pytest.mark.parametrize("typed", ["list", "--help", "report digits"])
 def test_a_reader_that_stops_early_is_no_error(typed, tmp_path):
-    shutil.copytree(CONF.parent / "results" / "digits", tmp_path / "results" / "digits")
+    shutil.copytree(CONF.parent / "tests" / "tables" / "digits", tmp_path / "results" / "digits")
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
     command = ["bash", "-c", f"set -o pipefail; {REGBENCH} {typed} | true"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=environment)

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
-from conftest import write
+from conftest import needs_browser, write
 
 from bench.cli import main
 from bench.config.identity import digest
@@ -14,32 +14,11 @@ from bench.config.plugins import use_folder
 from bench.record import tables
 from bench.report.page import _find_papers
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 RESULTS = Path(__file__).parent / "tables"
 FORET = "https://arxiv.org/abs/2010.01412"
 MINE = (
     "# @package regularizer.mine\n# mine\n# source: I 2026, My Method\nslot: setting\nsets: model.dropout\nvalue: 0.1\n"
 )
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="needs a browser (Debian: chromium)")
-
-
-@pytest.fixture(scope="module")
-def page(tmp_path_factory):
-    """The page of the committed digits experiment, of which one arm failed and one name tries to be HTML."""
-    folder = tmp_path_factory.mktemp("page")
-    shutil.copytree(RESULTS / "digits", folder / "digits")
-    rows = tables.read_csv(folder / "digits" / "runs.csv")
-    for row in rows:
-        if (row["regularizer"], row["optimizer"], row["seed"]) == ("sam", "adam", "0"):
-            row |= dict.fromkeys(tables.METRIC_COLUMNS, "") | {
-                "status": "failed",
-                "message": "<script>alert(1)</script>",
-            }
-    (folder / "digits" / "runs.csv").write_text(tables.to_csv(tables.RUN_COLUMNS, rows))
-    with pytest.raises(SystemExit) as exit_:
-        main(["report", "digits", "--results-dir", str(folder)])
-    assert exit_.value.code == 0
-    return folder / "digits" / "report.html"
 
 
 def test_the_page_loads_nothing_and_names_loads_of_nothing_but_papers(page):
@@ -57,7 +36,7 @@ def test_the_page_loads_nothing_and_names_loads_of_nothing_but_papers(page):
     assert not re.search(r"@import|url\((?!#)|fetch\(|<iframe|<object", text)
     links = re.findall(r'<a href="([^"]+)"', text)
     assert links
-    assert all(link.startswith("https://arxiv.org/") for link in links)
+    assert all(link.startswith(("https://arxiv.org/", "#")) for link in links)
 
 
 def test_the_page_names_the_papers_of_the_methods_in_its_tables_and_no_others(page, tmp_path):
@@ -116,39 +95,8 @@ def test_500_runs_keep_the_page_under_5_mb(page, tmp_path):
     assert (tmp_path / "digits" / "report.html").stat().st_size < 5e6
 
 
-@pytest.fixture(scope="module")
-def browser():
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def open_page(browser, page):
-    """A function: width and colour scheme -> the page, which must log nothing and ask for nothing."""
-    told = []
-    opened = []
-
-    def open_(width, scheme="light"):
-        tab = browser.new_page(viewport={"width": width, "height": 900}, color_scheme=scheme)
-        opened.append(tab)
-        tab.on("console", lambda message: told.append(message.text))
-        tab.on("pageerror", lambda error: told.append(str(error)))
-        tab.on("request", lambda request: told.append(request.url) if request.url != page.as_uri() else None)
-        tab.goto(page.as_uri())
-        return tab
-
-    yield open_
-    for tab in opened:
-        tab.close()
-    assert told == []
-
-
 # What is wider than the window or its own box, and which of the boxes that hold text lie on one another.
-_OVERFLOWS = """() => {
+OVERFLOWS = """() => {
   const wide = [];
   if (document.documentElement.scrollWidth > innerWidth) wide.push("page");
   for (const box of document.querySelectorAll("body *:not(svg *)")) {
@@ -188,10 +136,10 @@ _TEXT_OVERLAPS = """() => {
 
 @needs_browser
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [400, 800, 1280, 1600])
+@pytest.mark.parametrize("width", [400, 900, 1280, 1800])
 def test_nothing_overlaps_or_scrolls_sideways(width, scheme, open_page):
     tab = open_page(width, scheme)
-    assert tab.evaluate(_OVERFLOWS) == []
+    assert tab.evaluate(OVERFLOWS) == []
     assert tab.evaluate(_OVERLAPS) == []
 
 
