@@ -75,4 +75,4 @@ check: $(READY) ## lint, types and tests: what CI runs before the slow tests
 
 clean: ## remove the environment and caches; results and data stay
 	rm -rf $(VENV) .venv-newest .venv-oldest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
-	find bench hydra_plugins tests scripts -name __pycache__ -prune -exec rm -rf {} +
+	find bench tests scripts -name __pycache__ -prune -exec rm -rf {} +

@@ -10,9 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from hydra import version
-from hydra.core.global_hydra import GlobalHydra
-from hydra.core.hydra_config import HydraConfig
 
 from bench.cli.run import train_and_compare
 from bench.config.plugins import use_folder
@@ -62,9 +59,6 @@ def _kept() -> Iterator[None]:
     switches = cudnn.allow_tf32, cudnn.benchmark, matmul.allow_tf32
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     loggers = [(each, each.level, each.disabled, [*each.handlers]) for each in _loggers()]
-    hydra, hydra_config, base = GlobalHydra.instance(), HydraConfig.instance(), version.getbase()
-    of_hydra = hydra.hydra, hydra_config.cfg
-    hydra.clear()
     device = torch.device("cuda" if torch.cuda.is_initialized() else "cpu")  # type: ignore[no-untyped-call]
     try:
         with global_stream(device, 0, "interface"):
@@ -80,9 +74,6 @@ def _kept() -> Iterator[None]:
             logger.level, logger.disabled, logger.handlers[:] = level, disabled, of_logger
         if not frozen:
             gc.unfreeze()  # the caller's garbage, too, is frozen between runs
-        hydra.hydra, hydra_config.cfg = of_hydra
-        if hasattr(base, "release"):  # else none was set
-            version.setbase(str(base))
         sys.argv, sys.path[:] = arguments, path
         os.environ.clear()
         os.environ.update(environment)

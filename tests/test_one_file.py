@@ -65,7 +65,7 @@ CONTRACTS = ("test_conf.py", "test_record.py", "test_completion.py", "test_pairi
 def tree(tmp_path_factory):
     """A copy of the tree with one more regularizer and one more metric."""
     tree = tmp_path_factory.mktemp("tree")
-    for name in ("bench", "conf", "tests", "docs", "results", "scripts", "hydra_plugins"):
+    for name in ("bench", "conf", "tests", "docs", "results", "scripts"):
         if (ROOT / name).is_dir():
             ignored = shutil.ignore_patterns("__pycache__", "runs", ".*")
             shutil.copytree(ROOT / name, tree / name, ignore=ignored)

@@ -37,7 +37,6 @@ def test_its_own_conf_lies_in_the_package_and_nothing_else_at_top_level(installe
     assert {path.name for path in installed.iterdir() if not path.name.endswith(".dist-info")} == {
         "bench",
         "bin",
-        "hydra_plugins",
     }
     ours = {path.relative_to(CONF) for path in CONF.rglob("*.yaml")}
     assert {path.relative_to(installed / "bench" / "conf") for path in installed.rglob("*.yaml")} == ours

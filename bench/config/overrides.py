@@ -8,7 +8,6 @@ import re
 from collections.abc import Sequence
 from difflib import get_close_matches
 
-from hydra._internal.utils import get_args_parser
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Quote, QuotedString
 
@@ -20,7 +19,8 @@ from bench.errors import UsageError
 SWITCHES = ("force", "retry_failed", "fail_fast", "keep_weights")
 PLAIN_KEYS = ("seed", "results_dir", *SWITCHES)
 GROUPS = (*AXES, "train")
-_HYDRA_SHOWS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
+_SHOWS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
+_FLAGS = {*_SHOWS, "--resolve", "--package", "-p", "-m", "--multirun"}  # Hydra's; a command is a sweep without -m, too
 # One of a sweep, with the comma that ends it: those in quotes or brackets, and after a backslash, do not.
 _ELEMENT = re.compile(r"""\s*("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?:\\.|\[(?:\[[^]]*]|[^]])*]|\{[^}]*}|[^,])*?)\s*,""")
 _ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")
@@ -38,23 +38,25 @@ def typed_key(override: str) -> str:
     return override.partition("=")[0].lstrip("+~")
 
 
-def hydra_arguments(arguments: Sequence[str]) -> list[str]:
-    """Hydra's flags first, then the overrides; a command is always a sweep, unless a flag only shows something.
-
-    Raises:
-        UsageError: a flag that is not known, or a choice that is none.
-    """
-    overrides = [a for a in arguments if is_override(a)]
-    others = [a for a in arguments if a not in overrides and a not in ("-m", "--multirun")]
-    known = get_args_parser()._option_string_actions
-    for argument in others:
-        if argument.startswith("-") and argument.split("=")[0] not in known:
+def check_arguments(arguments: Sequence[str]) -> None:
+    """Raises UsageError for a flag that is not known, or a choice that is none."""
+    for argument in arguments:
+        if argument.startswith("-") and argument.split("=")[0] not in _FLAGS:
             raise UsageError(f"there is no flag {argument}.\nSettings are written key=value; see regbench run --help")
-    for override in overrides:
-        if re.fullmatch(rf"({'|'.join(GROUPS)})=(.*,)?(null)?(,.*)?", override) or override.startswith("hydra/sweeper"):
-            raise UsageError(f"{override} is not a choice.\n`regbench list` shows what there is.")
-    multirun = [] if any(other.split("=")[0] in _HYDRA_SHOWS for other in others) else ["--multirun"]
-    return [*multirun, *others, *map(loosen, overrides)]
+        group = re.fullmatch(rf"({'|'.join(GROUPS)})=(.*,)?(null)?(,.*)?", argument)
+        if group or argument.startswith("hydra/sweeper"):
+            raise UsageError(f"{argument} is not a choice.\n`regbench list` shows what there is.")
+
+
+def only_shows(arguments: Sequence[str]) -> bool:
+    """Whether one of Hydra's flags has it print something, and nothing train."""
+    return any(argument.split("=")[0] in _SHOWS for argument in arguments)
+
+
+def to_hydra(arguments: Sequence[str]) -> list[str]:
+    """The arguments in Hydra's grammar, its flags and their values first."""
+    others = [a for a in arguments if not is_override(a) and a not in ("-m", "--multirun")]
+    return [*others, *(loosen(argument) for argument in arguments if is_override(argument))]
 
 
 def loosen(override: str) -> str:
@@ -67,7 +69,7 @@ def loosen(override: str) -> str:
     override = re.sub(rf"^(?=({'|'.join(GROUPS)})\.)", "++", override)
     key, equals, value = override.partition("=")
     if typed_key(override) in (*GROUPS, "exp"):
-        return key + equals + _NUMBER_LIKE.sub(lambda name: _quote(name[0]), value)
+        return key + equals + _NUMBER_LIKE.sub(lambda name: quote(name[0]), value)
     if not equals or not is_text(typed_key(override)) or _FUNCTION.fullmatch(value):
         return override
     elements = [element[1] for element in _ELEMENT.finditer(f"{value},")]
@@ -82,10 +84,11 @@ def _as_text(key: str, element: str) -> str:
     text = _ESCAPED.sub(r"\1", element)
     if text.startswith("~"):
         check(key, key, text)  # also where no run has such a key
-    return _quote(text)
+    return quote(text)
 
 
-def _quote(text: str) -> str:
+def quote(text: str) -> str:
+    """A text in Hydra's quotes."""
     return QuotedString(text, Quote.single).with_quotes()
 
 

@@ -7,18 +7,21 @@ import operator
 import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.plugins import Plugins
-from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-from bench.config.compose import Composed, with_composed
-from bench.sweep.command import Launch
+from bench.config.compose import Composed, compose_command
+from bench.config.overrides import only_shows
+from bench.config.session import own_hydra, show
 from bench.sweep.launcher import read_launcher
 from bench.sweep.plan import Command, Planned
-from bench.sweep.worker import Worker
+
+if TYPE_CHECKING:  # both import torch, which a plan does without where all is on record
+    from bench.sweep.command import Launch
+    from bench.sweep.worker import Worker
 
 T = TypeVar("T")
 
@@ -36,37 +39,36 @@ def compose(arguments: Sequence[str]) -> Command:
     return command
 
 
-def with_command(arguments: Sequence[str], act: Callable[[Command, Launch], T]) -> T | None:
-    """Calls `act` with what the command line asks for, and with what launches it; what it returns."""
+def with_command(arguments: Sequence[str], act: Callable[[Command, "Launch"], T]) -> T | None:
+    """Calls `act` with what the command line asks for, and with what launches it; what it returns.
 
-    def call(composed: Composed, config: DictConfig, context: HydraContext) -> T:
-        launcher = read_launcher(composed.launcher, composed.launcher_settings)
-        command = Command(
-            composed.exp, composed.runs, composed.results, launcher, **composed.switches, arguments=tuple(arguments)
-        )
-        return act(command, functools.partial(_launch, composed, config, context))
-
-    return with_composed(arguments, call)
-
-
-def _launch(composed: Composed, config: DictConfig, context: HydraContext, worker: Worker, jobs: int) -> dict[str, str]:
-    """Has the command's launcher call `worker` with the numbers of so many jobs; returns what they return, together."""
-    arranged = copy.deepcopy(config)
-    OmegaConf.update(
-        arranged,
-        "hydra.launcher",
-        worker.launcher.arrange(composed.launcher_settings, jobs),
-        merge=False,
-        force_add=True,
+    None where Hydra only shows something: --cfg, --info and --help.
+    """
+    if only_shows(arguments):
+        show(arguments)
+        return None
+    composed = compose_command(arguments)
+    launcher = read_launcher(composed.launcher, composed.launcher_settings)
+    command = Command(
+        composed.exp, composed.runs, composed.results, launcher, **composed.switches, arguments=tuple(arguments)
     )
-    OmegaConf.update(arranged, "hydra.sweep", {"dir": ".", "subdir": "."})  # else the launcher makes an empty folder
+    return act(command, functools.partial(_launch, composed))
+
+
+def _launch(composed: Composed, worker: "Worker", jobs: int) -> dict[str, str]:
+    """Has the command's launcher call `worker` with the numbers of so many jobs; returns what they return, together."""
+    config = copy.deepcopy(composed.config)
+    settings = worker.launcher.arrange(composed.launcher_settings, jobs)
+    OmegaConf.update(config, "hydra.launcher", settings, merge=False, force_add=True)
+    OmegaConf.update(config, "hydra.sweep", {"dir": ".", "subdir": "."})  # else the launcher makes an empty folder
     overrides: list[list[str]] = [[] for _ in range(jobs)]
     if not worker.launcher.shares:  # a job takes its own run along: with all of them in each, jobs grow as the square
         overrides = [[f"+{_JOB}='{_pack(planned)}'"] for planned in worker.todo]
         worker = replace(worker, todo=())
     job = functools.partial(_run_job, worker)
-    launcher = Plugins.instance().instantiate_launcher(config=arranged, hydra_context=context, task_function=job)
-    returned = launcher.launch(overrides, initial_job_idx=0)
+    with own_hydra() as context:
+        launcher = Plugins.instance().instantiate_launcher(context, job, config)
+        returned = launcher.launch(overrides, initial_job_idx=0)
     return functools.reduce(operator.or_, (job.return_value for job in returned), {})
 
 
@@ -74,7 +76,7 @@ def _pack(planned: Planned) -> str:
     return base64.urlsafe_b64encode(pickle.dumps(planned)).decode()
 
 
-def _run_job(worker: Worker, config: DictConfig) -> dict[str, str]:
+def _run_job(worker: "Worker", config: DictConfig) -> dict[str, str]:
     if _JOB in config:
         worker = replace(worker, todo=[pickle.loads(base64.urlsafe_b64decode(config[_JOB]))])
     return worker(int(HydraConfig.get().job.num))

@@ -1,0 +1,155 @@
+"""The arms of a sweep: what Hydra composes of their choices, with the values that were typed for each.
+
+Composing takes Hydra longer than a small epoch. So arms that differ in regularizers, optimizers and values alone share
+one config: of all of their regularizers, as if they were a stack, and of all of their optimizers. Each of these has a
+node of its own (`# @package regularizer.sam`), and those that an arm does not choose lose their slot in it.
+"""
+
+import copy
+import functools
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import hydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from bench.config import CONF
+from bench.config.messages import no_setting
+from bench.config.overrides import GROUPS, PLAIN_KEYS, quote, typed_key, unquote
+from bench.config.plugins import config_files, user_folder
+from bench.config.settings import DESCRIBES
+from bench.config.yaml_text import reads_text, restore_text
+from bench.errors import UsageError
+
+_STACKS = ("regularizer", "optimizer")  # axes whose choices have a node of their own
+_SETS_VALUE = re.compile(rf"\+\+({'|'.join(GROUPS)})\.[\w.]+=")  # an override that chooses nothing
+
+
+class _Parts(NamedTuple):
+    """An arm's overrides: what is composed, the names that it chooses of _STACKS, and what only sets values."""
+
+    composed: tuple[str, ...]
+    names: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    values: tuple[str, ...] = ()
+
+
+class Arms:
+    """The arms of one command, by their overrides, which are Hydra's less the seed.
+
+    Args:
+        arms: all that will be asked for.
+        shared: Hydra's own settings, which all of them have.
+    """
+
+    def __init__(self, arms: Iterable[tuple[str, ...]], shared: Sequence[str]) -> None:
+        self.shared = shared
+        self.read_file = functools.cache(_read_file)
+        self.parse = functools.cache(OverridesParser.create().parse_override)
+        self.split = functools.cache(self._split)
+        self.compose = functools.cache(self._compose)
+        self.choose = functools.cache(self._choose)
+        self.known = {axis: dict.fromkeys(sorted(file.stem for file in config_files(axis))) for axis in _STACKS}
+        # By what is composed: on each axis the names of all its arms.
+        self.together: dict[tuple[str, ...], dict[str, dict[str, None]]] = {}
+        for parts in map(self.split, dict.fromkeys(arms)):
+            for axis, names in parts.names:
+                self.together.setdefault(parts.composed, {}).setdefault(axis, {}).update(dict.fromkeys(names))
+
+    def read(self, arm: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """An arm's settings, resolved, and the names of its choices.
+
+        Raises:
+            UsageError: settings that no file has, or that are missing.
+        """
+        parts = self.split(arm)
+        chosen, choices = self.choose(parts._replace(values=()))
+        config = copy.deepcopy(chosen) if parts.values else chosen
+        for value in parts.values:  # as Hydra does it, once all is composed
+            override = self.parse(value if reads_text(typed_key(value), choices) else unquote(value))
+            OmegaConf.update(config, override.key_or_group, override.value(), merge=True, force_add=True)
+        settings: Any = OmegaConf.to_container(config, resolve=True)
+        settings.setdefault("regularizer", {})
+        if not any("slot" in node for node in settings["regularizer"].values()):  # regularizer=[] means none
+            settings["regularizer"]["none"] = {"slot": "none"}
+        self._check_keys(settings, choices)
+        return settings, choices
+
+    def _split(self, arm: tuple[str, ...]) -> _Parts:
+        for override in arm:
+            parts = re.findall(r"[^\[\],\s]+", override.partition("=")[2]) if re.match(r"\w+=\[", override) else []
+            if len(parts) > len(set(parts)):
+                raise UsageError(f"{override} names one choice twice.\nName each part of a stack once.")
+        if any(override.startswith("~") for override in arm):  # maybe what another one sets, or chooses
+            return _Parts(arm)
+        names = {
+            axis: self._read_names(override) for override in arm if (axis := override.partition("=")[0]) in _STACKS
+        }
+        stacks = {axis: of_axis for axis, of_axis in names.items() if of_axis is not None}
+        values = [override for override in arm if _SETS_VALUE.match(override)]
+        rest = [override for override in arm if override not in values and override.partition("=")[0] not in stacks]
+        return _Parts(tuple(rest), tuple(stacks.items()), tuple(values))
+
+    def _read_names(self, override: str) -> tuple[str, ...] | None:
+        """The names that `axis=...` chooses; None where there is none such, or one brings others along: Hydra sees."""
+        axis, value = override.partition("=")[0], self.parse(override).value()
+        names = tuple(value) if isinstance(value, list) else (value,)
+        known = all(isinstance(name, str) and name in self.known[axis] for name in names)
+        return names if known and not any("defaults" in self.read_file(f"{axis}/{name}") for name in names) else None
+
+    def _compose(self, composed: tuple[str, ...]) -> tuple[DictConfig, dict[str, Any]]:
+        """The config of all arms of these overrides, less Hydra's part, and the names of its choices."""
+        together = self.together.get(composed, {})
+        stacks = [f"{axis}=[{','.join(map(quote, names))}]" for axis, names in together.items()]
+        config = hydra.compose("config", [*self.shared, *composed, *stacks], return_hydra_config=True)
+        choices = dict(config.hydra.runtime.choices)
+        config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        restore_text(config, choices)
+        return config, choices
+
+    def _choose(self, parts: _Parts) -> tuple[DictConfig, dict[str, Any]]:
+        """The config of a combination of choices, and their names."""
+        config, choices = self.compose(parts.composed)
+        config = copy.deepcopy(config)
+        for axis, names in parts.names:
+            for name in self.together[parts.composed][axis].keys() - {*names}:
+                if isinstance(node := config[axis][name], DictConfig):  # else an experiment's file sets it to null
+                    with open_dict(node):
+                        del node["slot"]
+        return config, choices
+
+    def _check_keys(self, settings: Mapping[str, Any], choices: Mapping[str, Any]) -> None:
+        """Raises UsageError where settings and files differ in keys: Hydra takes any after a plus, or in a file."""
+        _check_node("", settings, dict.fromkeys([*PLAIN_KEYS, *GROUPS]), whole=True)
+        shared = self.read_file("config")  # what every dataset and every model has
+        for group in ("dataset", "model", "train"):
+            known = {**shared.get(group, {}), **self.read_file(f"{group}/{choices[group]}")}
+            _check_node(f"{group}.", settings[group], known, whole=True)
+        for group in _STACKS:
+            _check_node(f"{group}.", settings[group], self.known[group], whole=False)
+            for name, values in settings[group].items():
+                chosen = isinstance(values, dict) and "slot" in values
+                _check_node(f"{group}.{name}.", values, self.read_file(f"{group}/{name}"), whole=chosen)
+
+
+def _check_node(path: str, values: Any, file: Mapping[str, Any], whole: bool) -> None:
+    if not isinstance(values, dict):
+        raise UsageError(f"{path.rstrip('.')}={values} is not a choice.\nSet one of: {', '.join(file)}")
+    for key in values:
+        if key not in file:
+            raise UsageError(no_setting(f"{path}{key}", path.rstrip(".") or "the config", file))
+        if key in DESCRIBES and values[key] != file[key]:
+            raise UsageError(f"{path}{key} cannot be changed.\nIt says what the choice is; choose another instead.")
+    for key in file:
+        if whole and key not in values:
+            raise UsageError(f"{path}{key} was taken out.\nEvery run needs it: give it a value instead.")
+
+
+def _read_file(name: str) -> dict[str, Any]:
+    """A config file's own content, as a plain dictionary that is not resolved; empty where there is none."""
+    for folder in filter(None, (CONF, user_folder())):
+        if (file := folder / f"{name}.yaml").is_file():
+            content: Any = OmegaConf.to_container(OmegaConf.load(file))
+            return {str(key): value for key, value in content.items()}
+    return {}
