@@ -78,7 +78,7 @@ zpty -w z $'regbench run dataset=fash\\t train.schedule=cos\\t; exit'
 zpty -r z all '*cosine*'
 print -r -- "$all"
 """
-    done = subprocess.run(["zsh", "-f", "-c", script], env=environment(), capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["zsh", "-f", "-c", script], env=environment(), capture_output=True, text=True, timeout=600)
     assert "dataset=fashion_mnist" in done.stdout, done.stdout
 
 

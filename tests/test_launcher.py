@@ -14,7 +14,7 @@ from conftest import TINY, compose
 from bench.cli import run as app
 from bench.disk.lock import this_process
 from bench.record import tables
-from bench.sweep import plan, worker
+from bench.sweep import worker
 from bench.sweep.launcher import Launcher
 from bench.sweep.launcher.joblib import Joblib
 from bench.sweep.launcher.ray import Ray
@@ -110,7 +110,6 @@ def test_workers_share_the_cores_whatever_is_left(monkeypatch):
     assert Ray(cpus=2).count_threads(runs) == 2
     assert Launcher().count_threads(runs) is None
     assert Joblib(jobs=2).count_jobs(runs) == 1
-    assert plan.THIS_PROCESS.in_process
 
 
 def test_what_is_launched_inherits_nothing_of_the_slurm_job_that_it_is_launched_from(tmp_path, monkeypatch):

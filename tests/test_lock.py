@@ -129,9 +129,11 @@ def test_the_heartbeat_goes_on_and_ends(tmp_path, monkeypatch):
     with take(tmp_path) as held:
         (beat,) = set(threading.enumerate()) - before
         os.utime(held.path, (0, 0))
-        time.sleep(0.5)
+        until = time.monotonic() + 600
+        while held.path.stat().st_mtime == 0 and time.monotonic() < until:
+            time.sleep(0.01)
         assert held.path.stat().st_mtime > 0
-    beat.join(5)
+    beat.join(600)
     assert not beat.is_alive()
     assert not list(tmp_path.iterdir())
 
@@ -160,11 +162,22 @@ def test_who_sees_two_leaves_them_alone(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["lock.7"]
 
 
-def test_wait_for_waits(tmp_path):
-    process, _ = other_process(tmp_path, "import time; time.sleep(1); held.release(); sys.stdin.read()")
-    started = time.monotonic()
+def test_wait_for_waits(tmp_path, monkeypatch):
+    """Another process holds it, and gives it up only once this one has been seen to wait."""
+    process, _ = other_process(tmp_path, "sys.stdin.readline(); held.release(); sys.stdin.read()")
+    sleeps = []
+
+    def sleep(seconds):
+        sleeps.append(seconds)
+        if len(sleeps) == 3:
+            process.stdin.write("go\n")
+            process.stdin.flush()
+        time_sleep(seconds)
+
+    time_sleep = time.sleep
+    monkeypatch.setattr(lock.time, "sleep", sleep)
     with wait_for(tmp_path):
-        assert time.monotonic() - started > 0.5
+        assert len(sleeps) >= 3
     process.kill()
     process.communicate()
 

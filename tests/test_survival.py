@@ -88,7 +88,7 @@ def kill(process, number):
             os.killpg(process.pid, number)
     else:
         process.send_signal(number)
-    return process.wait(60)
+    return process.wait(600)
 
 
 @pytest.fixture(scope="module")
@@ -175,7 +175,7 @@ def test_a_signal_to_stop_has_the_run_in_training_write_its_checkpoint_first(num
     process.send_signal(number)
     if number == signal.SIGHUP:  # the shell sends it, and the system: the second one is no impatience
         process.send_signal(number)
-    assert process.wait(60) == 128 + number
+    assert process.wait(600) == 128 + number
     assert len(list(tmp_path.rglob("checkpoint.pt"))) == 1
     assert "regbench: interrupted" in output(tmp_path)
     assert not list(tmp_path.rglob("lock.*"))

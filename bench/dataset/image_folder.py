@@ -1,7 +1,7 @@
 """A user's own images, a folder per class.
 
 As they were split (train/, val/, test/), or split here, stratified and by a fixed seed. Which folders serve is in
-class_folders.py; how the files become pixels, and where these are kept, in bench/decode.py and bench/pictures.py.
+class_folders.py; how the files become pixels, and where these are kept, in decode.py and pictures.py.
 """
 
 from collections.abc import Sequence

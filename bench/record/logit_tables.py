@@ -2,9 +2,9 @@
 
 reliability.csv holds what a reliability diagram shows of each arm, its seeds pooled: per bin of confidence the count,
 the mean confidence and the accuracy, before (`scaled` 0) and after temperature scaling (1). confusion.csv holds what
-each class was taken for: see bench/confusion.py. test_set.csv holds the interval of each difference in comparison.csv
-that comes from the finite test set: see bench/resample.py. Reading logits takes long, so rows are kept while the runs
-behind them are the same, and where logits are gone (a fresh clone).
+each class was taken for: see evidence/confusion.py. test_set.csv holds the interval of each difference in
+comparison.csv that comes from the finite test set: see evidence/resample.py. Reading logits takes long, so rows are
+kept while the runs behind them are the same, and where logits are gone (a fresh clone).
 """
 
 import hashlib
