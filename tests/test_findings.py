@@ -43,7 +43,7 @@ def test_better_and_worse_the_same_and_inconclusive_are_told_apart():
         ([CUTMIX, MIXUP], "better for no arm; worse beyond chance for cutmix; not shown to differ, "),
         ([CUTMIX], "better for no arm; worse beyond chance for cutmix."),
         ([ASAM], "neither better nor worse beyond chance for any arm; the same within the margin of equivalence for"),
-        ([MIXUP, compare("sam", "unknown")], "the same, for all 2 arms."),
+        ([MIXUP, compare("sam", "unknown")], "the same, for both arms."),
         ([compare("sam", "unknown", "")], "neither better nor worse beyond chance for any arm; not tested for sam."),
     ],
 )
@@ -61,7 +61,7 @@ def test_the_lower_end_is_the_better_one_of_nll():
 def test_beyond_chance_is_limited_where_test_images_or_the_margin_limit_it():
     small = compare("dropout", "the same", "0.001", -0.0001)
     told = describe(SAM, MIXUP, small, hollow=("sam",))
-    assert "better beyond the noise of seeds, but not of test images, for sam;" in told
+    assert "better beyond the noise of seeds, but not shown to be beyond that of test images, for sam;" in told
     assert "worse beyond chance, but by less than the margin of equivalence, for dropout;" in told
     assert "no arm" not in told
 

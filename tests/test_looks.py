@@ -1,13 +1,15 @@
 """Figures of many arms: no two of them look alike, and no name is cut short."""
 
+import re
 from itertools import combinations
 
 import pytest
-from drawing import HISTORY, assert_readable, clone, draw, make_reliability, pick, texts, unfinished
+from drawing import HISTORY, assert_readable, clone, draw, make_reliability, pick, tables, texts, unfinished
 from matplotlib.colors import to_hex
 
 from bench.report.figure.arms import ACCURACY, gather_arms, group_by
 from bench.report.figure.curves import draw_curves
+from bench.report.figure.figures import draw_figures, to_svg
 from bench.report.figure.forest import draw_metric
 from bench.report.figure.reliability import draw_reliability
 from bench.report.figure.style import house_style
@@ -110,6 +112,14 @@ def test_names_are_not_cut_and_break_after_a_plus_alone(many, name):
         assert any(f"{run['regularizer']} · {run['optimizer']}" in each for each in words), run["regularizer"]
     assert not any("…" in each for each in words)
     assert_readable(figure)
+
+
+def test_figures_say_which_arm_is_where():
+    runs = pick("none", "mixup", "sam")
+    arms, sgd = {run["arm_id"] for run in runs}, {run["optimizer"]: run["arm_id"] for run in pick("none")}["sgd"]
+    for name, figure in draw_figures(tables(runs)):
+        told = " ".join(re.findall(r'data-arm="([^"]*)"', to_svg(name, figure).decode()))
+        assert {arm for arm in arms if arm in told} == (arms - {sgd} if name.endswith("differences") else arms), name
 
 
 def test_an_arm_without_finished_runs_takes_no_style():

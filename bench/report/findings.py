@@ -11,7 +11,7 @@ from bench.report.differences import name_regularizer
 _MOST_NAMES = 12  # in a list; more are counted
 _HOW = {  # a difference beyond chance: filled marks of the tables, hollow ones, and those that matter little
     "": "beyond chance",
-    " by seeds alone": "beyond the noise of seeds, but not of test images,",
+    " by seeds alone": "beyond the noise of seeds, but not shown to be beyond that of test images,",
     " within the margin": "beyond chance, but by less than the margin of equivalence,",
 }
 _ELSE = {
@@ -65,7 +65,7 @@ def _judge(row: Row, *, beyond_images: bool) -> str:
 def _list_names(rows: Sequence[Row], of: Sequence[Row]) -> str:
     """Arms by their regularizers, with the optimizers in brackets where there are several; only "all" of many."""
     if len(rows) == len(of):
-        return f"all {len(of)} arms" if len(of) > 1 else name_regularizer(rows[0])
+        return {1: name_regularizer(rows[0]), 2: "both arms"}.get(len(of), f"all {len(of)} arms")
     optimizers: dict[str, list[str]] = {}
     for row in rows:
         optimizers.setdefault(name_regularizer(row), []).append(row["optimizer"])

@@ -1,5 +1,4 @@
-"""results/<exp>/report.html: one file that loads nothing from outside: what was found, in words and in
-figures, tables, protocol and runs."""
+"""results/<exp>/report.html: one file that loads nothing from outside: findings, figures, tables, protocol, runs."""
 
 import re
 from collections import Counter
