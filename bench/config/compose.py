@@ -15,8 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from bench.config import CONF
 from bench.config.arms import Arms
-from bench.config.overrides import SWITCHES, check_arguments, loosen, quote, take_name, to_hydra
-from bench.config.plugins import user_folder
+from bench.config.overrides import SWITCHES, check_arguments, loosen, take_name, to_hydra
 from bench.config.ranges import check
 from bench.config.session import explaining, own_hydra
 from bench.config.settings import Run, read_run
@@ -66,8 +65,6 @@ def _compose(typed: Sequence[str], loader: ConfigLoader) -> Composed:
     overrides = parser.parse_overrides([*typed])
     _check_sweeps(overrides)
     shared = [str(override.input_line) for override in overrides if override.is_hydra_override()]
-    if folder := user_folder():
-        shared.insert(0, f"hydra.searchpath=[{quote(f'file://{folder}')}]")
     task = [override for override in overrides if not override.is_hydra_override()]
     once = [str(override.input_line) for override in task if not override.is_sweep_override()]
     config = hydra.compose("config", [*shared, *once], return_hydra_config=True)

@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import hydra
 import yaml
+from hydra.core.config_search_path import ConfigSearchPath
 from hydra.core.config_store import ConfigStore
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
@@ -23,6 +24,7 @@ from hydra.core.plugins import Plugins
 from hydra.core.utils import JobRuntime
 from hydra.errors import HydraException, OverrideParseException
 from hydra.experimental.callback import Callback
+from hydra.plugins.search_path_plugin import SearchPathPlugin
 from hydra.types import HydraContext
 from hydra.version import VersionBase
 from omegaconf.errors import OmegaConfBaseException
@@ -34,6 +36,15 @@ from bench.config.plugins import user_folder
 from bench.errors import UsageError
 
 _VERSION = "1.3"  # whose behaviour is asked for
+
+
+class UserFolder(SearchPathPlugin):
+    """Has Hydra look into the user's folder, too, in processes that a launcher starts as well."""
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Appends it."""
+        if folder := user_folder():
+            search_path.append("regbench", f"file://{folder}")
 
 
 @contextmanager
@@ -65,9 +76,9 @@ def show(arguments: Sequence[str]) -> None:
     """
     others, _ = take_name(arguments)
     check_arguments(others)
-    folder, typed = user_folder(), sys.argv
+    typed = sys.argv
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let exceptions reach us, instead of a print and an exit
-    sys.argv = ["regbench run", *(["--config-dir", str(folder)] if folder else []), *to_hydra(others)]
+    sys.argv = ["regbench run", *to_hydra(others)]
     try:
         with _kept_state(), explaining():
             hydra.main(version_base=_VERSION, config_path=str(CONF), config_name="config")(lambda config: None)()
@@ -94,7 +105,7 @@ def _kept_state() -> Iterator[None]:
 @contextmanager
 def _own_launcher_files() -> Iterator[None]:
     """Within it conf/hydra/launcher/ replaces the plugins' nodes of the same names."""
-    Plugins.instance()  # now the plugins have stored them
+    Plugins.instance().register(UserFolder)  # now the plugins have stored them
     stored = ConfigStore.instance().repo["hydra"]["launcher"]
     files = [file.name for file in (CONF / "hydra" / "launcher").glob("*.yaml") if file.name in stored]
     theirs = {name: stored.pop(name) for name in files}
