@@ -13,7 +13,7 @@ The map, from what is typed down to what is written; imports go down only (pypro
     measure/      what a number is: metrics of logits, their columns
     config/       from words to typed values, and the identity that they make
     machine/      where it runs: cores, GPUs, memory
-    disk/  console/  rng.py  errors.py  version.py  what all of them stand on
+    disk/  console/  rng.py  errors.py  status.py  version.py  what all of them stand on
 """
 
 import os

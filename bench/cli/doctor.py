@@ -15,6 +15,7 @@ from bench.console.escape import escape
 from bench.machine.cores import limit_threads
 from bench.machine.device import computes_bf16, describe_hardware, describe_problem, find_gpus
 from bench.record.data import describe_doubles, name_members
+from bench.status import Status
 from bench.sweep.data import describe_data
 from bench.sweep.launch import compose
 from bench.sweep.plan import load_data, make_plan
@@ -120,4 +121,4 @@ def _train_on_each_device() -> Iterator[tuple[str, str]]:
             for planned in make_plan(compose([*sizes, *choices, f"results_dir={folder}"])):
                 result = train_run(planned.run, Path(folder, planned.run_id))
                 told = f"{result['status']}: {result['message']}".splitlines()[0]
-                yield f"{device} {planned.run.train.precision}", "works" if result["status"] == "done" else told
+                yield f"{device} {planned.run.train.precision}", "works" if result["status"] == Status.DONE else told

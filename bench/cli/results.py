@@ -9,8 +9,9 @@ from bench.cli.flags import Add, check_results_dir, take_results_dir
 from bench.config import AXES
 from bench.console.escape import escape
 from bench.errors import UsageError
+from bench.status import Status
 
-STATUSES = ("done", "diverged", "failed", "partial", "running")
+STATUSES = [status.value for status in Status if status != Status.MISSING]
 
 
 def add_results(add: Add) -> None:

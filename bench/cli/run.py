@@ -8,6 +8,7 @@ from bench.console.lines import Terminal, print_line
 from bench.record import tables
 from bench.report import terminal
 from bench.report.layout import make_tables
+from bench.status import Status
 from bench.sweep.command import Launch, Outcome, train_missing
 from bench.sweep.forecast import show_forecast
 from bench.sweep.launch import compose as compose
@@ -57,5 +58,5 @@ def _compare(console: Console, command: Command, outcome: Outcome) -> int:
     if outcome.missing:
         left = f"{len(outcome.missing)} of {len(outcome.asked)} runs are not recorded"
         console.print(f"{left}; the same command does the rest.")
-    finished = len(shown) == len(outcome.asked) and all(row["status"] == "done" for row in shown)
+    finished = len(shown) == len(outcome.asked) and all(row["status"] == Status.DONE for row in shown)
     return 0 if finished and not outcome.missing and outcome.up_to_date else 1

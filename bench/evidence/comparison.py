@@ -40,13 +40,14 @@ from bench.evidence.stats import (
 )
 from bench.measure import QUALITIES
 from bench.measure.arrays import Floats
+from bench.status import Status
 
 COMPARISON_COLUMNS = [
     *(*AXES, "settings", "arm_id", "baseline", "metric", "seeds", "difference", "low", "high", "p", "p_holm"),
     *("improved", "note", "family", "family_size", "verdict", "detectable"),
 ]
 MAIN_METRICS = ("test_accuracy", "test_nll", "test_ece")
-DIVERGED = "diverged"  # a metric of comparison.csv: the share of runs that diverged
+DIVERGED = Status.DIVERGED.value  # a metric of comparison.csv: the share of runs that diverged
 
 _TOO_FEW = f"fewer than {FEWEST_SEEDS} common seeds"
 
@@ -190,8 +191,8 @@ def _compare_pair(arm: Arm, baseline: Arm, metrics: Sequence[str], level: float)
 
 def _compare_divergence(arm: Arm, baseline: Arm) -> Iterable[dict[str, Any]]:
     """A row with the difference of the shares of runs that diverged, of those that did not fail."""
-    ours, theirs = ({**dict.fromkeys(each.values, "done"), **each.unfinished} for each in (arm, baseline))
-    seeds = [seed for seed in ours if seed in theirs and "failed" not in (ours[seed], theirs[seed])]
+    ours, theirs = ({**dict.fromkeys(each.values, Status.DONE), **each.unfinished} for each in (arm, baseline))
+    seeds = [seed for seed in ours if seed in theirs and Status.FAILED not in (ours[seed], theirs[seed])]
     if not seeds:
         return
     pair = [[outcome[seed] == DIVERGED for seed in seeds] for outcome in (ours, theirs)]

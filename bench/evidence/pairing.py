@@ -19,6 +19,7 @@ from bench.config.identity import ADDED_LATER, shorten_hash, show_setting
 from bench.errors import UsageError
 from bench.measure import QUALITIES
 from bench.measure.arrays import Floats
+from bench.status import Status
 
 METRICS = list(QUALITIES)
 
@@ -57,7 +58,7 @@ def read_arms(rows: Iterable[Row], settings: Mapping[str, Settings]) -> dict[str
         identifier = row["arm_id"]
         words = {key: row[key] for key in (*AXES, "settings", "arm_id")}
         arm = arms.setdefault(identifier, Arm(words, settings.get(identifier, {})))
-        if row["status"] == "done":
+        if row["status"] == Status.DONE:
             arm.values[int(row["seed"])] = np.array([float(row.get(metric) or "nan") for metric in METRICS])
         else:
             arm.unfinished[int(row["seed"])] = row["status"]

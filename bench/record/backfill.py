@@ -10,6 +10,7 @@ from bench.measure import SCORES
 from bench.measure.scores import score_run
 from bench.record.folder import seal, unseal
 from bench.record.logits import read_logits
+from bench.status import Status
 
 BACKFILLED = "metrics.json"
 
@@ -19,7 +20,7 @@ def backfill(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
 
     A run that is not finished has none of them, and neither has one whose logits are gone.
     """
-    if record["status"] != "done" or all(column in record for column in SCORES):
+    if record["status"] != Status.DONE or all(column in record for column in SCORES):
         return dict(record)
     kept = _read_made(folder, record)
     if kept is None:

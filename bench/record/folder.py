@@ -22,6 +22,7 @@ from bench.console.escape import to_utf8
 from bench.disk.files import Write, to_csv, write_together
 from bench.disk.gone import names_in, read_if_there, unless_gone
 from bench.errors import UsageError
+from bench.status import Status
 
 # In a run's folder: its record, history and logits, the weights that may be kept, and what a run goes on from.
 RESULT, HISTORY, LOGITS, WEIGHTS, CHECKPOINT = "result.json", "history.csv", "logits.npz", "weights.pt", "checkpoint.pt"
@@ -145,7 +146,7 @@ def _is_its(history: bytes, result: Mapping[str, Any]) -> bool:
     """Whether it is the record's own history.csv; of an older regbench's only the length is known."""
     if "sha256" in result:
         return bool(result["sha256"].get(HISTORY) == _sha256(history))
-    return result["status"] != "done" or history.count(b"\n") == int(result["epochs"]) + 1
+    return result["status"] != Status.DONE or history.count(b"\n") == int(result["epochs"]) + 1
 
 
 def check_protocol(version: str | int, file: Path) -> None:

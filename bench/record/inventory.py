@@ -11,6 +11,7 @@ from bench.disk.gone import is_file, remove, remove_folder, unless_gone
 from bench.disk.lock import holder, take, wait_for
 from bench.record import tables
 from bench.record.folder import CHECKPOINT, RESULT, read_result, run_folder, run_folders
+from bench.status import Status
 
 
 @dataclass(frozen=True)
@@ -56,9 +57,9 @@ def find(results: Path) -> list[Found]:
         folder = run_folder(results, identifier)
         result = read_result(folder)
         row = tables.make_row(result) if result else rows.get(identifier, {})
-        status = row.get("status") or ("partial" if is_file(folder / CHECKPOINT) else "")
+        status = row.get("status") or (Status.PARTIAL if is_file(folder / CHECKPOINT) else "")
         if holder(folder):
-            status = "running"
+            status = Status.RUNNING
         if status:
             words = {axis: row[axis] for axis in AXES} if row else {}
             found.append(Found(identifier, status, words, row.get("seed", ""), tuple(exps[identifier])))

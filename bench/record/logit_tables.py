@@ -26,6 +26,7 @@ from bench.measure.scores import scale
 from bench.record.folder import run_folder
 from bench.record.logits import read_logits
 from bench.record.tables import Row, read_csv
+from bench.status import Status
 
 RELIABILITY_COLUMNS = ["arm_id", "scaled", "bin", "count", "confidence", "accuracy", "made_of"]
 TEST_SET_COLUMNS = [
@@ -44,7 +45,7 @@ def write_logit_tables(results: Path, exp: str, rows: Sequence[Row]) -> None:
     folder = results / exp
     runs: dict[str, dict[str, Row]] = defaultdict(dict)
     for row in rows:
-        if row["status"] == "done":
+        if row["status"] == Status.DONE:
             runs[row["arm_id"]][row["seed"]] = row
     compared = read_csv(folder / "comparison.csv")
     pairs = dict.fromkeys((row["arm_id"], row["baseline"]) for row in compared)

@@ -22,6 +22,7 @@ from bench.record.backfill import BACKFILLED
 from bench.record.data import copy_data
 from bench.record.folder import CURVES, LOGITS, RESULT, WEIGHTS, read_result, run_folder, run_folders
 from bench.record.tables import Row
+from bench.status import Status
 
 # What may make equal settings give unlike numbers, and numbers that are unlike from one training to the next.
 _MACHINE = ("hardware", "torch", "threads")
@@ -110,11 +111,11 @@ def _find_all(results: Path, experiments: Sequence[str]) -> dict[str, _Found]:
 
 def _is_better(one: _Found, other: _Found | None) -> bool:
     """Whether there is no other, or the other failed where this one is finished."""
-    return other is None or (other.row["status"] == "failed" and one.row["status"] != "failed")
+    return other is None or (other.row["status"] == Status.FAILED and one.row["status"] != Status.FAILED)
 
 
 def _equal(ours: Row, theirs: Row) -> bool:
-    return all(ours.get(column) == theirs.get(column) for column in _COMPARED) or ours["status"] == "failed"
+    return all(ours.get(column) == theirs.get(column) for column in _COMPARED) or ours["status"] == Status.FAILED
 
 
 def _explain(identifier: str, ours: _Found, theirs: _Found) -> str:

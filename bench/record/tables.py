@@ -33,6 +33,7 @@ from bench.record.read_tables import Row as Row
 from bench.record.read_tables import check_identities, explaining_damage, others_columns, read_lines
 from bench.record.read_tables import read_csv as read_csv
 from bench.record.read_tables import read_settings as read_settings
+from bench.status import RECORDED, Status
 
 ASKED, COMMANDS = "asked.txt", "commands.txt"
 _NOT_NOTED = re.compile(
@@ -52,7 +53,6 @@ RUN_COLUMNS = [
     *("resumed", "message"),
 ]
 SUMMARISED = [*METRIC_COLUMNS, *LATER_COLUMNS, *(column for column in SCORES if column in QUALITIES)]
-_STATUSES = ("done", "diverged", "failed")
 _PARTS = ("mean", "std", "low", "high")
 _QUANTITIES = QUALITIES | COSTS
 ARM_COLUMNS = [*AXES, "settings", "arm_id", "runs", "failed", "diverged"]
@@ -191,7 +191,7 @@ def read_rows(results: Path, exp: str) -> dict[str, Row]:
     rows = {row.get("run_id", ""): blank | row for row in read_csv(path)}
     with explaining_damage(path):
         for identifier, row in rows.items():
-            if not identifier.isalnum() or row["status"] not in _STATUSES or int(row["seed"]) < 0:
+            if not identifier.isalnum() or row["status"] not in RECORDED or int(row["seed"]) < 0:
                 raise ValueError(f"no row of runs.csv: {row}")
             check_protocol(row["protocol_version"], path)
     return rows
@@ -225,9 +225,13 @@ def summarise(rows: Sequence[Row]) -> list[dict[str, Any]]:
 def _summarise_arm(runs: Sequence[Row]) -> dict[str, Any]:
     statuses = [run["status"] for run in runs]
     arm: dict[str, Any] = {key: runs[0][key] for key in (*AXES, "settings", "arm_id")}
-    arm |= {"runs": statuses.count("done"), "failed": statuses.count("failed"), "diverged": statuses.count("diverged")}
+    arm |= {
+        "runs": statuses.count(Status.DONE),
+        "failed": statuses.count(Status.FAILED),
+        "diverged": statuses.count(Status.DIVERGED),
+    }
     for metric in SUMMARISED:
-        values = [float(run[metric]) for run in runs if run["status"] == "done" and run.get(metric)]
+        values = [float(run[metric]) for run in runs if run["status"] == Status.DONE and run.get(metric)]
         if values:
             mean, deviation, *ends = describe(values)
             clip = _QUANTITIES[metric].clip

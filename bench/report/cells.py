@@ -15,6 +15,7 @@ from typing import Any
 from bench.evidence.stats import FEWEST_SEEDS, LEVEL_OF_TESTS, median_interval
 from bench.measure import QUALITIES
 from bench.measure.quantities import Quantity, format_number
+from bench.status import Status
 
 BETTER, WORSE, OTHER = "▲", "▼", "≠"
 HOLLOW = {BETTER: "△", WORSE: "▽", OTHER: OTHER, "": ""}
@@ -140,8 +141,8 @@ def _shorten(number: float, digits: int) -> str:
 
 def relative_cost(runs: Sequence[Row], baseline: Sequence[Row]) -> Cost:
     """The cost, over the seeds that were trained on equal machines."""
-    done = {row["seed"]: row for row in baseline if row["status"] == "done"}
-    pairs = [(row, done[row["seed"]]) for row in runs if row["status"] == "done" and row["seed"] in done]
+    done = {row["seed"]: row for row in baseline if row["status"] == Status.DONE}
+    pairs = [(row, done[row["seed"]]) for row in runs if row["status"] == Status.DONE and row["seed"] in done]
     pairs = [(a, b) for a, b in pairs if all(a[key] and a[key] == b[key] for key in _EQUAL_MACHINES)]
     pairs = [(a, b) for a, b in pairs if float(b["train_seconds"]) > 0]
     resumed = sum(bool(a.get("resumed") or b.get("resumed")) for a, b in pairs)

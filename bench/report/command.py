@@ -25,6 +25,7 @@ from bench.report import terminal
 from bench.report.formats import FORMATS
 from bench.report.layout import Layout, make_tables, parse_metrics
 from bench.report.robust import make_robust
+from bench.status import Status
 
 _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
@@ -125,7 +126,7 @@ def _find_damage(results: Path, exp: str, rows: Sequence[Row]) -> Iterator[str]:
     """A line for each run whose damaged logits keep its arm out of what is made of them."""
     made = {row["arm_id"] for row in tables.read_csv(results / exp / "reliability.csv")}
     for row in rows:
-        identifier, lacks = row["run_id"], row["status"] == "done" and row["arm_id"] not in made
+        identifier, lacks = row["run_id"], row["status"] == Status.DONE and row["arm_id"] not in made
         if lacks and has_damaged_logits(run_folder(results, identifier)):
             yield (
                 f"the logits of run {identifier} are damaged, and what is made of logits lacks its arm. "

@@ -12,6 +12,7 @@ from bench.measure.quantities import COSTS, Quantity
 from bench.record.tables import Row, shorten_settings, summarise
 from bench.report.cells import Cell, Cost, find_supported, make_cell, make_mark, relative_cost
 from bench.report.notes import Compared, describe_times, make_notes
+from bench.status import Status
 
 _COMPARED = ("difference", "p_holm")  # of a row of `compare`
 
@@ -179,7 +180,7 @@ def _make_lines(
 
 def _count_seeds(arm: Mapping[str, Any], tested: Sequence[int]) -> str:
     """How many runs the means are over, how many of the others there are, and over how many the tests are, if fewer."""
-    told = [f"{arm[status]} {status}" for status in ("failed", "diverged") if arm[status]]
+    told = [f"{arm[status]} {status}" for status in (Status.FAILED, Status.DIVERGED) if arm[status]]
     fewest = min(tested, default=arm["runs"])
     told += [f"{fewest} tested"] * (fewest < arm["runs"])
     return f"{arm['runs']}" + f" ({', '.join(told)})" * bool(told)

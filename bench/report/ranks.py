@@ -21,6 +21,7 @@ from bench.measure import QUALITIES
 from bench.measure.arrays import Floats
 from bench.measure.quantities import Quantity
 from bench.record.read_tables import Row
+from bench.status import Status
 
 ALPHA = 0.05
 RANK_COLUMNS = ["metric", "place", "regularizer", "optimizer", "value", "rank"]
@@ -121,7 +122,7 @@ def _gather(experiments: Mapping[str, Sequence[Row]]) -> dict[str, dict[Name, di
         for row in rows:
             place, name = f"{exp}: {row['model']} on {row['dataset']}", Name(row["regularizer"], row["optimizer"])
             of_name[place, name].add(row["arm_id"])
-            if row["status"] == "done":
+            if row["status"] == Status.DONE:
                 places[place].setdefault(name, {})[int(row["seed"])] = row
     for (place, name), arms in of_name.items():
         if len(arms) > 1:

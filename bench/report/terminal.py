@@ -15,6 +15,7 @@ from bench.console.escape import escape
 from bench.console.lines import first_line, print_line
 from bench.record.tables import Row
 from bench.report.layout import Layout
+from bench.status import Status
 
 
 def show_comparison(console: Console, layouts: Sequence[Layout], rows: Sequence[Row]) -> None:
@@ -27,7 +28,7 @@ def show_comparison(console: Console, layouts: Sequence[Layout], rows: Sequence[
         for note in layout.notes:
             console.print(Text(escape(note)))
     for row in rows:
-        if row["status"] != "done":
+        if row["status"] != Status.DONE:
             name = " ".join([*(row[axis] for axis in AXES), f"seed {row['seed']}"])
             print_line(console, f"{row['status']}: {name} ({row['run_id']}): {first_line(row['message'])}")
 

@@ -11,6 +11,7 @@ from bench.config.identity import arm_id, identity, shorten
 from bench.config.settings import Run
 from bench.console.lines import first_line, print_line
 from bench.measure.quantities import format_number
+from bench.status import Status
 
 
 def show_counts(console: Console, exp: str, runs: Sequence[Run], done: int) -> None:
@@ -55,7 +56,7 @@ def describe_epoch(row: dict[str, Any], images_per_second: float, seconds_left: 
 
 def describe_result(result: dict[str, Any]) -> str:
     """A finished run's outcome on one line."""
-    if result["status"] != "done":
+    if result["status"] != Status.DONE:
         return f"{result['status']}: {first_line(result['message'])}"
     return (
         f"accuracy {100 * result['test_accuracy']:.2f} %, NLL {format_number(result['test_nll'], 4)}, "

@@ -13,6 +13,7 @@ from bench.disk.lock import holder
 from bench.machine.device import describe_hardware
 from bench.record import tables
 from bench.record.folder import CHECKPOINT, run_folder
+from bench.status import Status
 from bench.sweep.data import note_data
 from bench.sweep.describe import name_runs, show_counts
 from bench.sweep.device import note_device
@@ -56,14 +57,14 @@ def _state(planned: Planned, results: Path) -> tuple[str, str]:
     folder = run_folder(results, planned.run_id)
     owner = holder(folder)
     if owner:
-        return "running elsewhere", f": {owner}"
-    return planned.status or ("partial" if is_file(folder / CHECKPOINT) else "missing"), ""
+        return f"{Status.RUNNING} elsewhere", f": {owner}"
+    return planned.status or (Status.PARTIAL if is_file(folder / CHECKPOINT) else Status.MISSING), ""
 
 
 def _evaluations_left(planned: Planned, results: Path) -> int:
     """The run's gradient evaluations, less those that its checkpoint has behind it."""
     folder = run_folder(results, planned.run_id)
-    checkpoint = read_checkpoint(folder, lazily=True) if planned.status in (None, "failed") else None
+    checkpoint = read_checkpoint(folder, lazily=True) if planned.status in (None, Status.FAILED) else None
     return planned.evaluations - (checkpoint["gradient_evaluations"] if checkpoint else 0)
 
 

@@ -17,6 +17,7 @@ from bench.disk.gone import is_file
 from bench.errors import UsageError
 from bench.model.weights import weights_fingerprint
 from bench.record.folder import WEIGHTS, read_result, record_stamp, run_folder
+from bench.status import Status
 from bench.sweep.device import resolve_device
 from bench.sweep.fit import Tried, as_usage_error, check_fit
 from bench.sweep.launcher import THIS_PROCESS, Launcher
@@ -70,8 +71,8 @@ class Command(NamedTuple):
         if planned.status is None or self.force:
             return True
         kept = is_file(run_folder(self.results, planned.run_id) / WEIGHTS)
-        failed = self.retry_failed and planned.status == "failed"
-        return failed or (self.keep_weights and planned.status == "done" and not kept)
+        failed = self.retry_failed and planned.status == Status.FAILED
+        return failed or (self.keep_weights and planned.status == Status.DONE and not kept)
 
 
 def make_plan(command: Command) -> list[Planned]:

@@ -10,6 +10,7 @@ from rich.console import Console
 from bench.console.lines import print_line
 from bench.errors import UsageError
 from bench.record import tables
+from bench.status import Status
 from bench.sweep.describe import describe_result, name_runs
 from bench.sweep.fail_fast import FailFast
 from bench.sweep.plan import Command, Planned
@@ -54,9 +55,9 @@ class Watch:
             result = planned.read_new_record(self.command.results)
             if result:
                 del self.left[identifier]
-                if self.fail_fast and result["status"] == "failed":  # maybe another sweep's
+                if self.fail_fast and result["status"] == Status.FAILED:  # maybe another sweep's
                     self.fail_fast.note()
-                if not self.console.is_terminal or result["status"] != "done":
+                if not self.console.is_terminal or result["status"] != Status.DONE:
                     place = f"[{self._done()}/{len(self.names)}]"
                     self.print_line(f"{place} {self.names[identifier]}: {describe_result(result)}")
         if not self.command.launcher.in_process:

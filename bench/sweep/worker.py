@@ -24,6 +24,7 @@ from bench.machine import device
 from bench.machine.cores import limit_threads
 from bench.machine.memory import release_and_settle
 from bench.record.folder import run_folder
+from bench.status import Status
 from bench.sweep.describe import describe_epoch, name_runs
 from bench.sweep.fail_fast import FailFast
 from bench.sweep.launcher import Launcher
@@ -137,7 +138,7 @@ class Worker:
         workers = self.launcher.count_workers([each.run for each in self.todo])
         folder = run_folder(self.results, planned.run_id)
         result = train_run(planned.run, folder, on_epoch, self.keep_weights, workers, lock.check)
-        if self.fail_fast and result["status"] == "failed":
+        if self.fail_fast and result["status"] == Status.FAILED:
             self.fail_fast.note()
         if device.is_lost(torch.device(planned.run.train.device)):
             raise device.DeviceLost(f"{planned.run.train.device} answers no more in this process, which ends.")

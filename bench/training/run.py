@@ -28,6 +28,7 @@ from bench.optimizer import make_optimizer
 from bench.record.folder import CHECKPOINT, RESULT, WEIGHTS, add_to_log, read_result, write_run
 from bench.regularizer import make_slots
 from bench.rng import global_stream, kept_numpy_and_python
+from bench.status import Status
 from bench.training.checkpoint import Checkpoints, read_checkpoint, resume
 from bench.training.compile import forget_compiled
 from bench.training.evaluate import compute_logits, score
@@ -77,23 +78,23 @@ def train_run(
         try:
             with _threads(checkpoint["threads"] if checkpoint else None):
                 model = _train_with_retry(run, folder, outcome, checkpoint, log, on_epoch, may_write)
-            outcome.result["status"] = "done"
+            outcome.result["status"] = Status.DONE
             if keep_weights:
                 weights = partial(write_weights, model)
         except LockLost:
             raise
         except Diverged as error:
-            outcome.result |= {"status": "diverged", "message": str(error)}
+            outcome.result |= {"status": Status.DIVERGED, "message": str(error)}
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise  # that says nothing about the run
-            outcome.result |= {"status": "failed", "message": _message(error, run)}
+            outcome.result |= {"status": Status.FAILED, "message": _message(error, run)}
             log(traceback.format_exc())
         log(f"{outcome.result['status']} {outcome.result['message']}".strip() + "\n")
         # Of this process alone, where the run went on from a checkpoint; what the tables hold adds up.
         outcome.result["wall_seconds"] = time.perf_counter() - started
         write_run(folder, run, outcome.result, outcome.history, outcome.arrays, may_write, weights)
-        if outcome.result["status"] != "failed":  # where it failed, going on may be worth hours
+        if outcome.result["status"] != Status.FAILED:  # where it failed, going on may be worth hours
             remove(folder / CHECKPOINT)
     return outcome.result
 
@@ -101,7 +102,7 @@ def train_run(
 def record_death(run: Run, folder: Path, message: str, workers: int, may_write: Callable[[], None]) -> None:
     """Records as failed a run whose process could not do so itself; arguments as `train_run` has them."""
     add_to_log(folder, f"failed {message}\n")
-    result = _describe(run) | {"workers": workers, "status": "failed", "message": message}
+    result = _describe(run) | {"workers": workers, "status": Status.FAILED, "message": message}
     write_run(folder, run, result, [], {}, may_write)
 
 
@@ -119,7 +120,7 @@ def _tidy(folder: Path) -> None:
     remove_parts(folder)
     result = read_result(folder)
     saved, recorded = (unless_gone((folder / name).stat) for name in (CHECKPOINT, RESULT))
-    over = result is not None and result["status"] != "failed"
+    over = result is not None and result["status"] != Status.FAILED
     if over and saved and recorded and saved.st_mtime_ns <= recorded.st_mtime_ns:
         remove(folder / CHECKPOINT)
 

@@ -17,6 +17,7 @@ from bench.evidence.stats import FEWEST_SEEDS, t_interval
 from bench.measure import QUALITIES
 from bench.measure.quantities import COSTS
 from bench.record.tables import Row
+from bench.status import Status
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Arm:
     @property
     def done(self) -> list[Row]:
         """The runs that are finished."""
-        return [run for run in self.runs if run["status"] == "done"]
+        return [run for run in self.runs if run["status"] == Status.DONE]
 
     def estimate(self, column: str, factor: float = 1) -> Estimate | None:
         """Mean and 95 % t interval of a column over the seeds; None where no finished run has the number."""
@@ -80,7 +81,7 @@ class Arm:
     def broken(self) -> str:
         """How many runs failed or diverged, in words; empty where none did."""
         count = Counter(run["status"] for run in self.runs)
-        return ", ".join(f"{count[status]} {status}" for status in ("failed", "diverged") if count[status])
+        return ", ".join(f"{count[status]} {status}" for status in (Status.FAILED, Status.DIVERGED) if count[status])
 
     @property
     def short_settings(self) -> str:
