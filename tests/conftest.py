@@ -21,6 +21,7 @@ from bench.dataset import load_source, make_splits
 from bench.dataset.batches import Batches
 from bench.dataset.image_folder import load_image_folder
 from bench.record import tables
+from bench.record.columns import METRIC_COLUMNS, RUN_COLUMNS
 from bench.sweep.device import resolve_device
 from bench.sweep.plan import make_plan
 from bench.training import run as run_module
@@ -181,11 +182,11 @@ def page(tmp_path_factory):
     rows = tables.read_csv(folder / "digits" / "runs.csv")
     for row in rows:
         if (row["regularizer"], row["optimizer"], row["seed"]) == ("sam", "adam", "0"):
-            row |= dict.fromkeys(tables.METRIC_COLUMNS, "") | {
+            row |= dict.fromkeys(METRIC_COLUMNS, "") | {
                 "status": "failed",
                 "message": "<script>alert(1)</script>",
             }
-    (folder / "digits" / "runs.csv").write_text(tables.to_csv(tables.RUN_COLUMNS, rows))
+    (folder / "digits" / "runs.csv").write_text(tables.to_csv(RUN_COLUMNS, rows))
     with pytest.raises(SystemExit) as exit_:
         main(["report", "digits", "--results-dir", str(folder)])
     assert exit_.value.code == 0

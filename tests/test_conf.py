@@ -15,7 +15,7 @@ from bench.config.plugins import read_sources
 from bench.config.ranges import RANGES
 from bench.config.reference import as_markdown
 from bench.config.settings import SLOTS, apply_settings
-from bench.record.tables import RUN_COLUMNS
+from bench.record.columns import RUN_COLUMNS
 from bench.training.run import train_run
 
 ROOT = CONF.parent

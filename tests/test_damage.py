@@ -17,6 +17,7 @@ from bench.measure import SCORES
 from bench.record import folder as record
 from bench.record import tables
 from bench.record.backfill import BACKFILLED
+from bench.record.columns import RUN_COLUMNS, SUMMARY_COLUMNS
 from bench.record.folder import (
     CHECKPOINT,
     HISTORY,
@@ -35,7 +36,7 @@ from bench.training.run import train_run
 pytestmark = pytest.mark.slow
 OF_RUNS = (RESULT, HISTORY, LOGITS, WEIGHTS, BACKFILLED, "config.yaml", "log.txt")
 OF_TABLES = ("runs.csv", "history.csv", "summary.csv", "comparison.csv", "arms.json", "asked.txt", "commands.txt")
-KNOWN = {*tables.RUN_COLUMNS, *tables.HISTORY_COLUMNS, *tables.SUMMARY_COLUMNS, *COMPARISON_COLUMNS}
+KNOWN = {*RUN_COLUMNS, *tables.HISTORY_COLUMNS, *SUMMARY_COLUMNS, *COMPARISON_COLUMNS}
 TIMES = re.compile("seconds|images_per_second|resumed")  # and whether a checkpoint served
 
 

@@ -8,6 +8,7 @@ import pytest
 from test_stats import row, settings_of
 
 from bench.record import tables
+from bench.record.columns import RUN_COLUMNS
 from bench.report.cells import Cell
 from bench.report.figure.arms import estimate
 from bench.report.formats import FORMATS
@@ -23,7 +24,7 @@ def make_rows(values, metric="test_accuracy"):
             status = value if isinstance(value, str) else "done"
             number = {} if isinstance(value, str) else {metric: str(value)}
             rows.append(row(regularizer, seed, None, optimizer or "sgd", status, **number))
-    blank = dict.fromkeys(tables.RUN_COLUMNS, "")
+    blank = dict.fromkeys(RUN_COLUMNS, "")
     return [blank | each for each in rows]
 
 

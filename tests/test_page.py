@@ -12,6 +12,7 @@ from bench.cli import main
 from bench.config.identity import digest
 from bench.config.plugins import use_folder
 from bench.record import tables
+from bench.record.columns import METRIC_COLUMNS, RUN_COLUMNS
 from bench.report.page import _find_papers
 
 RESULTS = Path(__file__).parent / "tables"
@@ -87,7 +88,7 @@ def test_500_runs_keep_the_page_under_5_mb(page, tmp_path):
         ids = {row["run_id"]: digest(arms[row["arm_id"]] | {"seed": seeds[row["run_id"]]}) for row in rows}
         more += [row | {"run_id": ids[row["run_id"]], "seed": str(seeds[row["run_id"]])} for row in rows]
         lines += [line | {"run_id": ids[line["run_id"]]} for line in history]
-    (tmp_path / "digits" / "runs.csv").write_text(tables.to_csv(tables.RUN_COLUMNS, more))
+    (tmp_path / "digits" / "runs.csv").write_text(tables.to_csv(RUN_COLUMNS, more))
     (tmp_path / "digits" / "history.csv").write_text(tables.to_csv(tables.HISTORY_COLUMNS, lines))
     with pytest.raises(SystemExit):
         main(["report", "digits", "--results-dir", str(tmp_path)])
@@ -196,7 +197,7 @@ ODD = {
     "one optimizer": keep("none", "sam", "sgd"),
     "no baseline": keep("sam", "mixup", "sgd", "adam"),
     "one run": lambda rows: rows[:1],
-    "all failed": keep("none", "sam", "sgd", **dict.fromkeys(tables.METRIC_COLUMNS, ""), status="failed"),
+    "all failed": keep("none", "sam", "sgd", **dict.fromkeys(METRIC_COLUMNS, ""), status="failed"),
     "one seed": lambda rows: [row for row in rows if row["seed"] == "0"],
     "two models": lambda rows: [r | {"model": "timm/a<b" if r["optimizer"] == "sgd" else r["model"]} for r in rows],
 }
@@ -206,7 +207,7 @@ ODD = {
 def test_odd_experiments_have_a_page_too(odd, tmp_path, capsys):
     shutil.copytree(RESULTS / "digits", tmp_path / "digits")
     rows = ODD[odd](tables.read_csv(RESULTS / "digits" / "runs.csv"))
-    (tmp_path / "digits" / "runs.csv").write_text(tables.to_csv(tables.RUN_COLUMNS, rows))
+    (tmp_path / "digits" / "runs.csv").write_text(tables.to_csv(RUN_COLUMNS, rows))
     with pytest.raises(SystemExit) as exit_:
         main(["report", "digits", "--results-dir", str(tmp_path)])
     assert exit_.value.code == 0

@@ -9,6 +9,7 @@ from scipy import stats
 from bench import cli
 from bench.config.identity import digest
 from bench.record import tables
+from bench.record.columns import RUN_COLUMNS
 from bench.report.figure.critical import draw_ranks
 from bench.report.ranks import Name, _compare, rank_arms
 
@@ -18,7 +19,7 @@ ARMS = ("none", "mixup", "sam", "cutmix")
 
 def make_rows(values, exp="e", seeds=3, optimizer="sgd"):
     """Rows of one place; `values` holds an accuracy for each of ARMS."""
-    blank = dict.fromkeys(tables.RUN_COLUMNS, "")
+    blank = dict.fromkeys(RUN_COLUMNS, "")
     return [
         blank
         | {"dataset": f"data {exp}", "model": "net", "regularizer": arm, "optimizer": optimizer, "seed": str(seed)}

@@ -7,7 +7,8 @@ import pytest
 from drawing import DIGITS, METRICS, pick, tables
 
 from bench.cli import main
-from bench.record.tables import RUN_COLUMNS, to_csv
+from bench.record.columns import RUN_COLUMNS
+from bench.record.tables import to_csv
 from bench.report.figure import figures
 from bench.report.figure.figures import NAMES, write_figures
 

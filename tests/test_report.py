@@ -11,6 +11,7 @@ import pytest
 from bench.measure import QUALITIES
 from bench.measure.quantities import COSTS, Quantity
 from bench.record import tables
+from bench.record.columns import RUN_COLUMNS, SUMMARISED
 from bench.report.cells import describe_p, make_mark, print_with_half
 from bench.report.formats import FORMATS
 from bench.report.layout import describe_protocol, make_tables
@@ -211,9 +212,9 @@ def test_bad_flags_are_told(flags, told, report):
 
 def test_every_number_of_the_tables_is_described():
     described = {*QUALITIES, *COSTS}
-    numbers = {column for column in tables.RUN_COLUMNS if column.startswith(("test_", "val_", "nll_", "accuracy_"))}
+    numbers = {column for column in RUN_COLUMNS if column.startswith(("test_", "val_", "nll_", "accuracy_"))}
     assert described >= {*numbers, "temperature", "train_nll", "train_seconds"}
-    assert {*tables.SUMMARISED} == described
+    assert {*SUMMARISED} == described
     assert all(isinstance(quantity, Quantity) and quantity.title for quantity in QUALITIES.values())
 
 

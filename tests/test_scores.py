@@ -13,6 +13,7 @@ from bench.evidence.resample import RESAMPLES, interval, resample
 from bench.measure import SCORES, metric
 from bench.measure.temperature import fit_temperature
 from bench.record import tables
+from bench.record.columns import RUN_COLUMNS
 from bench.record.logit_tables import write_logit_tables
 from bench.record.logits import read_logits
 from bench.report.page import write_page
@@ -215,7 +216,7 @@ def test_rows_of_runs_that_changed_go_where_no_new_ones_can_be_made(results):
     shutil.rmtree(results / "runs")
     (folder / "asked.txt").unlink()
     kept = [row for row in rows if row["seed"] != "2"]
-    (folder / "runs.csv").write_text(tables.to_csv(tables.RUN_COLUMNS, kept))
+    (folder / "runs.csv").write_text(tables.to_csv(RUN_COLUMNS, kept))
     assert logit_tables(results) == [[], []]
 
 
@@ -238,7 +239,7 @@ def test_another_run_makes_its_arms_tables_anew(results):
 def test_results_are_a_frame_to_go_on_with(results, monkeypatch):
     frame = bench.results("adhoc", results)
     rows = runs(results)
-    assert list(frame.columns) == tables.RUN_COLUMNS
+    assert list(frame.columns) == RUN_COLUMNS
     assert frame.groupby("regularizer").test_nll.mean()["mixup"] == pytest.approx(
         np.mean([float(row["test_nll"]) for row in rows if row["regularizer"] == "mixup"])
     )

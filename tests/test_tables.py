@@ -12,6 +12,7 @@ from rich.console import Console
 from bench import cli
 from bench.errors import UsageError
 from bench.record import tables
+from bench.record.columns import RUN_COLUMNS
 from bench.record.folder import run_folder
 from bench.record.inventory import delete, find
 from bench.report import terminal
@@ -165,7 +166,7 @@ def test_a_column_that_somebody_added_stays_with_its_rows(records):
     path = records / "digits_smoke" / "runs.csv"
     rows = tables.write_tables(records, "digits_smoke")
     noted = [row | {"note": f"seen, {row['run_id']}"} for row in rows]
-    path.write_text(tables.to_csv([*tables.RUN_COLUMNS[:5], "note", *tables.RUN_COLUMNS[5:]], noted))
+    path.write_text(tables.to_csv([*RUN_COLUMNS[:5], "note", *RUN_COLUMNS[5:]], noted))
     shutil.rmtree(run_folder(records, rows[0]["run_id"]))
     assert tables.write_tables(records, "digits_smoke") == noted
     assert tables.read_csv(path) == noted
@@ -188,7 +189,7 @@ def test_a_long_message_is_cut_in_the_tables_and_one_that_is_no_text_can_be_writ
 def test_a_table_with_a_message_that_an_older_regbench_did_not_cut_is_read(records):
     rows = tables.write_tables(records, "digits_smoke")
     rows[0]["message"] = "x" * 200_000
-    (records / "digits_smoke" / "runs.csv").write_text(tables.to_csv(tables.RUN_COLUMNS, rows))
+    (records / "digits_smoke" / "runs.csv").write_text(tables.to_csv(RUN_COLUMNS, rows))
     assert tables.read_rows(records, "digits_smoke")[rows[0]["run_id"]] == rows[0]
 
 

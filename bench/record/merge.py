@@ -19,6 +19,7 @@ from bench.disk.lock import take, wait_for
 from bench.errors import UsageError
 from bench.record import tables
 from bench.record.backfill import BACKFILLED
+from bench.record.columns import LATER_COLUMNS, METRIC_COLUMNS
 from bench.record.data import copy_data
 from bench.record.folder import CURVES, LOGITS, RESULT, WEIGHTS, read_result, run_folder, run_folders
 from bench.record.tables import Row
@@ -27,7 +28,7 @@ from bench.status import Status
 # What may make equal settings give unlike numbers, and numbers that are unlike from one training to the next.
 _MACHINE = ("hardware", "torch", "threads")
 _TIMES = ("train_seconds", "images_per_second", "resumed")
-_NUMBERS = ("status", "epochs", "train_size", *tables.METRIC_COLUMNS, *tables.LATER_COLUMNS)
+_NUMBERS = ("status", "epochs", "train_size", *METRIC_COLUMNS, *LATER_COLUMNS)
 _COMPARED = [column for column in _NUMBERS if column not in _TIMES]
 
 

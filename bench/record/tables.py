@@ -25,9 +25,10 @@ from bench.evidence.comparison import COMPARISON_COLUMNS, compare
 from bench.evidence.margins import read_margins
 from bench.evidence.pairing import read_arms
 from bench.evidence.stats import describe
-from bench.measure import OF_EVERY_SPLIT, QUALITIES, SCORES, SPLITS
+from bench.measure import QUALITIES
 from bench.measure.quantities import COSTS
 from bench.record.backfill import backfill
+from bench.record.columns import PARTS, RUN_COLUMNS, SUMMARISED, SUMMARY_COLUMNS
 from bench.record.folder import HISTORY_COLUMNS, check_protocol, read_result, run_folder
 from bench.record.read_tables import Row as Row
 from bench.record.read_tables import check_identities, explaining_damage, others_columns, read_lines
@@ -42,25 +43,7 @@ _NOT_NOTED = re.compile(
 
 _MESSAGE = 1000  # characters; csv reads no cell of more than 131,072
 
-METRIC_COLUMNS = [*(each.columns[split] for split in SPLITS for each in OF_EVERY_SPLIT[:3]), *COSTS]
-LATER_COLUMNS = [c for each in OF_EVERY_SPLIT[3:] for c in each.columns.values()]  # came when tables were there
-RUN_COLUMNS = [
-    *("run_id", "exp", *AXES, "seed", "status", "epochs", "train_size", "batch_size", "precision", "device"),
-    *METRIC_COLUMNS,
-    *("arm_id", "settings", "protocol_version", "workers", "threads", "hardware", "torch"),
-    *LATER_COLUMNS,
-    *SCORES,
-    *("resumed", "message"),
-]
-SUMMARISED = [*METRIC_COLUMNS, *LATER_COLUMNS, *(column for column in SCORES if column in QUALITIES)]
-_PARTS = ("mean", "std", "low", "high")
 _QUANTITIES = QUALITIES | COSTS
-ARM_COLUMNS = [*AXES, "settings", "arm_id", "runs", "failed", "diverged"]
-SUMMARY_COLUMNS = [
-    *ARM_COLUMNS,
-    *(f"{metric}_{part}" for metric in SUMMARISED for part in _PARTS),
-    "diverged_share",
-]
 
 
 def request_runs(results: Path, exp: str, run_ids: Iterable[str], arguments: Sequence[str] = ()) -> None:
@@ -236,7 +219,7 @@ def _summarise_arm(runs: Sequence[Row]) -> dict[str, Any]:
             mean, deviation, *ends = describe(values)
             clip = _QUANTITIES[metric].clip
             numbers = zip(
-                _PARTS, (mean, deviation, *(None if each is None else clip(each) for each in ends)), strict=True
+                PARTS, (mean, deviation, *(None if each is None else clip(each) for each in ends)), strict=True
             )
             arm |= {f"{metric}_{part}": number for part, number in numbers if number is not None}
     ended = arm["runs"] + arm["diverged"]

@@ -6,9 +6,9 @@ from bench.evidence.comparison import COMPARISON_COLUMNS
 from bench.evidence.confusion import CONFUSION_COLUMNS
 from bench.measure import QUALITIES
 from bench.measure.quantities import COSTS, DECLARED
+from bench.record.columns import RUN_COLUMNS, SUMMARISED, SUMMARY_COLUMNS
 from bench.record.folder import HISTORY_COLUMNS
 from bench.record.logit_tables import RELIABILITY_COLUMNS, TEST_SET_COLUMNS
-from bench.record.tables import RUN_COLUMNS, SUMMARISED, SUMMARY_COLUMNS
 from bench.report.ranks import PAIR_COLUMNS, RANK_COLUMNS
 
 _INTRODUCTION = """\
