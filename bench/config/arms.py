@@ -1,23 +1,23 @@
 """The arms of a sweep: what Hydra composes of their choices, with the values that were typed for each.
 
-Composing takes Hydra longer than a small epoch. So arms that differ in regularizers, optimizers and values alone share
-one config: of all of their regularizers, as if they were a stack, and of all of their optimizers. Each of these has a
-node of its own (`# @package regularizer.sam`), and those that an arm does not choose lose their slot in it.
+Composing takes Hydra a tenth of a second, so arms that differ in regularizers, optimizers and values alone share one
+config, which chooses none of these. Each has a node of its own (`# @package regularizer.sam`), which is put there as
+Hydra does it: the values of its file, then those that an experiment's file holds for it.
 """
 
 import copy
 import functools
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import hydra
 from hydra.core.override_parser.overrides_parser import OverridesParser
-from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf import DictConfig, OmegaConf
 
 from bench.config import CONF
 from bench.config.messages import no_setting
-from bench.config.overrides import GROUPS, PLAIN_KEYS, quote, typed_key, unquote
+from bench.config.overrides import GROUPS, PLAIN_KEYS, typed_key, unquote
 from bench.config.plugins import config_files, user_folder
 from bench.config.settings import DESCRIBES
 from bench.config.yaml_text import reads_text, restore_text
@@ -35,27 +35,27 @@ class _Parts(NamedTuple):
     values: tuple[str, ...] = ()
 
 
+class _File(NamedTuple):
+    """A config file's own values, not resolved, and whether it brings other files' along."""
+
+    values: dict[str, Any]
+    brings: bool
+
+
 class Arms:
     """The arms of one command, by their overrides, which are Hydra's less the seed.
 
     Args:
-        arms: all that will be asked for.
         shared: Hydra's own settings, which all of them have.
     """
 
-    def __init__(self, arms: Iterable[tuple[str, ...]], shared: Sequence[str]) -> None:
+    def __init__(self, shared: Sequence[str]) -> None:
         self.shared = shared
         self.read_file = functools.cache(_read_file)
         self.parse = functools.cache(OverridesParser.create().parse_override)
-        self.split = functools.cache(self._split)
         self.compose = functools.cache(self._compose)
         self.choose = functools.cache(self._choose)
         self.known = {axis: dict.fromkeys(sorted(file.stem for file in config_files(axis))) for axis in _STACKS}
-        # By what is composed: on each axis the names of all its arms.
-        self.together: dict[tuple[str, ...], dict[str, dict[str, None]]] = {}
-        for parts in map(self.split, dict.fromkeys(arms)):
-            for axis, names in parts.names:
-                self.together.setdefault(parts.composed, {}).setdefault(axis, {}).update(dict.fromkeys(names))
 
     def read(self, arm: tuple[str, ...]) -> tuple[dict[str, Any], dict[str, Any]]:
         """An arm's settings, resolved, and the names of its choices.
@@ -63,7 +63,7 @@ class Arms:
         Raises:
             UsageError: settings that no file has, or that are missing.
         """
-        parts = self.split(arm)
+        parts = self._split(arm)
         chosen, choices = self.choose(parts._replace(values=()))
         config = copy.deepcopy(chosen) if parts.values else chosen
         for value in parts.values:  # as Hydra does it, once all is composed
@@ -96,13 +96,11 @@ class Arms:
         axis, value = override.partition("=")[0], self.parse(override).value()
         names = tuple(value) if isinstance(value, list) else (value,)
         known = all(isinstance(name, str) and name in self.known[axis] for name in names)
-        return names if known and not any("defaults" in self.read_file(f"{axis}/{name}") for name in names) else None
+        return names if known and not any(self.read_file(f"{axis}/{name}").brings for name in names) else None
 
-    def _compose(self, composed: tuple[str, ...]) -> tuple[DictConfig, dict[str, Any]]:
-        """The config of all arms of these overrides, less Hydra's part, and the names of its choices."""
-        together = self.together.get(composed, {})
-        stacks = [f"{axis}=[{','.join(map(quote, names))}]" for axis, names in together.items()]
-        config = hydra.compose("config", [*self.shared, *composed, *stacks], return_hydra_config=True)
+    def _compose(self, overrides: tuple[str, ...]) -> tuple[DictConfig, dict[str, Any]]:
+        """The config less Hydra's part, and the names of its choices."""
+        config = hydra.compose("config", [*self.shared, *overrides], return_hydra_config=True)
         choices = dict(config.hydra.runtime.choices)
         config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
         restore_text(config, choices)
@@ -110,27 +108,28 @@ class Arms:
 
     def _choose(self, parts: _Parts) -> tuple[DictConfig, dict[str, Any]]:
         """The config of a combination of choices, and their names."""
-        config, choices = self.compose(parts.composed)
+        config, choices = self.compose((*parts.composed, *(f"{axis}=[]" for axis, _ in parts.names)))
         config = copy.deepcopy(config)
         for axis, names in parts.names:
-            for name in self.together[parts.composed][axis].keys() - {*names}:
-                if isinstance(node := config[axis][name], DictConfig):  # else an experiment's file sets it to null
-                    with open_dict(node):
-                        del node["slot"]
+            of_exp = config.get(axis) or {}
+            for name in names:
+                if (own := of_exp.get(name, {})) is not None:  # else the experiment sets it to null
+                    node = OmegaConf.merge(self.read_file(f"{axis}/{name}").values, own)
+                    OmegaConf.update(config, axis, {name: node}, force_add=True)
         return config, choices
 
     def _check_keys(self, settings: Mapping[str, Any], choices: Mapping[str, Any]) -> None:
         """Raises UsageError where settings and files differ in keys: Hydra takes any after a plus, or in a file."""
         _check_node("", settings, dict.fromkeys([*PLAIN_KEYS, *GROUPS]), whole=True)
-        shared = self.read_file("config")  # what every dataset and every model has
+        shared = self.read_file("config").values  # what every dataset and every model has
         for group in ("dataset", "model", "train"):
-            known = {**shared.get(group, {}), **self.read_file(f"{group}/{choices[group]}")}
+            known = {**shared.get(group, {}), **self.read_file(f"{group}/{choices[group]}").values}
             _check_node(f"{group}.", settings[group], known, whole=True)
         for group in _STACKS:
             _check_node(f"{group}.", settings[group], self.known[group], whole=False)
             for name, values in settings[group].items():
                 chosen = isinstance(values, dict) and "slot" in values
-                _check_node(f"{group}.{name}.", values, self.read_file(f"{group}/{name}"), whole=chosen)
+                _check_node(f"{group}.{name}.", values, self.read_file(f"{group}/{name}").values, whole=chosen)
 
 
 def _check_node(path: str, values: Any, file: Mapping[str, Any], whole: bool) -> None:
@@ -146,10 +145,10 @@ def _check_node(path: str, values: Any, file: Mapping[str, Any], whole: bool) ->
             raise UsageError(f"{path}{key} was taken out.\nEvery run needs it: give it a value instead.")
 
 
-def _read_file(name: str) -> dict[str, Any]:
-    """A config file's own content, as a plain dictionary that is not resolved; empty where there is none."""
+def _read_file(name: str) -> _File:
+    """A config file's own content; none where there is no such file."""
     for folder in filter(None, (CONF, user_folder())):
         if (file := folder / f"{name}.yaml").is_file():
             content: Any = OmegaConf.to_container(OmegaConf.load(file))
-            return {str(key): value for key, value in content.items()}
-    return {}
+            return _File({str(key): content[key] for key in content if key != "defaults"}, "defaults" in content)
+    return _File({}, False)

@@ -22,7 +22,6 @@ from bench.config.settings import Run, read_run
 from bench.config.yaml_text import restore_text
 from bench.errors import UsageError
 
-_ONE_EXP = "+exp takes one experiment.\nRun one after the other, or combine them in a file of their own."
 # Every choice that conf/ has on an axis, as a sweep takes them: experiments on "all" need not be written anew for one.
 OmegaConf.register_new_resolver(
     "all_of",
@@ -73,14 +72,11 @@ def _compose(typed: Sequence[str], loader: ConfigLoader) -> Composed:
     settings = {key: OmegaConf.select(config, key) for key in ("results_dir", *SWITCHES)}
     for key, value in settings.items():
         check(key, key, value)
-    exp = choices.get("exp") or "adhoc"
-    if not isinstance(exp, str):
-        raise UsageError(_ONE_EXP)
     params = parser.parse_overrides([loosen(f"{key}={value}") for key, value in config.hydra.sweeper.params.items()])
     _check_sweeps(params)
     launcher_settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
     return Composed(
-        exp=exp,
+        exp=choices.get("exp") or "adhoc",
         runs=_read_runs(_combine([*params, *task]), shared),
         results=Path(settings["results_dir"]),
         launcher=choices["hydra/launcher"],
@@ -94,8 +90,10 @@ def _check_sweeps(overrides: Iterable[Override]) -> None:
     """Raises UsageError where what all runs share is swept."""
     for override in overrides:
         key = override.key_or_group
-        if override.is_sweep_override() and key == "exp":
-            raise UsageError(_ONE_EXP)
+        if key == "exp" and (override.is_sweep_override() or isinstance(override.value(), list)):
+            raise UsageError(
+                "+exp takes one experiment.\nRun one after the other, or combine them in a file of their own."
+            )
         if override.is_sweep_override() and (key in ("results_dir", *SWITCHES) or override.is_hydra_override()):
             raise UsageError(f"{key} cannot be swept.\nGive it one value.")
 
@@ -113,12 +111,12 @@ def _combine(overrides: Iterable[Override]) -> list[tuple[str, ...]]:
 
 def _read_runs(combinations: Sequence[tuple[str, ...]], shared: Sequence[str]) -> list[Run]:
     """A checked run of each combination."""
-    parsed = functools.cache(OverridesParser.create().parse_override)
-    pairs = []
+    parse = functools.cache(OverridesParser.create().parse_override)
+    read = functools.cache(Arms(shared).read)  # seeds share an arm
+    runs = []
     for combination in combinations:
         seeds = [override for override in combination if override.startswith("seed=")]
-        arm = tuple(override for override in combination if override not in seeds)
-        pairs.append((arm, {"seed": parsed(seeds[-1]).value()} if seeds else {}))
-    arms = Arms((arm for arm, _ in pairs), shared)
-    read = functools.cache(arms.read)  # seeds share an arm
-    return [read_run({**read(arm)[0], **seed}, read(arm)[1]) for arm, seed in pairs]
+        settings, choices = read(tuple(override for override in combination if override not in seeds))
+        seed = {"seed": parse(seeds[-1]).value()} if seeds else {}
+        runs.append(read_run({**settings, **seed}, choices))
+    return runs

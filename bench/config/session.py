@@ -38,15 +38,6 @@ from bench.errors import UsageError
 _VERSION = "1.3"  # whose behaviour is asked for
 
 
-class UserFolder(SearchPathPlugin):
-    """Has Hydra look into the user's folder, too, in processes that a launcher starts as well."""
-
-    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
-        """Appends it."""
-        if folder := user_folder():
-            search_path.append("regbench", f"file://{folder}")
-
-
 @contextmanager
 def own_hydra() -> Iterator[HydraContext]:
     """Within it Hydra composes from our conf/; what it needs to launch."""
@@ -86,30 +77,44 @@ def show(arguments: Sequence[str]) -> None:
         sys.argv = typed
 
 
+class _UserFolder(SearchPathPlugin):
+    """Puts the user's folder behind conf/; a plugin cannot be taken back, so it does so for us only."""
+
+    asked = False
+
+    def manipulate_search_path(self, search_path: ConfigSearchPath) -> None:
+        """Called by Hydra wherever it starts."""
+        if self.asked and (folder := user_folder()):
+            search_path.append("command-line", f"file://{folder}")
+
+
 @contextmanager
 def _kept_state() -> Iterator[None]:
-    """Within it Hydra is as in a fresh process, and after it as it was."""
-    found, config, runtime = GlobalHydra.instance(), HydraConfig.instance(), JobRuntime.instance()
-    version = VersionBase.instance()
-    kept = found.hydra, config.cfg, runtime.get("name"), version.version_base
+    """Within it Hydra starts as in a fresh process, for us, and after it all is as it was."""
+    found, found_hydra, config = GlobalHydra.instance(), GlobalHydra.instance().hydra, HydraConfig.instance().cfg
+    name, version, asked = JobRuntime.instance().get("name"), VersionBase.instance().version_base, _UserFolder.asked
+    Plugins.instance().register(_UserFolder)
     found.clear()
+    _UserFolder.asked = True
     try:
         with _own_launcher_files():
             yield
-    finally:
+    finally:  # each instance asked for anew: a launcher may have put another one there
+        _UserFolder.asked = asked
         GlobalHydra.set_instance(found)
-        found.hydra, config.cfg, name, version.version_base = kept
-        runtime.set("name", name)
+        found.hydra = found_hydra
+        HydraConfig.instance().cfg = config
+        JobRuntime.instance().set("name", name)
+        VersionBase.instance().version_base = version
 
 
 @contextmanager
 def _own_launcher_files() -> Iterator[None]:
     """Within it conf/hydra/launcher/ replaces the plugins' nodes of the same names."""
-    Plugins.instance().register(UserFolder)  # now the plugins have stored them
     stored = ConfigStore.instance().repo["hydra"]["launcher"]
     files = [file.name for file in (CONF / "hydra" / "launcher").glob("*.yaml") if file.name in stored]
     theirs = {name: stored.pop(name) for name in files}
     try:
         yield
     finally:
-        stored.update(theirs)
+        ConfigStore.instance().repo["hydra"]["launcher"].update(theirs)
