@@ -52,7 +52,7 @@ def median_confidence(logits, labels):
 '''
 YAML = """# @package regularizer.focal
 # cross-entropy that gives less weight to easy samples
-# Lin et al. 2017
+# source: Lin et al. 2017, Focal Loss for Dense Object Detection, https://arxiv.org/abs/1708.02002
 slot: loss
 _target_: bench.regularizer.focal.Focal
 gamma: 2.0  # at least 0; 0 is cross-entropy
