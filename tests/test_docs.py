@@ -14,6 +14,7 @@ from bench.version import __version__
 
 ROOT = CONF.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+OF_RESULTS = [ROOT / "results" / "README.md", *sorted((ROOT / "results").glob("*/README.md"))]
 COMMANDS = sorted({line for page in PAGES for line in re.findall(r"^    (regbench .*)$", page.read_text(), re.M)})
 
 
@@ -23,7 +24,7 @@ def anchors(page):
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+@pytest.mark.parametrize("page", [*PAGES, *OF_RESULTS], ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_somewhere(page):
     for link in re.findall(r"\]\(([^)\s]+)\)", page.read_text()):
         if link.startswith("https://"):
@@ -72,4 +73,6 @@ def test_commands_are_read_as_they_stand(command, tmp_path, monkeypatch):
 def test_the_citation_names_the_version():
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["version"] == __version__
-    assert {"cff-version", "message", "title", "authors", "type"} <= citation.keys()
+    assert citation["authors"] == [{"name": "The regbench developers"}]
+    assert (citation["type"], citation["title"], citation["license"]) == ("software", "regbench", "MIT")
+    assert {"cff-version", "message"} <= citation.keys()

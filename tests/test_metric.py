@@ -264,7 +264,7 @@ def draw_calibrated(random, n, classes=10):
 
 
 def test_ece_is_biased_upward_on_small_test_sets_and_less_so_when_debiased():
-    """Its truth is 0 here. README tells these figures: they shrink as the root of the number of images."""
+    """Its truth is 0 here. docs/report.md has these figures: they shrink as the root of the number of images."""
     random = np.random.default_rng(0)
     drawn = {n: [draw_calibrated(random, n) for _ in range(200)] for n in (250, 1000, 4000)}
     bias = {n: np.mean([ece(*each) for each in sets]) for n, sets in drawn.items()}

@@ -47,8 +47,8 @@ def _compare(console: Console, command: Command, outcome: Outcome) -> int:
     rows = {row["run_id"]: row for row in tables.read_csv(folder / "runs.csv")}
     shown = [rows[identifier] for identifier in outcome.asked if identifier in rows]
     if outcome.up_to_date and not {*outcome.asked} <= {*rows} | outcome.missing:
-        told = f"{folder} was removed or renamed during the training: all that was trained is on record, and the same"
-        print_line(console, f"{told} command makes its tables.")
+        removed = f"{folder} was removed or renamed during the training"
+        print_line(console, f"{removed}: all that was trained is on record, and the same command makes its tables.")
     shown.sort(key=tables.order)
     arms = tables.read_settings(command.results, command.exp)
     terminal.show_comparison(console, make_tables(command.exp, shown, arms), shown)
