@@ -276,3 +276,14 @@ def test_what_a_newer_regbench_measured_of_another_training_goes_and_a_note_stay
         again = tables.write_tables(records, "digits_smoke")
         assert all(row["note"] == "mine" for row in again)
         assert all(("test_newer" in row) != trained_anew for row in again)
+
+
+def test_a_run_id_that_a_flipped_bit_has_changed_is_refused_before_anything_trains(records):
+    """It came up only when the tables were written at the end."""
+    tables.write_tables(records, "digits_smoke")
+    file = records / "digits_smoke" / "runs.csv"
+    identifier = tables.read_csv(file)[0]["run_id"]
+    other = identifier[:-1] + ("0" if identifier[-1] != "0" else "1")
+    file.write_text(file.read_text().replace(identifier, other))
+    with pytest.raises(UsageError, match=r"runs\.csv is damaged"):
+        tables.request_runs(records, "digits_smoke", [identifier])

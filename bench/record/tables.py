@@ -29,7 +29,7 @@ from bench.measure import QUALITIES
 from bench.measure.quantities import COSTS
 from bench.record.backfill import backfill
 from bench.record.columns import PARTS, RUN_COLUMNS, SUMMARISED, SUMMARY_COLUMNS
-from bench.record.folder import HISTORY_COLUMNS, check_protocol, read_result, run_folder
+from bench.record.folder import HISTORY_COLUMNS, RESULT, check_protocol, read_result, run_folder
 from bench.record.read_tables import Row as Row
 from bench.record.read_tables import check_identities, explaining_damage, others_columns, read_lines
 from bench.record.read_tables import read_csv as read_csv
@@ -57,8 +57,9 @@ def request_runs(results: Path, exp: str, run_ids: Iterable[str], arguments: Seq
     """
     _check_letters(results, exp)
     with wait_for(results / exp):
-        read_rows(results, exp)
-        read_settings(results, exp)
+        rows, arms = read_rows(results, exp), read_settings(results, exp)
+        gone = [row for i, row in rows.items() if not is_file(run_folder(results, i) / RESULT)]
+        check_identities(results / exp / "runs.csv", gone, arms)
         read_csv(results / exp / "history.csv")
         read_margins()
         asked = read_requested_runs(results, exp)
