@@ -18,7 +18,7 @@ from bench.config.reference import as_markdown
 from bench.dataset import load_source
 from bench.disk.files import write_atomically, write_together
 from bench.record import tables
-from bench.record.folder import RESULT, read_result, run_folder, write_run
+from bench.record.folder import RESULT, RunFolder, RunResult, read_result, run_folder
 from bench.sweep.device import resolve_device
 from bench.sweep.plan import _settings_of_data
 
@@ -220,7 +220,7 @@ def test_a_record_of_a_newer_regbench_with_equal_protocol_counts_and_stays_as_it
     (tmp_path / "runs").mkdir()
     (planned,) = plan()
     folder = run_folder(tmp_path, planned.run_id)
-    write_run(folder, planned.run, {"status": "failed", "message": "", "test_auroc": 0.9}, [], {})
+    RunFolder(folder).record(planned.run, RunResult({"status": "failed", "message": "", "test_auroc": 0.9}))
     content = (folder / RESULT).read_bytes()
     assert read_result(folder)["test_auroc"] == 0.9
     tables.request_runs(tmp_path, "adhoc", [planned.run_id])

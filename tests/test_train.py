@@ -182,7 +182,7 @@ def test_a_full_disk_leaves_no_record(tiny, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("bench.training.run.write_run", full)
+    monkeypatch.setattr("bench.record.folder.RunFolder.record", full)
     with pytest.raises(OSError, match="No space"):
         train_run(tiny(), tmp_path, lambda *_: None)
     assert not (tmp_path / "result.json").exists()

@@ -7,8 +7,9 @@ and a folder without it holds nothing that counts.
 import hashlib
 import io
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,42 +42,68 @@ def run_folders(results: Path) -> list[Path]:
     return [run_folder(results, name) for name in names_in(results / "runs") if not name.startswith(".")]
 
 
-def write_run(
-    folder: Path,
-    run: Run,
-    result: Mapping[str, Any],
-    history: Iterable[Mapping[str, Any]],
-    arrays: Mapping[str, Any],
-    may_write: Callable[[], None] = lambda: None,
-    write_weights: Write | None = None,
-) -> None:
-    """Records a run: its configuration, its history, its logits and weights if it has any, and last its result.
+@dataclass
+class RunResult:
+    """What a run has given so far.
 
-    Args:
-        folder: the run's; made if need be.
-        run: as it was trained, device and precision resolved.
-        result: the row of runs.csv but for what the tables add; None for a number that the run does not have.
-        history: the rows of history.csv but for `run_id`.
+    Attributes:
+        row: of runs.csv, but for what the tables add; None for a number that the run does not have.
+        progress: of that row the counts and times, which a checkpoint keeps.
+        history: the rows of history.csv, but for `run_id`; a checkpoint keeps them, too.
         arrays: for logits.npz.
-        may_write: raises where another process has recorded the run by now; called before anything is replaced.
-        write_weights: writes the model's, where they are kept.
     """
-    may_write()
-    settings = identity(run)
-    identifiers = {"run_id": run_id(run), "arm_id": arm_id(run), "protocol_version": PROTOCOL_VERSION}
-    data = {"data_id": data_id(settings)}  # of the file in results/datasets
-    rows = [{"run_id": identifiers["run_id"], **row} for row in history]
-    logits = _to_npz(arrays) if arrays else None
-    words = {axis: settings[axis] for axis in AXES}
-    whole = {**identifiers, **data, **words, "seed": run.seed, **result, "config": settings}
-    contents = {
-        "config.yaml": yaml.safe_dump(settings, sort_keys=False).encode(),
-        HISTORY: to_utf8(to_csv(HISTORY_COLUMNS, rows)),
-        LOGITS: logits,
-    }
-    whole["sha256"] = {name: _sha256(content) for name, content in contents.items() if content}
-    files = {name: _writing(content) for name, content in contents.items()}
-    write_together(folder, {**files, WEIGHTS: write_weights, RESULT: _writing(seal(whole))}, RESULT, may_write)
+
+    row: dict[str, Any]
+    progress: dict[str, Any] = field(default_factory=dict)
+    history: list[dict[str, Any]] = field(default_factory=list)
+    arrays: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A run's folder in the hands of the one process that trains it.
+
+    Attributes:
+        path: of the folder, made if need be.
+        check: raises LockLost where another process has taken the run over; nothing may be written then but the log.
+    """
+
+    path: Path
+    check: Callable[[], None] = lambda: None
+
+    def log(self, text: str) -> None:
+        """Adds to log.txt; where that fails, on a full disk for one, the text is lost, and no run ends of it."""
+        with suppress(OSError), (self.path / "log.txt").open("ab") as file:
+            file.write(to_utf8(text))
+
+    def record(self, run: Run, result: RunResult, write_weights: Write | None = None) -> None:
+        """Writes configuration, history, logits and weights, what there is of them, and last the result.
+
+        Args:
+            run: as it was trained, device and precision resolved.
+            result: what it has given.
+            write_weights: writes the model's, where they are kept.
+
+        Raises:
+            LockLost: another process has recorded the run by now; nothing was replaced.
+            OSError: it could not be written.
+        """
+        self.check()
+        settings = identity(run)
+        identifiers = {"run_id": run_id(run), "arm_id": arm_id(run), "protocol_version": PROTOCOL_VERSION}
+        data = {"data_id": data_id(settings)}  # of the file in results/datasets
+        words = {axis: settings[axis] for axis in AXES}
+        row = {**result.row, **result.progress}
+        whole = {**identifiers, **data, **words, "seed": run.seed, **row, "config": settings}
+        history = [{"run_id": identifiers["run_id"], **each} for each in result.history]
+        contents = {
+            "config.yaml": yaml.safe_dump(settings, sort_keys=False).encode(),
+            HISTORY: to_utf8(to_csv(HISTORY_COLUMNS, history)),
+            LOGITS: _to_npz(result.arrays) if result.arrays else None,
+        }
+        whole["sha256"] = {name: _sha256(content) for name, content in contents.items() if content}
+        files = {name: _writing(content) for name, content in contents.items()}
+        write_together(self.path, {**files, WEIGHTS: write_weights, RESULT: _writing(seal(whole))}, RESULT, self.check)
 
 
 def seal(record: Mapping[str, Any]) -> bytes:
@@ -116,12 +143,6 @@ def _to_npz(arrays: Mapping[str, Any]) -> bytes:
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
-
-
-def add_to_log(folder: Path, text: str) -> None:
-    """Adds to a run's log.txt; where that fails, on a full disk for one, the text is lost, and no run ends of it."""
-    with suppress(OSError), (folder / "log.txt").open("ab") as file:
-        file.write(to_utf8(text))
 
 
 def read_result(folder: Path) -> dict[str, Any] | None:

@@ -6,7 +6,7 @@ weights_only=True: a file in a results folder runs no code. It is torch's archiv
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +17,7 @@ import torch
 from bench.disk.files import open_atomically
 from bench.disk.gone import is_gone, unless_gone
 from bench.machine.memory import ran_out
-from bench.record.folder import CHECKPOINT
+from bench.record.folder import CHECKPOINT, RunFolder, RunResult
 from bench.training import interrupt
 from bench.training.trainer import Trainer, count_evaluations
 
@@ -26,12 +26,9 @@ from bench.training.trainer import Trainer, count_evaluations
 class Checkpoints:
     """Writes a run's checkpoint every `minutes`, and when a signal asks the run to stop; None: only then."""
 
-    folder: Path
+    folder: RunFolder
     minutes: float | None
-    progress: dict[str, Any]  # the run's counts and times so far, and its rows of history.csv: whoever trains
-    history: list[dict[str, Any]]  # keeps them up to date
-    may_write: Callable[[], None]  # raises where the run is another process's by now
-    log: Callable[[str], object]
+    result: RunResult  # whoever trains keeps it up to date
     last: float = field(default_factory=time.monotonic)
 
     def due(self) -> bool:
@@ -47,18 +44,18 @@ class Checkpoints:
             LockLost: another process has taken the run over.
             Interrupted: a signal asked for the checkpoint.
         """
-        self.may_write()
+        self.folder.check()
         state = {
-            "progress": self.progress,
-            "history": self.history,
+            "progress": self.result.progress,
+            "history": self.result.history,
             "threads": torch.get_num_threads(),
             "gradient_evaluations": count_evaluations(trainer.steps, trainer.slots.gradient.evaluations_per_step),
             "trainer": trainer.state_dict(),
         }
         try:
-            write_checkpoint(self.folder, state)
+            write_checkpoint(self.folder.path, state)
         except (OSError, RuntimeError) as error:  # a full disk: torch makes a RuntimeError of it
-            self.log(f"no checkpoint could be written: {error}\n")
+            self.folder.log(f"no checkpoint could be written: {error}\n")
         self.last = time.monotonic()
         interrupt.stop_if_requested()
 

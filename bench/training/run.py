@@ -5,7 +5,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from bench.measure.scores import score_run
 from bench.model import build_model
 from bench.model.weights import weights_fingerprint, write_weights
 from bench.optimizer import make_optimizer
-from bench.record.folder import CHECKPOINT, RESULT, WEIGHTS, add_to_log, read_result, write_run
+from bench.record.folder import CHECKPOINT, RESULT, WEIGHTS, RunFolder, RunResult, read_result
 from bench.regularizer import make_slots
 from bench.rng import global_stream, kept_numpy_and_python
 from bench.status import Status
@@ -70,49 +69,39 @@ def train_run(
     folder.mkdir(exist_ok=True)
     _tidy(folder)
     keep_weights = keep_weights or is_file(folder / WEIGHTS)  # those that are there must be the record's
-    checkpoint = read_checkpoint(folder)
-    outcome, weights, started = Outcome(_describe(run) | {"workers": workers}), None, time.perf_counter()
-    log = partial(add_to_log, folder)
+    checkpoint, started, weights = read_checkpoint(folder), time.perf_counter(), None
+    result, own = RunResult(_describe(run) | {"workers": workers}), RunFolder(folder, may_write)
     with deferring(), kept_numpy_and_python():
-        log(f"regbench {__version__}, torch {torch.__version__}, {outcome.result['hardware']}\n")
+        own.log(f"regbench {__version__}, torch {torch.__version__}, {result.row['hardware']}\n")
         try:
             with _threads(checkpoint["threads"] if checkpoint else None):
-                model = _train_with_retry(run, folder, outcome, checkpoint, log, on_epoch, may_write)
-            outcome.result["status"] = Status.DONE
+                model = _train_with_retry(run, own, result, checkpoint, on_epoch)
+            result.row["status"] = Status.DONE
             if keep_weights:
                 weights = partial(write_weights, model)
         except LockLost:
             raise
         except Diverged as error:
-            outcome.result |= {"status": Status.DIVERGED, "message": str(error)}
+            result.row |= {"status": Status.DIVERGED, "message": str(error)}
         except Exception as error:
             if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
                 raise  # that says nothing about the run
-            outcome.result |= {"status": Status.FAILED, "message": _message(error, run)}
-            log(traceback.format_exc())
-        log(f"{outcome.result['status']} {outcome.result['message']}".strip() + "\n")
+            result.row |= {"status": Status.FAILED, "message": _message(error, run)}
+            own.log(traceback.format_exc())
+        own.log(f"{result.row['status']} {result.row['message']}".strip() + "\n")
         # Of this process alone, where the run went on from a checkpoint; what the tables hold adds up.
-        outcome.result["wall_seconds"] = time.perf_counter() - started
-        write_run(folder, run, outcome.result, outcome.history, outcome.arrays, may_write, weights)
-        if outcome.result["status"] != Status.FAILED:  # where it failed, going on may be worth hours
+        result.row["wall_seconds"] = time.perf_counter() - started
+        own.record(run, result, weights)
+        if result.row["status"] != Status.FAILED:  # where it failed, going on may be worth hours
             remove(folder / CHECKPOINT)
-    return outcome.result
+    return result.row | result.progress
 
 
 def record_death(run: Run, folder: Path, message: str, workers: int, may_write: Callable[[], None]) -> None:
     """Records as failed a run whose process could not do so itself; arguments as `train_run` has them."""
-    add_to_log(folder, f"failed {message}\n")
-    result = _describe(run) | {"workers": workers, "status": Status.FAILED, "message": message}
-    write_run(folder, run, result, [], {}, may_write)
-
-
-@dataclass
-class Outcome:
-    """What a run has given so far: its row of runs.csv, its rows of history.csv, and its logits."""
-
-    result: dict[str, Any]
-    history: list[dict[str, Any]] = field(default_factory=list)
-    arrays: dict[str, Any] = field(default_factory=dict)
+    own = RunFolder(folder, may_write)
+    own.log(f"failed {message}\n")
+    own.record(run, RunResult(_describe(run) | {"workers": workers, "status": Status.FAILED, "message": message}))
 
 
 def _tidy(folder: Path) -> None:
@@ -126,54 +115,47 @@ def _tidy(folder: Path) -> None:
 
 
 def _train_with_retry(
-    run: Run, folder: Path, outcome: Outcome, checkpoint: dict[str, Any] | None, *arguments: Any
+    run: Run, own: RunFolder, result: RunResult, checkpoint: dict[str, Any] | None, on_epoch: OnEpoch
 ) -> nn.Module:
     """The trained model; a run that runs out of memory gets a second try, with a cleaned cache, from the last
     checkpoint: the first may have written a newer one, and its optimizer has changed the tensors of the old."""
-    before = dict(outcome.result)
+    described = dict(result.row)
     try:
-        return _train(run, folder, outcome, checkpoint, *arguments)
+        return _train(run, own, result, checkpoint, on_epoch)
     except Exception as error:
         if not ran_out(error):
             raise
     release()
-    outcome.result, outcome.history, outcome.arrays = before, [], {}
-    return _train(run, folder, outcome, read_checkpoint(folder), *arguments)
+    result.row, result.progress, result.history, result.arrays = described, {}, [], {}
+    return _train(run, own, result, read_checkpoint(own.path), on_epoch)
 
 
 def _train(
-    run: Run,
-    folder: Path,
-    outcome: Outcome,
-    checkpoint: dict[str, Any] | None,
-    log: Callable[[str], Any],
-    on_epoch: OnEpoch,
-    may_write: Callable[[], None],
+    run: Run, own: RunFolder, result: RunResult, checkpoint: dict[str, Any] | None, on_epoch: OnEpoch
 ) -> nn.Module:
-    """The trained model; fills `outcome` as far as the run gets."""
+    """The trained model; fills `result` as far as the run gets."""
     run = apply_settings(run)
     device = torch.device(run.train.device)
-    result, history = outcome.result, outcome.history
+    row, progress = result.row, result.progress
     configure_torch(run)
 
     data = _load_data(run, device)
     batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
-    result |= {"train_size": len(data.train), "class_names": [*data.class_names], "threads": torch.get_num_threads()}
-    result |= {"classes": data.classes, "image_shape": list(data.shape[1:])}
-    result["normalisation"] = {"mean": data.mean.tolist(), "std": data.std.tolist()}
+    row |= {"train_size": len(data.train), "class_names": [*data.class_names], "threads": torch.get_num_threads()}
+    row |= {"classes": data.classes, "image_shape": list(data.shape[1:])}
+    row["normalisation"] = {"mean": data.mean.tolist(), "std": data.std.tolist()}
 
     trainer = make_trainer(run, data)
     started = time.perf_counter()
     trainer.warm_up(batches)
-    log(f"warmed up in {time.perf_counter() - started:.2f} s, which is no training. {trainer.note}\n")
+    own.log(f"warmed up in {time.perf_counter() - started:.2f} s, which is no training. {trainer.note}\n")
     model, slots = trainer.model, trainer.slots
-    progress: dict[str, Any] = {}
     if checkpoint:
-        resume(trainer, checkpoint, folder)
+        resume(trainer, checkpoint, own.path)
         progress |= checkpoint["progress"]
-        result |= progress | {"resumed": True}
-        history += checkpoint["history"]
-        log(f"goes on after {len(history)} epochs and {len(trainer.losses)} steps\n")
+        row["resumed"] = True
+        result.history += checkpoint["history"]
+        own.log(f"goes on after {len(result.history)} epochs and {len(trainer.losses)} steps\n")
 
     def evaluate(name: str, split: Split) -> tuple[dict[str, float], dict[str, Any]]:
         started = time.perf_counter()
@@ -184,8 +166,8 @@ def _train(
         return metrics, {f"{name}_logits": logits, f"{name}_labels": labels}
 
     reset_peak(device)  # what it takes to try cuDNN's kernels, or to compile, is the first run's of a process alone
-    checkpoints = Checkpoints(folder, run.train.checkpoint_minutes, progress, history, may_write, log)
-    with tracking(run.train.tracker, folder, history, may_write, log) as track:
+    checkpoints = Checkpoints(own, run.train.checkpoint_minutes, result)
+    with tracking(run.train.tracker, own, result.history) as track:
         for epoch in trainer.epochs(batches, checkpoints):
             steps = (epoch.number - 1) * batches.per_epoch + epoch.steps
             seconds = progress.get("train_seconds", 0.0) + epoch.seconds
@@ -197,15 +179,14 @@ def _train(
                 "images_per_second": steps * run.train.batch_size / seconds,
                 "peak_memory_mib": max((peak for peak in peaks if peak is not None), default=None),
             }
-            result |= progress
-            row = {"epoch": epoch.number, "train_loss": epoch.train_loss, "lr": epoch.lr, "seconds": epoch.seconds}
+            line = {"epoch": epoch.number, "train_loss": epoch.train_loss, "lr": epoch.lr, "seconds": epoch.seconds}
             if len(data.val):
-                row |= evaluate("val", data.val)[0]
+                line |= evaluate("val", data.val)[0]
                 reset_peak(device)
-            history.append(row)
-            log(" ".join(f"{key}={value:.6g}" for key, value in row.items()) + "\n")
-            track(row)
-            on_epoch(epoch, row, progress["images_per_second"])
+            result.history.append(line)
+            own.log(" ".join(f"{key}={value:.6g}" for key, value in line.items()) + "\n")
+            track(line)
+            on_epoch(epoch, line, progress["images_per_second"])
 
     # The test split is read here and nowhere else: once, after the last epoch.
     for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
@@ -214,12 +195,12 @@ def _train(
         if checkpoints.due():
             checkpoints.write(trainer)
         metrics, arrays = evaluate(name, split)
-        result |= metrics | progress
+        row |= metrics
         if name != "train":
-            outcome.arrays |= arrays
+            result.arrays |= arrays
     for key in ("val_logits", "val_labels"):
-        outcome.arrays.setdefault(key, outcome.arrays[key.replace("val", "test")][:0])
-    result |= score_run(result, outcome.arrays) | {"message": trainer.note}
+        result.arrays.setdefault(key, result.arrays[key.replace("val", "test")][:0])
+    row |= score_run(row, result.arrays) | {"message": trainer.note}
     return model
 
 

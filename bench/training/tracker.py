@@ -6,12 +6,11 @@ The package comes with the extra [tensorboard], and is imported only where it is
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 from bench.disk.gone import names_in, remove
 from bench.errors import UsageError
-from bench.record.folder import CURVES, HISTORY_COLUMNS
+from bench.record.folder import CURVES, HISTORY_COLUMNS, RunFolder
 
 _TAGS = [column for column in HISTORY_COLUMNS if column not in ("run_id", "epoch")]
 
@@ -37,30 +36,28 @@ def load_writer(tracker: str) -> Callable[[str], Any] | None:
 
 
 @contextmanager
-def tracking(
-    tracker: str, folder: Path, history: Sequence[Row], may_write: Callable[[], None], log: Callable[[str], object]
-) -> Iterator[Callable[[Row], None]]:
+def tracking(tracker: str, folder: RunFolder, history: Sequence[Row]) -> Iterator[Callable[[Row], None]]:
     """Within it, what it gives is called with each new row of history.csv; the curves begin with those of `history`.
 
     Curves of an earlier training are removed, also where none are asked for: those that are there must be the record's,
     and a run that goes on has its epochs once.
 
     Raises:
-        LockLost: another process has taken the run over, as `may_write` tells.
+        LockLost: another process has taken the run over.
     """
-    load = load_writer(tracker)
-    old = [name for name in names_in(folder / CURVES) if name.startswith("events.out.tfevents.")]
+    load, curves_folder = load_writer(tracker), folder.path / CURVES
+    old = [name for name in names_in(curves_folder) if name.startswith("events.out.tfevents.")]
     if load or old:
-        may_write()
+        folder.check()
     for name in old:
-        remove(folder / CURVES / name)
+        remove(curves_folder / name)
     if load is None:
         yield lambda row: None
         return
-    curves = _Curves(lambda: load(str(folder / CURVES)), log)
+    curves = _Curves(lambda: load(str(curves_folder)), folder.log)
 
     def track(row: Row) -> None:
-        may_write()
+        folder.check()
         curves.add(row)
 
     try:
