@@ -30,7 +30,7 @@ def run(
 
     def act(command: Command, launch: Launch) -> Experiment:
         code = train_and_compare(command, launch)
-        return Experiment(command.exp, command.results, finished=code == 0)
+        return Experiment.load(command.results, command.exp, finished=code == 0)
 
     with _kept():
         if config_dir is not None:

@@ -19,9 +19,8 @@ def draw(exp: str, folder: Path, results: Path) -> list[str]:
     runs = bench.results(exp, results)
     rows = runs.astype(object).where(runs.notna(), "").astype(str).to_dict("records")
     arms = read_arms(rows, tables.read_settings(results, exp))
-    comparison = [{key: tables.cell(value) for key, value in row.items()} for row in compare(arms)]
     history, reliability = (tables.read_csv(results / exp / f"{name}.csv") for name in ("history", "reliability"))
-    return write_figures(folder, Tables(rows, comparison, history, reliability))
+    return write_figures(folder, Tables(rows, compare(arms), history, reliability))
 
 
 if __name__ == "__main__":

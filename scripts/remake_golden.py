@@ -10,6 +10,7 @@ from pathlib import Path
 from rich.console import Console
 
 from bench.record import tables
+from bench.record.experiment import Experiment
 from bench.report import terminal
 from bench.report.formats import FORMATS
 from bench.report.layout import make_tables
@@ -20,7 +21,7 @@ GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 def remake(folder: Path) -> None:
     """Writes the tables, and the comparison as it prints at 80 and 160 columns and in every format."""
     rows = tables.write_tables(folder, "digits_smoke")
-    layouts = make_tables("digits_smoke", rows, tables.read_settings(folder, "digits_smoke"))
+    layouts = make_tables(Experiment("digits_smoke", folder, rows, tables.read_settings(folder, "digits_smoke")))
     for width in (80, 160):
         with (folder / f"comparison_{width}.txt").open("w", encoding="utf-8") as file:
             terminal.show_comparison(Console(file=file, width=width, highlight=False), layouts, rows)

@@ -11,7 +11,7 @@ from matplotlib.text import Text
 from bench.config import AXES
 from bench.evidence.comparison import compare
 from bench.evidence.pairing import read_arms
-from bench.record.tables import cell, read_csv
+from bench.record.tables import read_csv
 from bench.report.figure.figures import Tables, draw_figures
 from bench.report.figure.style import house_style
 
@@ -39,12 +39,12 @@ def unfinished(runs, status="diverged"):
 
 
 def make_comparison(runs):
-    """The rows of comparison.csv, of arms that differ in what stands in `settings` and in nothing else."""
+    """Comparisons of arms that differ in what stands in `settings` and in nothing else."""
     settings = {}
     for run in runs:
         own = dict(setting.split("=") for setting in run["settings"].split())
         settings[run["arm_id"]] = {axis: run[axis] for axis in AXES} | own
-    return [{key: cell(value) for key, value in row.items()} for row in compare(read_arms(runs, settings))]
+    return compare(read_arms(runs, settings))
 
 
 def make_reliability(runs):

@@ -8,6 +8,7 @@ from scipy import stats
 from bench.evidence.pairing import Arm, name_differences
 from bench.evidence.stats import holm
 from bench.record import tables
+from bench.record.experiment import Experiment
 from bench.report.layout import make_tables
 
 RESULTS = Path(__file__).parent / "tables"
@@ -26,7 +27,7 @@ def test_any_arm_can_be_the_baseline_and_what_differs_is_named():
     settings = tables.read_settings(RESULTS, "digits")
     none, sam = find_arm("none"), find_arm("sam")
     settings[sam] = settings[sam] | {"optimizer.sgd.lr": 0.7, "dataset.train_size": 50}
-    (layout,) = make_tables("digits", read_rows(), settings, ["nll"], baseline=none)
+    (layout,) = make_tables(Experiment("digits", RESULTS, read_rows(), settings), ["nll"], baseline=none)
     lines = {(line.regularizer, line.optimizer): line for line in layout.lines}
     assert lines["sam", "sgd"].settings == ["train_size=50", "lr=0.7"]
     assert lines["none", "adam"].settings == [f"lr={settings[find_arm('none', 'adam')]['optimizer.adam.lr']}"]
@@ -64,24 +65,24 @@ def test_a_baseline_that_equals_no_arm_is_not_called_unfinished():
     settings = tables.read_settings(RESULTS, "digits")
     rows = [row for row in read_rows() if row["arm_id"] in (find_arm("none"), find_arm("sam"))]
     settings[find_arm("sam")] = settings[find_arm("sam")] | {"optimizer.sgd.lr": 0.7}
-    (layout,) = make_tables("digits", rows, settings)
+    (layout,) = make_tables(Experiment("digits", RESULTS, rows, settings))
     assert "finished" not in " ".join(layout.notes)
     assert layout.notes[-1].endswith(f"regbench report digits --baseline {find_arm('none')}")
     rows = [row for row in rows if (row["regularizer"] == "sam") == (int(row["seed"]) > 2)]
-    (layout,) = make_tables("digits", rows, settings, baseline=find_arm("none"))
+    (layout,) = make_tables(Experiment("digits", RESULTS, rows, settings), baseline=find_arm("none"))
     assert "no seed of its finished runs is another arm's" in layout.notes[-1]
 
 
 def test_arms_that_the_baseline_does_not_equal_are_counted_as_without_marks():
     settings = tables.read_settings(RESULTS, "digits")
-    assert "Without marks" not in " ".join(make_tables("digits", read_rows(), settings)[0].notes)
+    assert "Without marks" not in " ".join(make_tables(Experiment("digits", RESULTS, read_rows(), settings))[0].notes)
     settings[find_arm("sam")] = settings[find_arm("sam")] | {"optimizer.sgd.lr": 0.7}
-    notes = " ".join(make_tables("digits", read_rows(), settings)[0].notes)
+    notes = " ".join(make_tables(Experiment("digits", RESULTS, read_rows(), settings))[0].notes)
     assert "Without marks, as no `none` equals them in all else: 1 of 20 arms." in notes
 
 
 def test_a_time_that_is_unknown_does_not_unmake_a_comparison():
     rows = [row | {"hardware": ""} for row in read_rows()]
-    (layout,) = make_tables("digits", rows, tables.read_settings(RESULTS, "digits"))
+    (layout,) = make_tables(Experiment("digits", RESULTS, rows, tables.read_settings(RESULTS, "digits")))
     assert "Nothing here has a baseline" not in " ".join(layout.notes)
     assert any(cell.mark for line in layout.lines for cell in line.cells)

@@ -14,6 +14,7 @@ from PIL import Image
 from bench import cli
 from bench.cli import doctor
 from bench.cli import run as app
+from bench.record.experiment import Experiment
 from bench.record.folder import read_result
 from bench.record.merge import merge
 from bench.record.tables import experiments, write_tables
@@ -110,7 +111,8 @@ def test_the_page_says_it_and_where_there_are_none_that_there_are_none(pets, tmp
     page = tmp_path / "results" / "adhoc" / "report.html"
     run(pets, "dataset.drop_duplicates=true")
     app.run([*TINY, "train.epochs=1"])
-    write_evidence(tmp_path / "results", "adhoc", write_tables(tmp_path / "results", "adhoc"))
+    write_tables(tmp_path / "results", "adhoc")
+    write_evidence(Experiment.load(tmp_path / "results", "adhoc"))
     sentences = page.read_text()
     assert "2 of 9 test images are in training, too; 2 of 17 training images repeat another" in sentences
     assert "training is without them.</li>" in sentences

@@ -51,7 +51,7 @@ def test_each_dataset_and_model_is_a_family_of_its_own():
     settings = settings_of(rows)
     for arm_id, each in settings.items():
         each["model"] = "n" if arm_id.endswith("/n") else "m"
-    assert {each["family_size"] for each in compare(read_arms(rows, settings))} == {9, 10}
+    assert {each.family_size for each in compare(read_arms(rows, settings))} == {9, 10}
 
 
 def test_false_alarms_of_each_question_stay_below_5_percent_over_1000_simulated_experiments():

@@ -157,10 +157,10 @@ def test_differences_are_filled_where_they_are_significant_and_panels_tell_the_b
     against_none, against_sgd = figure.axes
     assert against_none.get_title(loc="left") == "against none with the same optimizer"
     assert against_sgd.get_title(loc="left") == "against sgd with the same regularizer"
-    rows = [row for row in make_comparison(pick("none", "cutmix")) if row["metric"] == "test_accuracy"]
+    rows = [each for each in make_comparison(pick("none", "cutmix")) if each.metric == "test_accuracy"]
     lines = [line for axes in figure.axes for line in axes.lines if line.get_marker() in ("o", "v")]
     filled = [line.get_markerfacecolor() != "none" for line in lines]
-    p = {(row["arm_id"], row["baseline"]): float(row["p_holm"]) for row in rows}
+    p = {each.key[:2]: each.p_holm for each in rows}
     arms = {(run["regularizer"], run["optimizer"]): run["arm_id"] for run in pick("none", "cutmix")}
     pairs = [(("cutmix", "sgd"), ("none", "sgd")), (("cutmix", "adam"), ("none", "adam"))]
     pairs += [(("none", "adam"), ("none", "sgd")), (("cutmix", "adam"), ("cutmix", "sgd"))]
@@ -185,8 +185,7 @@ def test_huge_numbers_are_short():
         figure = draw(runs, name)
         assert not any(re.search(r"\d{9}", words) for words, _ in texts(figure))
         assert_readable(figure)
-    told = {"difference": 4.3194775814286819e19, "low": -5e20, "high": 6e20}
-    assert signed({"metric": "test_nll"}, told) == ("+4.3e+19", "-5.0e+20 to +6.0e+20")
+    assert signed("test_nll", 4.3194775814286819e19, (-5e20, 6e20)) == ("+4.3e+19", "-5.0e+20 to +6.0e+20")
 
 
 def test_curves_have_a_column_per_optimizer_and_no_row_without_numbers():

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from test_stats import row, settings_of
 
 from bench.record import tables
 from bench.record.columns import RUN_COLUMNS
+from bench.record.experiment import Experiment
 from bench.report.cells import Cell
 from bench.report.figure.arms import estimate
 from bench.report.formats import FORMATS
@@ -30,7 +32,7 @@ def make_rows(values, metric="test_accuracy"):
 
 def show(values, metric="test_accuracy", **how):
     rows = make_rows(values, metric)
-    (layout,) = make_tables("x", rows, settings_of(rows), [metric], **how)
+    (layout,) = make_tables(Experiment("x", Path("results"), rows, settings_of(rows)), [metric], **how)
     return layout, {f"{line.regularizer}/{line.optimizer}": line for line in layout.lines}, " ".join(layout.notes)
 
 

@@ -86,7 +86,7 @@ def test_the_page_shows_the_numbers_of_the_tables(tmp_path):
             heading = headings[optimizers[row["baseline"]] != row["optimizer"]]
             interval = intervals[row["arm_id"], row["baseline"], row["metric"]]
             assert_shows(take(heading, row), row, "difference", interval)
-    stacks = interactions(read_arms(rows, tables.read_settings(tmp_path, "fashion")))
+    stacks = [each.to_row() for each in interactions(read_arms(rows, tables.read_settings(tmp_path, "fashion")))]
     assert stacks
     for row in stacks:
         if row["metric"] in MAIN_METRICS:

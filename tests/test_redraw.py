@@ -50,18 +50,27 @@ def test_nothing_is_drawn_twice_whatever_the_times_of_files(redraw, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("table", "column", "metric", "drawn"),
+    ("table", "column", "drawn"),
     [
-        ("history", "val_nll", None, "curves"),
-        ("reliability", "count", None, "reliability"),
-        *(("comparison", "p_holm", metric, f"{metric}_differences") for metric in METRICS),
+        ("history", "val_nll", "curves"),
+        ("reliability", "count", "reliability"),
     ],
 )
-def test_what_changed_is_drawn_and_only_that(table, column, metric, drawn, redraw):
-    of = {"history": ("run_id", TABLES.runs[0]["run_id"]), "comparison": ("metric", metric)}
+def test_what_changed_is_drawn_and_only_that(table, column, drawn, redraw):
+    of = {"history": ("run_id", TABLES.runs[0]["run_id"])}
     key, value = of.get(table, ("scaled", "0"))
     rows = change(getattr(TABLES, table), column, "0.25", lambda row: row[key] == value)
     assert redraw(replace(TABLES, **{table: rows})) == [drawn]
+    assert redraw(TABLES) == [drawn]
+    assert redraw(TABLES) == []
+
+
+@pytest.mark.parametrize("metric", METRICS)
+def test_another_p_draws_the_differences_anew_and_only_those(metric, redraw):
+    changed = next(each for each in TABLES.comparisons if each.metric == metric)
+    compared = [replace(each, p_holm=0.25) if each is changed else each for each in TABLES.comparisons]
+    drawn = f"{metric}_differences"
+    assert redraw(replace(TABLES, comparisons=compared)) == [drawn]
     assert redraw(TABLES) == [drawn]
     assert redraw(TABLES) == []
 

@@ -3,15 +3,19 @@ import io
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from bench.evidence.comparison import Comparison
+from bench.evidence.pairing import Arm
 from bench.measure import QUALITIES
 from bench.measure.quantities import COSTS, Quantity
 from bench.record import tables
 from bench.record.columns import RUN_COLUMNS, SUMMARISED
+from bench.record.experiment import Experiment
 from bench.report.cells import describe_p, make_mark, print_with_half
 from bench.report.formats import FORMATS
 from bench.report.layout import describe_protocol, make_tables
@@ -21,7 +25,7 @@ RESULTS = Path(__file__).parent / "tables"
 
 def lay_out_digits(**how):
     rows = tables.read_csv(RESULTS / "digits" / "runs.csv")
-    (layout,) = make_tables("digits", rows, tables.read_settings(RESULTS, "digits"), **how)
+    (layout,) = make_tables(Experiment("digits", RESULTS, rows, tables.read_settings(RESULTS, "digits")), **how)
     return layout
 
 
@@ -100,7 +104,7 @@ def test_sorting_is_best_first(report):
 def test_time_is_relative_to_the_baseline_and_only_between_equal_machines():
     rows = tables.read_csv(RESULTS / "digits" / "runs.csv")
     settings = tables.read_settings(RESULTS, "digits")
-    (layout,) = make_tables("digits", rows, settings)
+    (layout,) = make_tables(Experiment("digits", RESULTS, rows, settings))
     times = {(line.regularizer, line.optimizer): str(line.cells[-1]) for line in layout.lines}
     assert times["none", "sgd"] == "1.0"
     seconds = {
@@ -112,7 +116,7 @@ def test_time_is_relative_to_the_baseline_and_only_between_equal_machines():
     for row in rows:
         if row["regularizer"] == "sam":
             row["hardware"] = "another"
-    (layout,) = make_tables("digits", rows, settings)
+    (layout,) = make_tables(Experiment("digits", RESULTS, rows, settings))
     times = {(line.regularizer, line.optimizer): str(line.cells[-1]) for line in layout.lines}
     assert times["sam", "sgd"] == ""
     assert times["mixup", "sgd"] != ""
@@ -172,14 +176,15 @@ def test_another_baseline_is_named_and_is_none_s_business_in_the_table_alone(rep
 
 
 def test_a_mark_goes_by_the_mean_and_tells_no_direction_where_the_test_has_none():
-    row = {"metric": "test_accuracy", "p_holm": 0.01, "difference": 0.4, "improved": 0.45}
-    assert make_mark(row) == "▲"
-    assert make_mark(row | {"metric": "test_nll"}) == "▼"
-    assert make_mark(row | {"metric": "test_confidence_gap"}) == "≠"  # -0.05 is as far from 0 as 0.05
-    assert make_mark(row | {"metric": "accuracy_gap"}) == "≠"  # underfitting closes it, too
-    assert make_mark(row, beyond_images=False) == "△"
-    assert make_mark(row | {"metric": "test_nll"}, beyond_images=False) == "▽"
-    assert make_mark(row | {"p_holm": 0.05}) == make_mark(row | {"p_holm": None}) == ""
+    arm = Arm({"arm_id": "a"}, {})
+    better = Comparison(arm, arm, "test_accuracy", 5, difference=0.4, p_holm=0.01, improved=0.45)
+    assert make_mark(better) == "▲"
+    assert make_mark(replace(better, metric="test_nll")) == "▼"
+    assert make_mark(replace(better, metric="test_confidence_gap")) == "≠"  # -0.05 is as far from 0 as 0.05
+    assert make_mark(replace(better, metric="accuracy_gap")) == "≠"  # underfitting closes it, too
+    assert make_mark(better, beyond_images=False) == "△"
+    assert make_mark(replace(better, metric="test_nll"), beyond_images=False) == "▽"
+    assert make_mark(replace(better, p_holm=0.05)) == make_mark(replace(better, p_holm=None)) == ""
 
 
 def test_a_metric_that_no_run_has_and_a_cost_leave_the_baseline_alone():
@@ -191,7 +196,7 @@ def test_a_metric_that_no_run_has_and_a_cost_leave_the_baseline_alone():
 def test_a_baseline_of_one_model_is_none_of_the_other():
     rows, settings = tables.read_csv(RESULTS / "cifar_sam" / "runs.csv"), tables.read_settings(RESULTS, "cifar_sam")
     arm = next(row["arm_id"] for row in rows if (row["model"], row["regularizer"]) == ("resnet8", "sam"))
-    one, other = make_tables("cifar_sam", rows, settings, baseline=arm)
+    one, other = make_tables(Experiment("cifar_sam", RESULTS, rows, settings), baseline=arm)
     assert "than" in " ".join(one.notes)
     assert "Nothing here has a baseline" in " ".join(other.notes)
 
@@ -223,11 +228,11 @@ def test_huge_numbers_are_short_in_every_format(tmp_path):
         row | {"test_nll": str(1e19 * float(row["test_nll"]))}
         for row in tables.read_csv(RESULTS / "digits" / "runs.csv")
     ]
-    layouts = make_tables("digits", rows, tables.read_settings(RESULTS, "digits"))
+    layouts = make_tables(Experiment("digits", RESULTS, rows, tables.read_settings(RESULTS, "digits")))
     for name in ("markdown", "html", "latex"):
         assert not re.search(r"\d{12}(?![\d<\"a-f])", FORMATS[name](layouts)), name
     assert re.search(r"\$\d\.\d \\times 10\^\{1[89]\} \\pm \d\.\d \\times 10\^\{1[789]\}\$", FORMATS["latex"](layouts))
-    (layout,) = make_tables("digits", rows[:1], {})
+    (layout,) = make_tables(Experiment("digits", RESULTS, rows[:1], {}))
     assert re.search(r"& \$\d\.\d \\times 10\^\{18\}\$ &", FORMATS["latex"]([layout]))
 
 

@@ -11,6 +11,7 @@ from scipy import stats
 from test_notes import make_rows, noisy, show
 from test_stats import settings_of
 
+from bench.evidence.pairing import read_arms
 from bench.evidence.robust import (
     bootstrap_improvement,
     bootstrap_mean,
@@ -51,7 +52,7 @@ def test_one_seed_that_all_but_diverges_ruins_the_mean_and_not_these():
     layout, lines, _ = show(values, "test_nll")
     assert lines["sam/sgd"].cells[0].value > 1e19
     rows = make_rows(values, "test_nll")
-    robust = make_robust(layout, rows, settings_of(rows))
+    robust = make_robust(layout, read_arms(rows, settings_of(rows)))
     iqm, p_better = robust.lines[1].cells[:2]
     assert iqm.value == pytest.approx(0.3, abs=0.01)
     assert p_better.value == pytest.approx(7 / 8)

@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from bench.measure import SCORES, metric
 from bench.measure.temperature import fit_temperature
 from bench.record import tables
 from bench.record.columns import RUN_COLUMNS
+from bench.record.experiment import Experiment
 from bench.record.logit_tables import write_logit_tables
 from bench.record.logits import read_logits
 from bench.report.page import write_page
@@ -174,7 +176,7 @@ def test_damaged_logits_that_keep_an_arm_out_are_said_by_report(results, capsys)
 
 
 def logit_tables(results):
-    write_logit_tables(results, "adhoc", runs(results))
+    write_logit_tables(Experiment.load(results, "adhoc"))
     return [tables.read_csv(results / "adhoc" / name) for name in ("reliability.csv", "test_set.csv")]
 
 
@@ -222,9 +224,10 @@ def test_rows_of_runs_that_changed_go_where_no_new_ones_can_be_made(results):
 
 def test_a_comparison_that_has_got_new_arms_meanwhile_harms_nothing(results):
     old = [row for row in runs(results) if row["regularizer"] == "none"]
-    write_logit_tables(results, "adhoc", old)
+    narrowed = replace(Experiment.load(results, "adhoc"), rows=old)
+    write_logit_tables(narrowed)
     assert tables.read_csv(results / "adhoc" / "test_set.csv") == []
-    write_page(results, "adhoc", old, [])
+    write_page(narrowed, [])
 
 
 def test_another_run_makes_its_arms_tables_anew(results):

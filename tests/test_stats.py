@@ -91,7 +91,7 @@ def settings_of(rows):
 
 
 def compared(rows, baseline="none"):
-    return compare(read_arms(rows, settings_of(rows)), baseline)
+    return [each.to_row() for each in compare(read_arms(rows, settings_of(rows)), baseline)]
 
 
 def simulate(random, arms, seeds=5, effect=0.0):
@@ -211,8 +211,8 @@ def test_an_arm_whose_other_settings_differ_is_no_baseline():
     assert len(compare(read_arms(rows, settings))) == 1
     more = [row("none", s, 0.7) | {"arm_id": "none without a class of its own"} for s in range(3)]
     settings[more[0]["arm_id"]] = {k: v for k, v in settings["none/sgd"].items() if not k.startswith("source.")}
-    (own,) = [r for r in compare(read_arms(rows + more, settings)) if r["arm_id"] == "sam/sgd"]
-    assert own["baseline"] == "none/sgd"
+    (own,) = [each for each in compare(read_arms(rows + more, settings)) if each.arm.arm_id == "sam/sgd"]
+    assert own.baseline.arm_id == "none/sgd"
     assert compare(read_arms(rows, {})) == []  # a table that came without its arms.json
 
 
@@ -235,10 +235,8 @@ def test_the_interaction_of_a_stack_by_hand():
     rows = [row(word, s, v / 10) for word, values in cells.items() for s, v in enumerate(values)]
     (result,) = interactions(read_arms(rows, settings_of(rows)))
     per_seed = np.array([7 - 2 - 3 + 1, 9 - 3 - 5 + 2, 8 - 6 - 6 + 4]) / 10
-    assert (result["regularizer"], result["seeds"]) == ("mixup+sam", 3)
-    assert (result["difference"], result["p"]) == pytest.approx(
-        (per_seed.mean(), stats.ttest_1samp(per_seed, 0).pvalue)
-    )
+    assert (result.arm.words["regularizer"], result.seeds) == ("mixup+sam", 3)
+    assert (result.difference, result.p) == pytest.approx((per_seed.mean(), stats.ttest_1samp(per_seed, 0).pvalue))
     settings = settings_of(rows)
     settings["sam/sgd"]["regularizer.sam.x"] = 2  # another rho than the stack's
     assert interactions(read_arms(rows, settings)) == []

@@ -13,6 +13,7 @@ from bench import cli
 from bench.errors import UsageError
 from bench.record import tables
 from bench.record.columns import RUN_COLUMNS
+from bench.record.experiment import Experiment
 from bench.record.folder import run_folder
 from bench.record.inventory import delete, find
 from bench.report import terminal
@@ -56,7 +57,7 @@ def show(records, out, rows=None, width=80):
     """What the terminal prints of the recorded sweep, or of some of its rows."""
     all_rows = tables.write_tables(records, "digits_smoke")
     rows = all_rows if rows is None else rows
-    layouts = make_tables("digits_smoke", rows, tables.read_settings(records, "digits_smoke"))
+    layouts = make_tables(Experiment("digits_smoke", records, rows, tables.read_settings(records, "digits_smoke")))
     with out.open("w") as file:
         terminal.show_comparison(Console(file=file, width=width, highlight=False), layouts, rows)
     return out.read_text()

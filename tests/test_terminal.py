@@ -11,6 +11,7 @@ from bench.cli import doctor
 from bench.console.blocks import print_table
 from bench.console.wrap import wrap
 from bench.record import tables
+from bench.record.experiment import Experiment
 from bench.report import terminal
 from bench.report.layout import make_tables
 from bench.speed import measure as speed
@@ -23,7 +24,7 @@ FIVE = ["accuracy", "nll", "ece", "brier", "top5_accuracy"]
 def show(width, is_terminal, metrics=FIVE, **changes):
     """The layout of an experiment and the lines that are printed of it; `changes` are made to every row."""
     rows = [row | changes for row in tables.read_csv(RESULTS / "fashion" / "runs.csv")]
-    layouts = make_tables("fashion", rows, tables.read_settings(RESULTS, "fashion"), metrics)
+    layouts = make_tables(Experiment("fashion", RESULTS, rows, tables.read_settings(RESULTS, "fashion")), metrics)
     return layouts[0], print_lines(lambda console: terminal.show_comparison(console, layouts, rows), width, is_terminal)
 
 
@@ -116,7 +117,7 @@ def test_hashes_are_printed_as_8_digits():
     rows = tables.read_csv(RESULTS / "fashion" / "runs.csv")[:2]
     for row, fingerprint in zip(rows, (one, f"{other[:32]}+{one[:32]}"), strict=True):
         row |= {"arm_id": fingerprint[:12], "settings": f"fingerprint={fingerprint}", "regularizer": "sam"}
-    layouts = make_tables("fashion", rows, {})
+    layouts = make_tables(Experiment("fashion", RESULTS, rows, {}))
     lines = print_lines(lambda console: terminal.show_comparison(console, layouts, rows), 80, False)
     assert [line.strip() for line in lines if "fingerprint" in line] == ["fingerprint=01234567", "fingerprint=fedcba98"]
     assert not re.search(r"[0-9a-f]{13}", "\n".join(lines))

@@ -20,7 +20,7 @@ from bench.record.tables import request_runs
 def judge(values, metric="test_accuracy"):
     rows = make_rows(values, metric)
     found = compare(read_arms(rows, settings_of(rows)), metrics=[metric], margins=read_margins())
-    return {row["regularizer"]: row for row in found if row["metric"] == metric}
+    return {each.arm.words["regularizer"]: each.to_row() for each in found if each.metric == metric}
 
 
 def test_the_four_words():
@@ -107,6 +107,6 @@ def test_same_is_rarely_said_of_what_differs_by_the_margin():
 def test_a_table_says_what_it_could_have_shown():
     rows = make_rows({"none": noisy(0.9, seed=1), "a": noisy(0.9, seed=2), "b": noisy(0.9, seed=3)})
     found = compare(read_arms(rows, settings_of(rows)))
-    size = 100 * np.median([row["detectable"] for row in found])
+    size = 100 * np.median([each.detectable for each in found])
     _, _, notes = show({"none": noisy(0.9, seed=1), "a": noisy(0.9, seed=2), "b": noisy(0.9, seed=3)})
     assert f"80 % power, medians over arms, by their own spread: accuracy % {size:.2f}." in notes

@@ -1,11 +1,13 @@
 """`regbench run` and `regbench plan`: trains what is missing of a command and compares, or says what is left of it."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from rich.console import Console
 
 from bench.console.lines import Terminal, print_line
-from bench.record import tables
+from bench.record.experiment import Experiment
+from bench.record.tables import order
 from bench.report import terminal
 from bench.report.layout import make_tables
 from bench.status import Status
@@ -43,15 +45,14 @@ def train_and_compare(command: Command, launch: Launch) -> int:
 
 
 def _compare(console: Console, command: Command, outcome: Outcome) -> int:
-    folder = command.results / command.exp
-    rows = {row["run_id"]: row for row in tables.read_csv(folder / "runs.csv")}
+    experiment = Experiment.load(command.results, command.exp)
+    folder, rows = experiment.folder, {row["run_id"]: row for row in experiment.rows}
     shown = [rows[identifier] for identifier in outcome.asked if identifier in rows]
     if outcome.up_to_date and not {*outcome.asked} <= {*rows} | outcome.missing:
         removed = f"{folder} was removed or renamed during the training"
         print_line(console, f"{removed}: all that was trained is on record, and the same command makes its tables.")
-    shown.sort(key=tables.order)
-    arms = tables.read_settings(command.results, command.exp)
-    terminal.show_comparison(console, make_tables(command.exp, shown, arms), shown)
+    shown.sort(key=order)
+    terminal.show_comparison(console, make_tables(replace(experiment, rows=shown)), shown)
     if len(shown) < len(rows):
         print_line(console, f"This compares these runs; `regbench report {command.exp}` compares all {len(rows)}.")
     print_line(console, f"Tables: {folder}; figures and a page: regbench report {command.exp}")

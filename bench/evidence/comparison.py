@@ -9,9 +9,10 @@ none that is corrected, and what is compared is how often arms diverge (metric `
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
@@ -30,7 +31,6 @@ from bench.evidence.pairing import (
 from bench.evidence.stats import (
     FEWEST_SEEDS,
     LEVEL_OF_TESTS,
-    PairedTest,
     holm,
     mcnemar,
     paired_t,
@@ -54,12 +54,77 @@ _TOO_FEW = f"fewer than {FEWEST_SEEDS} common seeds"
 _Pair = tuple[Arm, Arm]
 
 
-class _Family(NamedTuple):
-    """What is corrected together, for each metric."""
+@dataclass(frozen=True)
+class Comparison:
+    """An arm against its baseline by one metric, over the seeds that both have: a row of comparison.csv.
 
-    question: str
-    dataset: str
-    model: str
+    Attributes:
+        arm: what is compared.
+        baseline: with what; of an interaction the arm of no regularizer.
+        metric: a column of runs.csv, or DIVERGED.
+        seeds: how many are common.
+        difference: the arm's mean less the baseline's; `low` and `high` end its 95 % t interval.
+        p: of the paired test; `p_holm` is corrected within the family. None where there is no test.
+        improved: the share of seeds in which the arm is better; equal ones count half.
+        note: why there is no test, or another, and what did not finish.
+        family: the question that it is one answer to; `family_size` counts these.
+        verdict: better, worse, the same or unknown; empty where the metric has no better end.
+        detectable: the smallest difference that such a test shows with 80 % power.
+    """
+
+    arm: Arm
+    baseline: Arm
+    metric: str
+    seeds: int
+    difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+    improved: float | None = None
+    note: str = ""
+    family: str = ""
+    family_size: int = 0
+    verdict: str = ""
+    detectable: float | None = None
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        """Arm, baseline and metric: what names it among an experiment's comparisons."""
+        return self.arm.arm_id, self.baseline.arm_id, self.metric
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The ends of its interval; None where there are too few seeds for one: that of two says next to nothing."""
+        if self.low is None or self.high is None or self.seeds < FEWEST_SEEDS:
+            return None
+        return self.low, self.high
+
+    @property
+    def is_of_optimizers(self) -> bool:
+        """Whether it sets an arm of another optimizer against the SGD arm."""
+        return self.arm.words["optimizer"] != self.baseline.words["optimizer"]
+
+    @property
+    def has_survivors_only(self) -> bool:
+        """Whether runs of either side did not finish: the seeds that are left are no fair sample."""
+        return self.metric != DIVERGED and bool(self.arm.unfinished or self.baseline.unfinished)
+
+    def to_row(self) -> dict[str, Any]:
+        """As in comparison.csv."""
+        numbers = {each.name: getattr(self, each.name) for each in fields(self)[2:]}
+        return {**self.arm.words, "baseline": self.baseline.arm_id, **numbers}
+
+
+def read_comparison(row: Mapping[str, str], arms: Mapping[str, Arm]) -> Comparison | None:
+    """The comparison of a row of comparison.csv; None where one of its arms is not among `arms`."""
+    if not {row["arm_id"], row["baseline"]} <= arms.keys():
+        return None
+    cells: dict[str, Any] = {key: row.get(key, "") for key in ("note", "family", "verdict")}
+    cells |= {key: int(row.get(key) or 0) for key in ("seeds", "family_size")}
+    numbers = ("difference", "low", "high", "p", "p_holm", "improved", "detectable")
+    cells |= {key: float(row[key]) if row.get(key) else None for key in numbers}
+    return Comparison(arms[row["arm_id"]], arms[row["baseline"]], row["metric"], **cells)
 
 
 def compare(
@@ -67,8 +132,8 @@ def compare(
     baseline: str = "none",
     metrics: Sequence[str] = METRICS,
     margins: Margins = MappingProxyType({}),
-) -> list[dict[str, Any]]:
-    """The rows of comparison.csv: a row for each arm, what it is compared with, and each metric that one of them has.
+) -> list[Comparison]:
+    """One for each arm, what it is compared with, and each metric that one of them has.
 
     Args:
         arms: of `read_arms`.
@@ -80,45 +145,48 @@ def compare(
     Raises:
         UsageError: no arm is called so, or several that equal each other in all but their regularizers' settings.
     """
-    asked = [(_Family(question, *pair[0].place), pair) for question, pair in _ask(arms, baseline)]
+    asked = [((question, pair[0].place), pair) for question, pair in _ask(arms, baseline)]
     sizes = Counter(family for family, _ in asked)
     diverging = {family for family, pair in asked if any(DIVERGED in arm.unfinished.values() for arm in pair)}
-    rows: list[dict[str, Any]] = []
-    members: dict[tuple[_Family, str], list[dict[str, Any]]] = defaultdict(list)
+    families: dict[Any, list[Comparison]] = defaultdict(list)
+    order: list[tuple[str, str, str]] = []
     for family, pair in asked:
-        found = list(_compare_pair(*pair, metrics, LEVEL_OF_TESTS / sizes[family]))
+        found = [*_compare_pair(*pair, metrics, LEVEL_OF_TESTS / sizes[family])]
         found += _compare_divergence(*pair) if family in diverging else ()
-        for row in found:
-            row |= {"family": family.question, "family_size": sizes[family]}
-            members[family, row["metric"]].append(row)
-        rows += found
-    for (family, _), each in members.items():
-        p = [math.nan if row.pop("survivors") else row["p"] for row in each]
-        for row, corrected in zip(each, holm(p, sizes[family]), strict=True):
-            row["p_holm"] = corrected
-            row["verdict"] = _judge(row, margins, arms[row["baseline"]])
-    return [{key: _none_for_nan(value) for key, value in row.items()} for row in rows]
+        for each in found:
+            order.append(each.key)
+            families[family, each.metric].append(replace(each, family=family[0], family_size=sizes[family]))
+    corrected = {each.key: each for family in families.values() for each in _correct(family, margins)}
+    return [corrected[key] for key in order]
 
 
-def _judge(row: Mapping[str, Any], margins: Margins, baseline: Arm) -> str:
+def _correct(family: Sequence[Comparison], margins: Margins) -> Iterator[Comparison]:
+    """The comparisons of a family with Holm's correction and their verdicts."""
+    p = [math.nan if each.p is None or each.has_survivors_only else each.p for each in family]
+    for each, corrected in zip(family, holm(p, family[0].family_size), strict=True):
+        tested = replace(each, p_holm=_none_for_nan(corrected))
+        yield replace(tested, verdict=_judge(tested, margins))
+
+
+def _judge(compared: Comparison, margins: Margins) -> str:
     """Whether an arm is better, worse, the same or unknown; empty where the metric has no better end.
 
     It is the same where the interval lies within the margin, beyond chance or not; unknown is what no test has shown.
     """
-    quantity = QUALITIES.get(row["metric"])
+    quantity = QUALITIES.get(compared.metric)
     better = {"higher": 1, "lower": -1}.get(quantity.better if quantity else "lower")
     if better is None:
         return ""
-    if math.isnan(row["p_holm"]):
+    if compared.p_holm is None or compared.difference is None:
         return "unknown"
-    if quantity:
-        of_baseline = [values[METRICS.index(quantity.column)] for values in baseline.values.values()]
+    if quantity and compared.low is not None and compared.high is not None:
+        of_baseline = [values[METRICS.index(quantity.column)] for values in compared.baseline.values.values()]
         margin = find_margin(margins, quantity.column, float(np.nanmean(of_baseline)))
-        if -margin < row["low"] and row["high"] < margin:
+        if -margin < compared.low and compared.high < margin:
             return "the same"
-    if row["p_holm"] >= LEVEL_OF_TESTS:
+    if compared.p_holm >= LEVEL_OF_TESTS:
         return "unknown"
-    return "better" if better * row["difference"] > 0 else "worse"
+    return "better" if better * compared.difference > 0 else "worse"
 
 
 def _ask(arms: Mapping[str, Arm], baseline: str) -> Iterator[tuple[str, _Pair]]:
@@ -131,14 +199,14 @@ def _ask(arms: Mapping[str, Arm], baseline: str) -> Iterator[tuple[str, _Pair]]:
     yield from (("optimizers against sgd", pair) for pair in pair_with_sgd(arms))
 
 
-def interactions(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
+def interactions(arms: Mapping[str, Arm]) -> list[Comparison]:
     """What a stack of two does beyond the sum of what each does, per metric, where all four cells exist.
 
-    Per seed it is stack - first - second + none, of arms that are alike in every setting that they share. Rows are like
-    those of `compare`, with the interaction as `difference`; `baseline` and `improved` are left out.
+    Per seed it is stack - first - second + none, of arms that are alike in every setting that they share; that is the
+    `difference`, which has a p, but no correction and no verdict.
     """
     by_rest = group(arms.values(), ("regularizer",))
-    rows = []
+    found: list[Comparison] = []
     for stack in arms.values():
         parts = stack.words["regularizer"].split("+")
         if len(parts) != 2:
@@ -147,50 +215,46 @@ def interactions(arms: Mapping[str, Arm]) -> list[dict[str, Any]]:
         cells = [[arm for arm in like if arm.words["regularizer"] == word] for word in (*parts, "none")]
         if all(len(cell) == 1 for cell in cells):
             first, second, none = (cell[0] for cell in cells)
-            rows += _interaction(stack, first, second, none)
-    return rows
+            found += _interaction(stack, first, second, none)
+    return found
 
 
-def _interaction(stack: Arm, first: Arm, second: Arm, none: Arm) -> list[dict[str, Any]]:
+def _interaction(stack: Arm, first: Arm, second: Arm, none: Arm) -> Iterator[Comparison]:
     four = (stack, first, second, none)
     seeds = [seed for seed in stack.values if all(seed in arm.values for arm in four)]
     unfinished = [f"{each} of {arm.words['regularizer']}" for arm in four for each in arm.describe_unfinished()]
-    rows: list[dict[str, Any]] = []
     for i, metric in enumerate(METRICS):
         cells = np.array([[arm.values[seed][i] for arm in four] for seed in seeds]).reshape(-1, 4)
         test = _test(cells, (1, -1, -1, 1))
         if not seeds and metric in MAIN_METRICS:
-            test = {"seeds": 0, **dict.fromkeys(PairedTest._fields, math.nan), "note": "no common seeds"}
+            test = {"seeds": 0, "note": "no common seeds"}
         if test:
-            note = "; ".join(filter(None, [test["note"], *unfinished]))
-            row = {**stack.words, "metric": metric, **test, "note": note}
-            rows.append({key: _none_for_nan(value) for key, value in row.items()})
-    return rows
+            test["note"] = "; ".join(filter(None, [test["note"], *unfinished]))
+            yield Comparison(stack, none, metric, **test)
 
 
-def _compare_pair(arm: Arm, baseline: Arm, metrics: Sequence[str], level: float) -> Iterable[dict[str, Any]]:
-    """A row for each metric that both have; where no seed is common, rows that say so. `level` is of its first test."""
-    unfinished = _tell_unfinished(arm, baseline)
-    who = {**arm.words, "baseline": baseline.arm_id, "survivors": bool(unfinished)}
+def _compare_pair(arm: Arm, baseline: Arm, metrics: Sequence[str], level: float) -> Iterator[Comparison]:
+    """One for each metric that both have; where no seed is common, some that say so. `level` is of its first test."""
+    unfinished = _describe_unfinished(arm, baseline)
     seeds = [seed for seed in arm.values if seed in baseline.values]
     if not seeds:
         note = "; ".join(["no common seeds", *unfinished])
-        yield from ({**who, "metric": metric, "seeds": 0, "p": math.nan, "note": note} for metric in MAIN_METRICS)
+        yield from (Comparison(arm, baseline, metric, 0, note=note) for metric in MAIN_METRICS)
     values = np.array([[arm.values[seed], baseline.values[seed]] for seed in seeds])
     for metric in (each for each in metrics if seeds and each in QUALITIES):
         pairs = values[:, :, METRICS.index(metric)]
         test = _test(pairs, (1, -1))
         if test:
             pairs = pairs[~np.isnan(pairs).any(axis=1)]
-            improved = float(share_improved(QUALITIES[metric].gain(*pairs.T)))
-            if test["p"] == test["p"] and not test["note"]:
+            test["improved"] = _none_for_nan(float(share_improved(QUALITIES[metric].gain(*pairs.T))))
+            if test["p"] is not None and not test["note"]:
                 test["detectable"] = smallest_detectable(pairs[:, 0] - pairs[:, 1], level)
-            note = "; ".join(filter(None, [test["note"], *unfinished]))
-            yield {**who, "metric": metric, **test, "improved": improved, "note": note}
+            test["note"] = "; ".join(filter(None, [test["note"], *unfinished]))
+            yield Comparison(arm, baseline, metric, **test)
 
 
-def _compare_divergence(arm: Arm, baseline: Arm) -> Iterable[dict[str, Any]]:
-    """A row with the difference of the shares of runs that diverged, of those that did not fail."""
+def _compare_divergence(arm: Arm, baseline: Arm) -> Iterator[Comparison]:
+    """The difference of the shares of runs that diverged, of those that did not fail."""
     ours, theirs = ({**dict.fromkeys(each.values, Status.DONE), **each.unfinished} for each in (arm, baseline))
     seeds = [seed for seed in ours if seed in theirs and Status.FAILED not in (ours[seed], theirs[seed])]
     if not seeds:
@@ -198,12 +262,13 @@ def _compare_divergence(arm: Arm, baseline: Arm) -> Iterable[dict[str, Any]]:
     pair = [[outcome[seed] == DIVERGED for seed in seeds] for outcome in (ours, theirs)]
     few = len(seeds) < FEWEST_SEEDS
     differences = np.subtract(*np.array(pair, dtype=np.float64))
-    yield {
-        **arm.words,
-        **{"baseline": baseline.arm_id, "metric": DIVERGED, "survivors": False, "seeds": len(seeds)},
-        **{"difference": float(differences.mean()), "p": math.nan if few else mcnemar(*pair)},
-        **{"improved": share_improved(-differences), "note": _TOO_FEW if few else "exact test of McNemar"},
-    }
+    yield Comparison(
+        *(arm, baseline, DIVERGED, len(seeds)),
+        difference=float(differences.mean()),
+        p=None if few else mcnemar(*pair),
+        improved=share_improved(-differences),
+        note=_TOO_FEW if few else "exact test of McNemar",
+    )
 
 
 def _test(cells: Floats, weights: Sequence[int]) -> dict[str, Any]:
@@ -217,12 +282,13 @@ def _test(cells: Floats, weights: Sequence[int]) -> dict[str, Any]:
         note = _TOO_FEW
     elif not varies(differences, scale):
         note = "equal in every seed" if result.p == 1 else "the same difference in every seed: exact test of signs"
-    return {"seeds": len(cells), **result._asdict(), "note": note}
+    numbers = {key: _none_for_nan(value) for key, value in result._asdict().items()}
+    return {"seeds": len(cells), **numbers, "note": note}
 
 
-def _tell_unfinished(arm: Arm, baseline: Arm) -> list[str]:
+def _describe_unfinished(arm: Arm, baseline: Arm) -> list[str]:
     return arm.describe_unfinished() + [f"{each} of the baseline" for each in baseline.describe_unfinished()]
 
 
-def _none_for_nan(value: Any) -> Any:
-    return None if isinstance(value, float) and math.isnan(value) else value
+def _none_for_nan(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -23,6 +23,7 @@ from bench.evidence.confusion import CONFUSION_COLUMNS, confusion
 from bench.evidence.resample import METRICS, interval, recentre, resample
 from bench.measure import metric
 from bench.measure.scores import scale
+from bench.record.experiment import Experiment
 from bench.record.folder import run_folder
 from bench.record.logits import read_logits
 from bench.record.tables import Row, read_csv
@@ -34,21 +35,18 @@ TEST_SET_COLUMNS = [
 ]
 
 
-def write_logit_tables(results: Path, exp: str, rows: Sequence[Row]) -> None:
+def write_logit_tables(experiment: Experiment) -> None:
     """Makes what is missing of the tables, and removes what has no arm any more.
 
     Args:
-        results: the folder of results.
-        exp: whose comparison.csv is up to date.
-        rows: of its runs.csv.
+        experiment: whose comparison.csv is up to date.
     """
-    folder = results / exp
+    results, folder = experiment.results, experiment.folder
     runs: dict[str, dict[str, Row]] = defaultdict(dict)
-    for row in rows:
+    for row in experiment.rows:
         if row["status"] == Status.DONE:
             runs[row["arm_id"]][row["seed"]] = row
-    compared = read_csv(folder / "comparison.csv")
-    pairs = dict.fromkeys((row["arm_id"], row["baseline"]) for row in compared)
+    pairs = dict.fromkeys(each.key[:2] for each in experiment.comparisons)
     seeds = {(a, b): [seed for seed in runs.get(a, {}) if seed in runs.get(b, {})] for a, b in pairs}
     behind = {(a, b): [runs[each][seed] for seed in common for each in (a, b)] for (a, b), common in seeds.items()}
 

@@ -111,7 +111,7 @@ def write_tables(results: Path, exp: str) -> list[Row]:
         write_history(folder, _gather_history(results, exp, rows, records))
         write_atomically(folder / "summary.csv", to_csv(SUMMARY_COLUMNS, summarise(rows)))
         compared = compare(read_arms(rows, arms), margins=read_margins())
-        write_atomically(folder / "comparison.csv", to_csv(COMPARISON_COLUMNS, compared))
+        write_atomically(folder / "comparison.csv", to_csv(COMPARISON_COLUMNS, [each.to_row() for each in compared]))
     return rows
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from statistics import median
 from typing import Any
 
+from bench.evidence.comparison import Comparison
 from bench.evidence.stats import FEWEST_SEEDS, LEVEL_OF_TESTS, median_interval
 from bench.measure import QUALITIES
 from bench.measure.quantities import Quantity, format_number
@@ -84,19 +85,19 @@ def make_cell(arm: Mapping[str, Any], quantity: Quantity, mark: str = "") -> Cel
     return Cell(text, down_text, mark, mean, up_text)
 
 
-def make_mark(compared: Mapping[str, Any], *, beyond_images: bool = True) -> str:
-    """Whether a row of `compare` tells of a difference beyond chance, and of which direction.
+def make_mark(compared: Comparison, *, beyond_images: bool = True) -> str:
+    """Whether a difference is beyond chance, and in which direction.
 
     Args:
-        compared: the row.
+        compared: whose difference.
         beyond_images: whether the difference is also beyond the noise of test images.
     """
-    if compared.get("p_holm") is None or compared["p_holm"] >= LEVEL_OF_TESTS:
+    if compared.p_holm is None or compared.difference is None or compared.p_holm >= LEVEL_OF_TESTS:
         return ""
-    better = {"higher": 1, "lower": -1}.get(QUALITIES[compared["metric"]].better)
+    better = {"higher": 1, "lower": -1}.get(QUALITIES[compared.metric].better)
     if better is None:  # the test is of the signed difference, which does not tell what is nearer 0
         return OTHER
-    mark = BETTER if better * compared["difference"] > 0 else WORSE
+    mark = BETTER if better * compared.difference > 0 else WORSE
     return mark if beyond_images else HOLLOW[mark]
 
 

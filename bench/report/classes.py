@@ -4,17 +4,17 @@ Names come from the run's record, or that of its dataset, and are text; classes 
 """
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from bench.config.identity import data_id
 from bench.evidence.confusion import MATRIX
 from bench.measure import QUALITIES
 from bench.record.data import read_data
+from bench.record.experiment import Experiment
 from bench.record.folder import read_result, run_folder
-from bench.record.read_tables import explaining_damage, read_csv
+from bench.record.read_tables import explaining_damage
 from bench.record.tables import Row
 from bench.report.cells import print_with_half
 from bench.report.figure.arms import group_by, shown
@@ -78,36 +78,35 @@ class Classes:
         return name if len(name) <= _NAME else f"{name[: _NAME - 1]}…"
 
 
-def read_classes(results: Path, exp: str, runs: Iterable[Row], settings: Mapping[str, Any]) -> dict[str, Classes]:
+def read_classes(experiment: Experiment) -> dict[str, Classes]:
     """By arm_id, of the arms that confusion.csv has.
 
     Args:
-        results: the folder of results.
-        exp: whose confusion.csv is up to date.
-        runs: the rows of its runs.csv.
-        settings: what its arms.json holds.
+        experiment: whose confusion.csv is up to date.
 
     Raises:
         UsageError: confusion.csv is damaged.
     """
-    path = results / exp / "confusion.csv"
-    of_arms = group_by(runs, lambda run: run["arm_id"])
-    found = group_by((row for row in read_csv(path) if row["arm_id"] in of_arms), lambda row: row["arm_id"])
-    with explaining_damage(path):
+    of_arms = group_by(experiment.rows, lambda run: run["arm_id"])
+    rows = (row for row in experiment.read("confusion") if row["arm_id"] in of_arms)
+    found = group_by(rows, lambda row: row["arm_id"])
+    with explaining_damage(experiment.folder / "confusion.csv"):
         classes = [int(rows[0]["classes"]) for rows in found.values()]
         most = None if sum(classes) <= _MOST_CLASSES else _WORST
         fits = sum(k**2 for k in classes if k <= MATRIX) <= _MOST_CELLS
         return {
-            str(arm): _make_classes(rows, _read_names(results, of_arms[arm], settings.get(str(arm), {})), most, fits)
+            str(arm): _make_classes(rows, _read_names(experiment, of_arms[arm]), most, fits)
             for arm, rows in found.items()
         }
 
 
-def _read_names(results: Path, runs: Iterable[Row], settings: Mapping[str, Any]) -> Sequence[str]:
+def _read_names(experiment: Experiment, runs: Sequence[Row]) -> Sequence[str]:
     """The names of the classes in their order; none where they are not on record."""
-    records = (read_result(run_folder(results, run["run_id"])) for run in runs)
+    records = (read_result(run_folder(experiment.results, run["run_id"])) for run in runs)
     of_run: dict[str, Any] = next((record for record in records if record), {})
-    return of_run.get("class_names") or (read_data(results, data_id(settings)) or {}).get("class_names") or []
+    settings = experiment.settings.get(runs[0]["arm_id"], {})
+    of_data = read_data(experiment.results, data_id(settings)) or {}
+    return of_run.get("class_names") or of_data.get("class_names") or []
 
 
 def _make_classes(rows: Sequence[Row], names: Sequence[str], most: int | None, fits: bool) -> Classes:

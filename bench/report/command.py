@@ -7,20 +7,19 @@ read are reported all the same: what could not be written is said in a line.
 import argparse
 import errno
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from bench.console.lines import Terminal, live_line, print_line
 from bench.errors import UsageError
 from bench.evidence.comparison import MAIN_METRICS
-from bench.evidence.pairing import check_baseline, read_arms
+from bench.evidence.pairing import check_baseline
 from bench.record import tables
+from bench.record.experiment import Experiment
 from bench.record.folder import run_folder
 from bench.record.logit_tables import write_logit_tables
 from bench.record.logits import has_damaged_logits
-from bench.record.tables import Row
 from bench.report import terminal
 from bench.report.formats import FORMATS
 from bench.report.layout import Layout, make_tables, parse_metrics
@@ -32,9 +31,9 @@ _REFUSED = (errno.EACCES, errno.EPERM, errno.EROFS)
 
 @dataclass(frozen=True)
 class _Report:
-    """An experiment's rows of runs.csv, its tables, and what was not written of them, if anything."""
+    """An experiment, its printed tables, and what was not written of its files, if anything."""
 
-    rows: Sequence[Row]
+    experiment: Experiment
     layouts: Sequence[Layout]
     refused: str
 
@@ -48,86 +47,85 @@ def report(options: argparse.Namespace) -> int:
     """
     metrics = options.metric or MAIN_METRICS
     parse_metrics([*metrics, *([options.sort] if options.sort != "name" else [])])
-    reports = {exp: _make(exp, metrics, options) for exp in options.exp}
+    reports = [_make(exp, metrics, options) for exp in dict.fromkeys(options.exp)]
     console = Terminal()
     if options.format == "table":
-        _show(console, reports, metrics, options)
+        _show(console, reports, metrics, options.results_dir)
     else:
-        layouts = [layout for each in reports.values() for layout in each.layouts]
+        layouts = [layout for each in reports for layout in each.layouts]
         print(FORMATS[options.format](layouts), end="", flush=True)
-    for exp, each in reports.items():
-        refused = each.refused or _write_evidence(console, options.results_dir, exp, each.rows)
+    for each in reports:
+        refused = each.refused or _write_evidence(console, each.experiment)
         if options.format == "table":
-            print_line(console, refused or f"Page: {options.results_dir / exp / 'report.html'}")
+            print_line(console, refused or f"Page: {each.experiment.folder / 'report.html'}")
         elif refused:
             print(refused, file=sys.stderr)
-        for line in _find_damage(options.results_dir, exp, each.rows):
+        for line in _find_damage(each.experiment):
             print(f"regbench: {line}", file=sys.stderr)
     return 0
 
 
 def _make(exp: str, metrics: Sequence[str], options: argparse.Namespace) -> _Report:
     _check_has_results(options.results_dir, exp)
-    rows, settings, refused = _write_tables(options.results_dir, exp)
-    check_baseline(read_arms(rows, settings), options.baseline)
-    refused = refused or _write_logit_tables(options.results_dir, exp, rows)
-    test_set = tables.read_csv(options.results_dir / exp / "test_set.csv")
-    layouts = make_tables(exp, rows, settings, metrics, options.baseline, options.sort, test_set)
+    experiment, refused = _write_tables(options.results_dir, exp)
+    check_baseline(experiment.arms, options.baseline)
+    refused = refused or _write_logit_tables(experiment)
+    layouts = make_tables(experiment, metrics, options.baseline, options.sort, experiment.read("test_set"))
     if options.robust:
-        layouts = [make_robust(layout, rows, settings, options.baseline) for layout in layouts]
-    return _Report(rows, layouts, refused)
+        layouts = [make_robust(layout, experiment.arms, options.baseline) for layout in layouts]
+    return _Report(experiment, layouts, refused)
 
 
-def _show(
-    console: Terminal, reports: Mapping[str, _Report], metrics: Sequence[str], options: argparse.Namespace
-) -> None:
-    for each in reports.values():
-        terminal.show_comparison(console, each.layouts, each.rows)
+def _show(console: Terminal, reports: Sequence[_Report], metrics: Sequence[str], results: Path) -> None:
+    for each in reports:
+        terminal.show_comparison(console, each.layouts, each.experiment.rows)
     if len(reports) > 1:
         from bench.report.figure.critical import show_across  # here because scipy.stats takes a second to import
 
         columns = [quantity.column for quantity in parse_metrics(metrics)]
-        written = not any(each.refused for each in reports.values())
-        show_across(console, options.results_dir, {exp: each.rows for exp, each in reports.items()}, columns, written)
+        written = not any(each.refused for each in reports)
+        rows = {each.experiment.name: each.experiment.rows for each in reports}
+        show_across(console, results, rows, columns, written)
 
 
-def _write_tables(results: Path, exp: str) -> tuple[Sequence[Row], Mapping[str, Any], str]:
-    """The rows of runs.csv, every setting of each arm, and what was not written, if anything."""
+def _write_tables(results: Path, exp: str) -> tuple[Experiment, str]:
+    """The experiment, and what was not written of its tables, if anything."""
     try:
-        return tables.write_tables(results, exp), tables.read_settings(results, exp), ""
+        tables.write_tables(results, exp)
+        return Experiment.load(results, exp), ""
     except OSError as error:
         refused = _explain(error, results / exp, "tables, figures and report.html")
     rows, settings, _ = tables.collect(results, exp)
-    return rows, settings, refused
+    return Experiment(exp, results, rows, settings), refused
 
 
-def _write_logit_tables(results: Path, exp: str, rows: Sequence[Row]) -> str:
+def _write_logit_tables(experiment: Experiment) -> str:
     """What was not written, if anything."""
     try:
-        write_logit_tables(results, exp, rows)
+        write_logit_tables(experiment)
     except OSError as error:
-        return _explain(error, results / exp, "figures and report.html")
+        return _explain(error, experiment.folder, "figures and report.html")
     return ""
 
 
-def _write_evidence(console: Terminal, results: Path, exp: str, rows: Sequence[Row]) -> str:
+def _write_evidence(console: Terminal, experiment: Experiment) -> str:
     """What was not written, if anything."""
     from bench.report import evidence  # here because Matplotlib takes half a second to import
 
     try:
         with live_line(console) as tell:
-            evidence.write_evidence(results, exp, rows, tell)
+            evidence.write_evidence(experiment, tell)
     except OSError as error:
-        return _explain(error, results / exp, "figures and report.html")
+        return _explain(error, experiment.folder, "figures and report.html")
     return ""
 
 
-def _find_damage(results: Path, exp: str, rows: Sequence[Row]) -> Iterator[str]:
+def _find_damage(experiment: Experiment) -> Iterator[str]:
     """A line for each run whose damaged logits keep its arm out of what is made of them."""
-    made = {row["arm_id"] for row in tables.read_csv(results / exp / "reliability.csv")}
-    for row in rows:
+    made = {row["arm_id"] for row in experiment.read("reliability")}
+    for row in experiment.rows:
         identifier, lacks = row["run_id"], row["status"] == Status.DONE and row["arm_id"] not in made
-        if lacks and has_damaged_logits(run_folder(results, identifier)):
+        if lacks and has_damaged_logits(run_folder(experiment.results, identifier)):
             yield (
                 f"the logits of run {identifier} are damaged, and what is made of logits lacks its arm. "
                 f"`regbench results --run {identifier} --delete`, and the command that asked for it trains it anew."

@@ -2,74 +2,59 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from bench.config.identity import shorten_hash
-from bench.evidence.comparison import MAIN_METRICS
-from bench.evidence.pairing import Arm
-from bench.evidence.stats import FEWEST_SEEDS
+from bench.evidence.comparison import MAIN_METRICS, Comparison
 from bench.measure import QUALITIES
 from bench.measure.quantities import format_number
 from bench.record.tables import Row
 from bench.report.cells import describe_p, find_supported, make_mark, print_with_half
 from bench.report.formats import Grid
-from bench.report.layout import is_against_sgd
 
 
-def split_compared(rows: Sequence[Row], arms: Mapping[str, Arm]) -> dict[str, list[Row]]:
-    """The rows of comparison.csv on the main metrics and on arms that there are: against `none`, and against SGD."""
-    split: dict[str, list[Row]] = {"none": [], "sgd": []}
-    for row in rows:
-        if row["metric"] in MAIN_METRICS and {row["arm_id"], row["baseline"]} <= arms.keys():
-            split["sgd" if is_against_sgd(arms, row) else "none"].append(row)
-    return split
-
-
-def difference_grid(rows: Sequence[Row], test_set: Sequence[Row], words: Sequence[str]) -> Grid:
-    """Rows of comparison.csv, with the intervals of test_set.csv."""
+def difference_grid(rows: Sequence[Comparison], test_set: Sequence[Row], words: Sequence[str]) -> Grid:
+    """Comparisons, with the intervals of test_set.csv."""
     from_test = {(row["arm_id"], row["baseline"], row["metric"]): row for row in test_set}
     header = [
         *(*words, "metric", "seeds", "difference", "95 % over seeds", "95 % over test images"),
         *("p", "p (Holm)", "improved", "verdict", ""),
     ]
-    cells = [_difference(row, from_test.get((row["arm_id"], row["baseline"], row["metric"])), words) for row in rows]
-    return Grid(header, cells, [row["arm_id"] for row in rows])
+    cells = [_difference(each, from_test.get(each.key), words) for each in rows]
+    return Grid(header, cells, [each.arm.arm_id for each in rows])
 
 
-def _difference(row: Row, test: Row | None, words: Sequence[str]) -> list[tuple[str, float | None]]:
-    numbers = {
-        key: float(row[key] or "nan") for key in ("seeds", "difference", "low", "high", "p", "p_holm", "improved")
-    }
-    quantity = QUALITIES[row["metric"]]
-    if numbers["seeds"] < FEWEST_SEEDS:
-        numbers |= {"low": float("nan"), "high": float("nan")}
-    known = {key: None if value != value else value for key, value in numbers.items()}
-    of_test = {key: float(test[key]) if test else float("nan") for key in ("difference", "low", "high")}
-    difference, seeds_interval = signed(row, numbers)
-    supported = bool(test and find_supported([test]))
-    mark = make_mark({"metric": row["metric"], **known}, beyond_images=supported)
-    improved = "" if known["improved"] is None else f"{100 * numbers['improved']:.0f} %"
+def _difference(each: Comparison, test: Row | None, words: Sequence[str]) -> list[tuple[str, float | None]]:
+    difference, over_seeds = signed(each.metric, each.difference, each.interval)
+    over_images, start = "", math.nan
+    if test:
+        of_test, start, end = (float(test[key]) for key in ("difference", "low", "high"))
+        over_images = signed(each.metric, of_test, (start, end))[1]
+    mark = make_mark(each, beyond_images=bool(test and find_supported([test])))
     return [
-        *name_arm(row, words),
-        (quantity.title, None),
-        (row["seeds"], numbers["seeds"]),
-        (f"{difference}{mark}", numbers["difference"] * quantity.factor),
-        (seeds_interval, numbers["low"]),
-        (signed(row, of_test)[1], of_test["low"]),
-        (describe_p(known["p"]), numbers["p"]),
-        (describe_p(known["p_holm"]), numbers["p_holm"]),
-        (improved, numbers["improved"]),
-        (_describe_verdict(row, numbers), None),
-        (row["note"], None),
+        *name_arm(each.arm.words, words),
+        (QUALITIES[each.metric].title, None),
+        (str(each.seeds), each.seeds),
+        (f"{difference}{mark}", _sortable(each.difference, QUALITIES[each.metric].factor)),
+        (over_seeds, each.interval[0] if each.interval else math.nan),
+        (over_images, start),
+        (describe_p(each.p), _sortable(each.p)),
+        (describe_p(each.p_holm), _sortable(each.p_holm)),
+        ("" if each.improved is None else f"{100 * each.improved:.0f} %", _sortable(each.improved)),
+        (_describe_verdict(each), None),
+        (each.note, None),
     ]
 
 
-def _describe_verdict(row: Row, numbers: Mapping[str, float]) -> str:
+def _sortable(value: float | None, factor: float = 1) -> float:
+    return math.nan if value is None else value * factor
+
+
+def _describe_verdict(each: Comparison) -> str:
     """The verdict; where no difference is shown, how large it is at most, by the interval over seeds."""
-    if row["verdict"] != "unknown" or math.isnan(numbers["low"]) or math.isnan(numbers["p_holm"]):
-        return row["verdict"]
-    quantity = QUALITIES[row["metric"]]
-    most = quantity.factor * max(abs(numbers["low"]), abs(numbers["high"]))
+    if each.verdict != "unknown" or each.interval is None or each.p_holm is None:
+        return each.verdict
+    quantity = QUALITIES[each.metric]
+    most = quantity.factor * max(map(abs, each.interval))
     return f"unknown (≤\N{NO-BREAK SPACE}{format_number(most, quantity.digits)})"
 
 
@@ -83,30 +68,31 @@ def name_regularizer(row: Mapping[str, str]) -> str:
     return " ".join([row["regularizer"], *map(shorten_hash, row["settings"].split())])
 
 
-def signed(row: Mapping[str, str], numbers: Mapping[str, float]) -> tuple[str, str]:
+def signed(metric: str, difference: float | None, interval: tuple[float, float] | None) -> tuple[str, str]:
     """A difference and its interval with the decimals that the latter supports; empty where they are not known."""
-    quantity, (difference, low, high) = QUALITIES[row["metric"]], (numbers[k] for k in ("difference", "low", "high"))
-    if difference != difference:
+    if difference is None:
         return "", ""
-    half = None if low != low else (high - low) / 2
+    quantity = QUALITIES[metric]
+    half = (interval[1] - interval[0]) / 2 if interval else None
     text, precision = print_with_half(quantity, difference, half)
     digits = 0 if "e" in precision else len(precision.partition(".")[2])
-    ends = "" if half is None else " to ".join(format_number(quantity.factor * end, digits, "+") for end in (low, high))
+    ends = " to ".join(format_number(quantity.factor * end, digits, "+") for end in interval or ())
     return text if text.startswith("-") else f"+{text}", ends
 
 
-def interaction_grid(rows: Sequence[Mapping[str, Any]], words: Sequence[str]) -> Grid:
+def interaction_grid(rows: Sequence[Comparison], words: Sequence[str]) -> Grid:
     """What stacks do beyond the sum of their parts, on the main metrics."""
-    rows = [row for row in rows if row["metric"] in MAIN_METRICS]
+    rows = [each for each in rows if each.metric in MAIN_METRICS]
     cells: list[list[tuple[str, float | None]]] = []
-    for row in rows:
-        ends = ("difference", "low", "high") if row["seeds"] >= FEWEST_SEEDS else ("difference",)
-        numbers = {"low": float("nan"), "high": float("nan")}
-        numbers |= {key: float("nan") if row[key] is None else row[key] for key in ends}
-        text, interval = signed(row, numbers)
-        metric = (QUALITIES[row["metric"]].title, None)
-        told = [(str(row["seeds"]), float(row["seeds"])), (text, numbers["difference"]), (interval, numbers["low"])]
-        p = (describe_p(row["p"]), row["p"] or float("nan"))
-        cells.append([*name_arm(row, words), metric, *told, p, (row["note"], None)])
+    for each in rows:
+        text, interval = signed(each.metric, each.difference, each.interval)
+        metric = (QUALITIES[each.metric].title, None)
+        numbers = [
+            (str(each.seeds), each.seeds),
+            (text, _sortable(each.difference)),
+            (interval, each.interval[0] if each.interval else math.nan),
+        ]
+        p = (describe_p(each.p), _sortable(each.p))
+        cells.append([*name_arm(each.arm.words, words), metric, *numbers, p, (each.note, None)])
     header = [*words, "metric", "seeds", "interaction", "95 % over seeds", "p", ""]
-    return Grid(header, cells, [row["arm_id"] for row in rows])
+    return Grid(header, cells, [each.arm.arm_id for each in rows])

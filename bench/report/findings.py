@@ -2,9 +2,8 @@
 
 from collections.abc import Collection, Sequence
 
-from bench.evidence.comparison import MAIN_METRICS
+from bench.evidence.comparison import MAIN_METRICS, Comparison
 from bench.measure import QUALITIES
-from bench.record.tables import Row
 from bench.report.cells import BETTER, make_mark
 from bench.report.differences import name_regularizer
 
@@ -21,23 +20,22 @@ _ELSE = {
 }
 
 
-def describe_findings(rows: Sequence[Row], supported: Collection[tuple[str, str, str]]) -> list[str]:
+def describe_findings(rows: Sequence[Comparison], supported: Collection[tuple[str, str, str]]) -> list[str]:
     """The sentences, in the order of the main metrics.
 
     Args:
-        rows: of comparison.csv, those of one dataset and model against `none`.
+        rows: the comparisons of one dataset and model with `none`.
         supported: arm, baseline and metric of each difference that is beyond the noise of test images, too.
     """
-    by_metric = {metric: [row for row in rows if row["metric"] == metric] for metric in MAIN_METRICS}
+    by_metric = {metric: [each for each in rows if each.metric == metric] for metric in MAIN_METRICS}
     return [_describe(metric, each, supported) for metric, each in by_metric.items() if each]
 
 
-def _describe(metric: str, rows: Sequence[Row], supported: Collection[tuple[str, str, str]]) -> str:
-    groups: dict[str, list[Row]] = {}
-    for row in rows:
-        beyond_images = (row["arm_id"], row["baseline"], metric) in supported
-        groups.setdefault(_judge(row, beyond_images=beyond_images), []).append(row)
-    names = {key: _list_names(each, rows) for key, each in groups.items()}
+def _describe(metric: str, rows: Sequence[Comparison], supported: Collection[tuple[str, str, str]]) -> str:
+    groups: dict[str, list[Comparison]] = {}
+    for each in rows:
+        groups.setdefault(_judge(each, beyond_images=each.key in supported), []).append(each)
+    names = {key: _list_names(some, rows) for key, some in groups.items()}
     told = []
     for word in ("better", "worse"):
         found = [f"{word} {how} for {names[word + key]}" for key, how in _HOW.items() if word + key in names]
@@ -48,28 +46,27 @@ def _describe(metric: str, rows: Sequence[Row], supported: Collection[tuple[str,
     return f"Against `none`, {QUALITIES[metric].title.removesuffix(' %')} is {'; '.join(told)}."
 
 
-def _judge(row: Row, *, beyond_images: bool) -> str:
+def _judge(compared: Comparison, *, beyond_images: bool) -> str:
     """A verdict, with what limits it."""
-    if not row["p_holm"]:
+    if compared.p_holm is None:
         return "untested"
-    numbers = {key: float(row[key]) for key in ("p_holm", "difference")}
-    mark = make_mark({"metric": row["metric"], **numbers})
+    mark = make_mark(compared)
     if not mark:
-        return row["verdict"]
+        return compared.verdict
     word = "better" if mark == BETTER else "worse"
-    if row["verdict"] == "the same":
+    if compared.verdict == "the same":
         return f"{word} within the margin"
     return word if beyond_images else f"{word} by seeds alone"
 
 
-def _list_names(rows: Sequence[Row], of: Sequence[Row]) -> str:
+def _list_names(rows: Sequence[Comparison], of: Sequence[Comparison]) -> str:
     """Arms by their regularizers, with the optimizers in brackets where there are several; only "all" of many."""
     if len(rows) == len(of):
-        return {1: name_regularizer(rows[0]), 2: "both arms"}.get(len(of), f"all {len(of)} arms")
+        return {1: name_regularizer(rows[0].arm.words), 2: "both arms"}.get(len(of), f"all {len(of)} arms")
     optimizers: dict[str, list[str]] = {}
-    for row in rows:
-        optimizers.setdefault(name_regularizer(row), []).append(row["optimizer"])
-    several = len({row["optimizer"] for row in of}) > 1
-    names = [f"{name} ({', '.join(each)})" if several else name for name, each in optimizers.items()]
+    for each in rows:
+        optimizers.setdefault(name_regularizer(each.arm.words), []).append(each.arm.words["optimizer"])
+    several = len({each.arm.words["optimizer"] for each in of}) > 1
+    names = [f"{name} ({', '.join(those)})" if several else name for name, those in optimizers.items()]
     left = len(names) - _MOST_NAMES
     return ", ".join(names[:_MOST_NAMES]) + f" and {left} more" * (left > 0)

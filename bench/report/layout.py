@@ -6,15 +6,16 @@ from typing import Any
 
 from bench.errors import UsageError
 from bench.evidence.comparison import MAIN_METRICS, compare
-from bench.evidence.pairing import Arm, check_baseline, name_differences, read_arms
+from bench.evidence.pairing import Arm, check_baseline, name_differences
 from bench.measure import QUALITIES
 from bench.measure.quantities import COSTS, Quantity
+from bench.record.experiment import Experiment
 from bench.record.tables import Row, shorten_settings, summarise
 from bench.report.cells import Cell, Cost, find_supported, make_cell, make_mark, relative_cost
 from bench.report.notes import Compared, describe_times, make_notes
 from bench.status import Status
 
-_COMPARED = ("difference", "p_holm")  # of a row of `compare`
+_COMPARED = ("difference", "p_holm")  # of a Comparison
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,7 @@ def parse_metrics(names: Sequence[str]) -> list[Quantity]:
 
 
 def make_tables(
-    exp: str,
-    rows: Sequence[Row],
-    settings: Mapping[str, Any],
+    experiment: Experiment,
     metrics: Sequence[str] = MAIN_METRICS,
     baseline: str = "none",
     sort: str = "name",
@@ -74,9 +73,7 @@ def make_tables(
     """A table for each dataset and model.
 
     Args:
-        exp: the experiment's name.
-        rows: of runs.csv.
-        settings: what arms.json holds.
+        experiment: whose rows.
         metrics: the columns to show, as `parse_metrics` takes them.
         baseline: as `compare` takes it.
         sort: `name`, or a metric: best first.
@@ -86,21 +83,20 @@ def make_tables(
         UsageError: an unknown metric or baseline.
     """
     quantities = parse_metrics(metrics)
-    check_baseline(read_arms(rows, settings), baseline)
+    check_baseline(experiment.arms, baseline)
     key = None if sort == "name" else parse_metrics([sort])[0]
     layouts = []
-    for dataset, model in dict.fromkeys((row["dataset"], row["model"]) for row in rows):
-        here = [row for row in rows if (row["dataset"], row["model"]) == (dataset, model)]
+    for (dataset, model), here in experiment.places.items():
         columns = list(dict.fromkeys([*(quantity.column for quantity in quantities), *MAIN_METRICS]))
-        compared = _compare(exp, here, settings, columns, baseline, images=bool(test_set))
-        lines = _make_lines(here, quantities, compared, find_supported(test_set))
+        compared = _compare(here, columns, baseline, images=bool(test_set))
+        lines = _make_lines(here.rows, quantities, compared, find_supported(test_set))
         if key:
             lines.sort(key=lambda line: _rank(line, key))
-        title, protocol = f"{exp}: {model} on {dataset}", describe_protocol(here, settings)
+        title, protocol = f"{here.name}: {model} on {dataset}", describe_protocol(here.rows, here.settings)
         notes = make_notes(compared, quantities, [cell for line in lines for cell in line.cells[:-2]])
-        if any(row["seeds"] for row in compared.rows):
+        if any(each.seeds for each in compared.found):
             notes += describe_times([line.cost for line in lines], baseline)
-        layouts.append(Layout(exp, title, protocol, quantities, lines, notes))
+        layouts.append(Layout(here.name, title, protocol, quantities, lines, notes))
     return layouts
 
 
@@ -125,23 +121,15 @@ def describe_protocol(rows: Sequence[Row], settings: Mapping[str, Any]) -> str:
     return "test split, read once after the last epoch; " + ", ".join(filter(None, told))
 
 
-def _compare(
-    exp: str,
-    rows: Sequence[Row],
-    settings: Mapping[str, Any],
-    columns: Sequence[str],
-    baseline: str,
-    *,
-    images: bool,
-) -> Compared:
+def _compare(experiment: Experiment, columns: Sequence[str], baseline: str, *, images: bool) -> Compared:
     """The comparisons with the baseline of what arms have in these columns."""
-    arms = read_arms(rows, settings)
+    arms = experiment.arms
     here = baseline == "none" or any(baseline in (arm.arm_id, arm.words["regularizer"]) for arm in arms.values())
     found = compare(arms, baseline, columns) if here else []
-    found = [row for row in found if baseline in arms or not is_against_sgd(arms, row)]
+    found = [each for each in found if baseline in arms or not each.is_of_optimizers]
     words = [arm.words for arm in arms.values()]
     shorts = dict(zip(arms, shorten_settings(words, _name_differences(arms, baseline)), strict=True))
-    return Compared(exp, arms, baseline, found, shorts, images)
+    return Compared(experiment.name, arms, baseline, found, shorts, images)
 
 
 def _make_lines(
@@ -150,8 +138,8 @@ def _make_lines(
     compared: Compared,
     supported: set[tuple[str, str, str]],
 ) -> list[Line]:
-    by_arm = {(row["arm_id"], row["metric"]): row for row in compared.rows}
-    baselines = {row["arm_id"]: row["baseline"] for row in compared.rows}
+    by_arm = {(each.arm.arm_id, each.metric): each for each in compared.found}
+    baselines = {each.arm.arm_id: each.baseline.arm_id for each in compared.found}
     against = {baseline: baseline for baseline in baselines.values()} | baselines
     runs: dict[str, list[Row]] = {}
     for row in rows:
@@ -164,14 +152,14 @@ def _make_lines(
         tested: list[int] = []
         for quantity in quantities:
             found = by_arm.get((identifier, quantity.column))
-            key = (identifier, baselines.get(identifier, ""), quantity.column)
-            cells.append(make_cell(arm, quantity, make_mark(found, beyond_images=key in supported) if found else ""))
-            tested += [found["seeds"]] if found else []
+            mark = make_mark(found, beyond_images=found.key in supported) if found else ""
+            cells.append(make_cell(arm, quantity, mark))
+            tested += [found.seeds] if found else []
         cells.append(make_cell(arm, COSTS["gradient_evaluations"]))
         cost = relative_cost(runs[identifier], runs.get(against.get(identifier, ""), []))
         cells.append(cost.cell)
-        of_columns = ((column, by_arm.get((identifier, column), {})) for column in columns)
-        told = {f"{column}_{key}": each.get(key) for column, each in of_columns for key in _COMPARED}
+        of_columns = ((column, by_arm.get((identifier, column))) for column in columns)
+        told = {f"{column}_{key}": getattr(each, key, None) for column, each in of_columns for key in _COMPARED}
         told["baseline"] = baselines.get(identifier)
         short, seeds = list(compared.settings[identifier]), _count_seeds(arm, tested)
         lines.append(Line(arm["regularizer"], arm["optimizer"], short, seeds, cells, arm | told, cost))
@@ -193,11 +181,6 @@ def _name_differences(arms: Mapping[str, Arm], baseline: str) -> dict[str, list[
     other = arms[baseline]
     own = dict.fromkeys(setting for arm in arms.values() for setting in name_differences(other, arm))
     return {arm.arm_id: name_differences(arm, other) for arm in arms.values()} | {baseline: list(own)}
-
-
-def is_against_sgd(arms: Mapping[str, Arm], row: Mapping[str, Any]) -> bool:
-    """Whether a row of `compare` sets an arm of another optimizer against the SGD arm."""
-    return arms[row["baseline"]].words["optimizer"] != arms[row["arm_id"]].words["optimizer"]
 
 
 def _rank(line: Line, key: Quantity) -> tuple[bool, float]:

@@ -5,9 +5,8 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
-from typing import Any
 
-from bench.evidence.comparison import DIVERGED
+from bench.evidence.comparison import DIVERGED, Comparison
 from bench.evidence.pairing import Arm
 from bench.evidence.stats import FEWEST_SEEDS, LEVEL_OF_TESTS, POWER, holm, median_interval
 from bench.measure import QUALITIES
@@ -23,7 +22,7 @@ class Compared:
         exp: the experiment's name.
         arms: those of the table, by arm_id.
         baseline: a regularizer or an arm_id, as it was asked for.
-        rows: of `compare` with that baseline: of all metrics that are shown, and of divergence.
+        found: the comparisons with it, by all metrics that are shown, and of divergence.
         settings: of each arm, by arm_id, those that tell it apart.
         images: whether it is known of any difference how much of it is the noise of test images.
     """
@@ -31,7 +30,7 @@ class Compared:
     exp: str
     arms: Mapping[str, Arm]
     baseline: str
-    rows: Sequence[Mapping[str, Any]]
+    found: Sequence[Comparison]
     settings: Mapping[str, Sequence[str]]
     images: bool
 
@@ -51,11 +50,11 @@ def make_notes(compared: Compared, quantities: Sequence[Quantity], cells: Sequen
     if any(cell.half for cell in cells):
         cut = " It is cut where it would leave the metric's range." * any(cell.above for cell in cells)
         notes.append(f"Mean over seeds ± half of the 95 % t interval.{cut}")
-    if not any(row["seeds"] for row in compared.rows):
+    if not any(each.seeds for each in compared.found):
         return [*notes, *_describe_divergence(compared), *_explain_missing(compared)]
     columns = {quantity.column for quantity in quantities}
-    shown = [row for row in compared.rows if row["metric"] in columns]
-    if any(row["p"] is not None for row in shown):
+    shown = [each for each in compared.found if each.metric in columns]
+    if any(each.p is not None for each in shown):
         notes += _describe_tests(compared, shown, {cell.mark for cell in cells})
         notes += _describe_power(shown, quantities)
     elif shown:
@@ -63,7 +62,7 @@ def make_notes(compared: Compared, quantities: Sequence[Quantity], cells: Sequen
     notes += [*_describe_survivors(compared, shown), *_describe_divergence(compared)]
     if compared.baseline in compared.arms:
         notes.append("Each arm is compared with it, whatever else differs: that stands below the arms' names.")
-    against = {row["arm_id"] for row in compared.rows}
+    against = {each.arm.arm_id for each in compared.found}
     alone = [arm for key, arm in compared.arms.items() if key not in against and not compared.is_called(arm)]
     if alone:
         total = len(compared.arms)
@@ -88,7 +87,7 @@ def describe_times(costs: Sequence[Cost], baseline: str) -> list[str]:
     return [f"{told}."]
 
 
-def _describe_tests(compared: Compared, rows: Sequence[Mapping[str, Any]], marks: set[str]) -> Iterator[str]:
+def _describe_tests(compared: Compared, shown: Sequence[Comparison], marks: set[str]) -> Iterator[str]:
     baseline, chosen = compared.baseline, compared.baseline in compared.arms
     who = f"`{baseline}` ({compared.name(baseline)})" if chosen else f"`{baseline}` with all else equal"
     seeds = "alone" if compared.images else "(that of test images is not known here)"
@@ -99,10 +98,10 @@ def _describe_tests(compared: Compared, rows: Sequence[Mapping[str, Any]], marks
     )
     if OTHER in marks:
         yield f"{OTHER} other, beyond the noise of seeds: neither end is better."
-    sizes = {(row["family"], row["metric"]): row["family_size"] for row in rows}
+    sizes = {(each.family, each.metric): each.family_size for each in shown}
     within = "metric" if chosen else "optimizer and metric"
-    corrected = [row["p_holm"] for row in rows if row["p_holm"] is not None]
-    p = [math.nan if row["p_holm"] is None else row["p"] for row in rows]
+    corrected = [each.p_holm for each in shown if each.p_holm is not None]
+    p = [math.nan if each.p is None or each.p_holm is None else each.p for each in shown]
     as_one = sum(each < LEVEL_OF_TESTS for each in holm(p, sum(sizes.values())))
     yield (
         f"Corrected within each {within}: {sum(sizes.values())} tests in {_count(len(sizes), 'family', 'families')}, "
@@ -111,11 +110,11 @@ def _describe_tests(compared: Compared, rows: Sequence[Mapping[str, Any]], marks
     )
 
 
-def _describe_power(rows: Sequence[Mapping[str, Any]], quantities: Sequence[Quantity]) -> Iterator[str]:
+def _describe_power(shown: Sequence[Comparison], quantities: Sequence[Quantity]) -> Iterator[str]:
     """How small a difference could have been shown, by the spread of the table's own differences."""
     told = []
     for quantity in quantities:
-        found = [row["detectable"] for row in rows if row["metric"] == quantity.column and row.get("detectable")]
+        found = [each.detectable for each in shown if each.metric == quantity.column and each.detectable]
         if found:
             size = quantity.factor * median(found)
             told.append(f"{quantity.title} {format_number(size, quantity.digits)}")
@@ -126,20 +125,20 @@ def _describe_power(rows: Sequence[Mapping[str, Any]], quantities: Sequence[Quan
         )
 
 
-def _describe_survivors(compared: Compared, rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+def _describe_survivors(compared: Compared, shown: Sequence[Comparison]) -> Iterator[str]:
     """The differences of what has no mark because runs are missing, per arm."""
     broken: dict[str, list[str]] = {}
-    for row in rows:
-        pair = [compared.arms[row[key]] for key in ("arm_id", "baseline")]
-        if not any(arm.unfinished for arm in pair) or row.get("difference") is None:
+    for each in shown:
+        if not each.has_survivors_only or each.difference is None:
             continue
-        quantity = QUALITIES[row["metric"]]
-        told = format_number(quantity.factor * row["difference"], quantity.digits, "+")
-        why = [*pair[0].describe_unfinished(), *(f"{each} of the baseline" for each in pair[1].describe_unfinished())]
-        name = f"{compared.name(row['arm_id'])} ({', '.join(why)}; {_count(row['seeds'], 'common seed')})"
+        quantity = QUALITIES[each.metric]
+        told = format_number(quantity.factor * each.difference, quantity.digits, "+")
+        of_baseline = (f"{count} of the baseline" for count in each.baseline.describe_unfinished())
+        why = ", ".join([*each.arm.describe_unfinished(), *of_baseline])
+        name = f"{compared.name(each.arm.arm_id)} ({why}; {_count(each.seeds, 'common seed')})"
         broken.setdefault(name, []).append(f"{quantity.title} {told}")
     if broken:
-        differences = [f"{name} {', '.join(each)}" for name, each in broken.items()]
+        differences = [f"{name} {', '.join(told)}" for name, told in broken.items()]
         yield (
             "No mark where runs diverged or failed on either side: the seeds that are left are no fair sample. "
             f"Differences over these: {'; '.join(differences)}."
@@ -148,7 +147,7 @@ def _describe_survivors(compared: Compared, rows: Sequence[Mapping[str, Any]]) -
 
 def _describe_divergence(compared: Compared) -> Iterator[str]:
     """How often arms diverge, where any does, with the exact test of McNemar against the baseline."""
-    p = {row["arm_id"]: row["p_holm"] for row in compared.rows if row["metric"] == DIVERGED}
+    p = {each.arm.arm_id: each.p_holm for each in compared.found if each.metric == DIVERGED}
     told = []
     for key, arm in compared.arms.items():
         n = Counter(arm.unfinished.values())[DIVERGED]

@@ -14,17 +14,16 @@ from bench.config import AXES, plugins
 from bench.config.identity import data_id, shorten_hash
 from bench.disk.files import write_atomically
 from bench.disk.lock import wait_for
-from bench.evidence.comparison import MAIN_METRICS, interactions
+from bench.evidence.comparison import MAIN_METRICS, Comparison, interactions
 from bench.evidence.margins import describe_margins, read_margins
-from bench.evidence.pairing import read_arms
 from bench.measure import QUALITIES, SCORES
 from bench.measure.quantities import format_number
-from bench.record import tables
 from bench.record.data import describe_doubles, describe_dropping, read_data
+from bench.record.experiment import Experiment
 from bench.record.tables import Row
 from bench.report.cells import find_supported
 from bench.report.classes import Classes, read_classes
-from bench.report.differences import difference_grid, interaction_grid, name_arm, split_compared
+from bench.report.differences import difference_grid, interaction_grid, name_arm
 from bench.report.figure.style import INK
 from bench.report.findings import describe_findings
 from bench.report.formats import Grid, html_table, make_grid
@@ -47,26 +46,24 @@ _MEANS["Beyond accuracy"] += tuple(column for column in SCORES if column in QUAL
 _OF_A_RUN = ("test_accuracy", "test_nll", "test_ece", "temperature")
 
 
-def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[str]) -> None:
+def write_page(experiment: Experiment, figures: Iterable[str]) -> None:
     """Writes the page.
 
     Args:
-        results: the folder of results.
-        exp: whose tables are up to date.
-        rows: of its runs.csv.
+        experiment: whose tables are up to date.
         figures: the names of its figures, which lie in the folder `figures`.
     """
-    folder = results / exp
-    settings = tables.read_settings(results, exp)
+    exp, rows, settings, folder = experiment.name, experiment.rows, experiment.settings, experiment.folder
     # What tells an arm: its dataset and model, too, where there are several.
     words = [axis for axis in AXES[:2] if len({row[axis] for row in rows}) > 1] + list(AXES[2:])
-    arms = read_arms(rows, settings)
-    compared = split_compared(tables.read_csv(folder / "comparison.csv"), arms)
-    test_set = tables.read_csv(folder / "test_set.csv")
+    main = [each for each in experiment.comparisons if each.metric in MAIN_METRICS]
+    compared = {"none": [each for each in main if not each.is_of_optimizers]}
+    compared["sgd"] = [each for each in main if each.is_of_optimizers]
+    test_set = experiment.read("test_set")
     pictures = {name: _inline(folder / "figures" / f"{name}.svg", name) for name in figures}
     leading = _choose_leading(pictures)
     shared = _shared(settings)
-    classes = read_classes(results, exp, rows, settings)
+    classes = read_classes(experiment)
     environment = Environment(loader=PackageLoader("bench.report", "."), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("page.html").render(
         html_table=html_table,
@@ -76,20 +73,20 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
         about=_about(exp),
         arm_words=words,
         words={axis: list(dict.fromkeys(row[axis] for row in rows)) for axis in AXES},
-        commands=tables.read_commands(results, exp),
-        data=_describe_data(results, list(settings.values())),
+        commands=experiment.commands,
+        data=_describe_data(experiment.results, list(settings.values())),
         counts=Counter(row["status"] for row in rows),
-        places=_mean_grids(exp, rows, settings, classes, test_set),
-        findings=_find(rows, compared["none"], test_set),
+        places=_mean_grids(experiment, classes, test_set),
+        findings=_find(experiment, compared["none"], test_set),
         classes=classes,
         differences={key: difference_grid(each, test_set, words) for key, each in compared.items()},
-        interactions=interaction_grid(interactions(arms), words),
+        interactions=interaction_grid(interactions(experiment.arms), words),
         at_bound=sum(row["temperature_at_bound"] == "True" for row in rows),
         leading={name: pictures[name] for name in leading},
         figures={name: svg for name, svg in pictures.items() if name not in leading},
         runs=_run_grid(rows, words),
         shared=shared,
-        arms=[(arm, _own(settings[i], shared)) for i, arm in arms.items() if i in settings],
+        arms=[(arm, _own(settings[i], shared)) for i, arm in experiment.arms.items() if i in settings],
         papers=_find_papers(rows),
         versions={
             "regbench, of this page": [__version__],
@@ -118,28 +115,26 @@ def _choose_leading(figures: Iterable[str]) -> list[str]:
     return differences or [name for kind, name in by_kind if kind in MAIN_METRICS]
 
 
-def _find(rows: Sequence[Row], compared: Sequence[Row], test_set: Sequence[Row]) -> list[tuple[str, list[str]]]:
+def _find(
+    experiment: Experiment, compared: Sequence[Comparison], test_set: Sequence[Row]
+) -> list[tuple[str, list[str]]]:
     """Of each dataset and model its name, empty where there is one, and a sentence for each metric."""
-    places = list(dict.fromkeys((row["model"], row["dataset"]) for row in rows))
+    places, supported = experiment.places, find_supported(test_set)
     found = []
-    for place in places:
-        here = [row for row in compared if (row["model"], row["dataset"]) == place]
-        name = " on ".join(place) if len(places) > 1 else ""
-        found.append((name, describe_findings(here, find_supported(test_set))))
+    for dataset, model in places:
+        here = [each for each in compared if each.arm.place == (dataset, model)]
+        name = f"{model} on {dataset}" if len(places) > 1 else ""
+        found.append((name, describe_findings(here, supported)))
     return found
 
 
 def _mean_grids(
-    exp: str,
-    rows: Sequence[Row],
-    settings: Mapping[str, Any],
-    classes: Mapping[str, Classes],
-    test_set: Sequence[Row],
+    experiment: Experiment, classes: Mapping[str, Classes], test_set: Sequence[Row]
 ) -> list[tuple[Layout, list[tuple[str, Grid]], Layout]]:
     """For each dataset and model its layout, the means under their headings, and what single seeds do not ruin."""
     metrics = list(dict.fromkeys(metric for each in _MEANS.values() for metric in each))
     places = []
-    for layout in make_tables(exp, rows, settings, metrics, test_set=test_set):
+    for layout in make_tables(experiment, metrics, test_set=test_set):
         whole = make_grid(layout)
         whole = replace(whole, arms=[line.arm["arm_id"] for line in layout.lines])
         words, costs = [0, 1, 2], [len(whole.header) - 2, len(whole.header) - 1]
@@ -149,7 +144,7 @@ def _mean_grids(
         of_lines = [classes.get(line.arm["arm_id"]) for line in layout.lines]
         grids["Classes"] = _name_classes(grids["Classes"], of_lines)
         main = replace(layout, quantities=[QUALITIES[metric] for metric in MAIN_METRICS])
-        robust = make_robust(main, rows, settings)
+        robust = make_robust(main, experiment.arms)
         cells = replace(make_grid(robust), arms=[line.arm["arm_id"] for line in robust.lines])
         grids["Robust to single seeds"] = cells.columns(range(len(cells.header) - 2))  # its costs stand above
         places.append((layout, [*grids.items()], robust))

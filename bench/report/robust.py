@@ -6,12 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from bench.evidence.pairing import METRICS, Arm, read_arms
+from bench.evidence.pairing import METRICS, Arm
 from bench.evidence.robust import bootstrap_improvement, bootstrap_mean
 from bench.evidence.stats import FEWEST_SEEDS
 from bench.measure import QUALITIES
 from bench.measure.quantities import Quantity, format_number
-from bench.record.tables import Row
 from bench.report.cells import Cell
 from bench.report.layout import Layout, Line
 
@@ -22,9 +21,8 @@ _NOTE = (
 )
 
 
-def make_robust(layout: Layout, rows: Sequence[Row], settings: Mapping[str, Any], baseline: str = "none") -> Layout:
+def make_robust(layout: Layout, arms: Mapping[str, Arm], baseline: str = "none") -> Layout:
     """A layout's arms with the interquartile mean of each quality that it shows, and the probability of improvement."""
-    arms = read_arms(rows, settings)
     shown = [quantity for quantity in layout.quantities if quantity.column in QUALITIES]
     columns: list[Quantity] = []
     for quantity in shown:

@@ -12,7 +12,7 @@ import io
 import json
 import re
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 
 from bench.disk.files import write_atomically
 from bench.disk.gone import read_if_there, remove
+from bench.evidence.comparison import Comparison
 from bench.record.tables import Row
 from bench.report.figure.arms import METRICS, gather_arms, shown
 from bench.report.figure.curves import draw_curves
@@ -41,17 +42,17 @@ _DPI = 150
 
 @dataclass(frozen=True)
 class Tables:
-    """An experiment's tables as rows of text.
+    """What is drawn: an experiment's tables, as rows of text.
 
     Attributes:
         runs: runs.csv.
-        comparison: comparison.csv.
+        comparisons: those of comparison.csv.
         history: history.csv.
         reliability: each arm's bins of confidence, before and after temperature scaling.
     """
 
     runs: Sequence[Row]
-    comparison: Sequence[Row] = ()
+    comparisons: Sequence[Comparison] = ()
     history: Sequence[Row] = ()
     reliability: Sequence[Row] = ()
 
@@ -154,18 +155,19 @@ def _plan(tables: Tables) -> list[_Planned]:
 
 def _figures(
     runs: Sequence[Row], tables: Tables, where: str
-) -> dict[str, tuple[Callable[[], Figure | None], Sequence[Row]]]:
+) -> dict[str, tuple[Callable[[], Figure | None], Sequence[Mapping[str, Any]]]]:
     """What draws each figure of one dataset and model, and the rows that it needs beside those of the runs."""
     arms, run_ids = gather_arms(runs), {row["run_id"] for row in runs}
     arm_ids = {arm.arm_id for arm in arms}
-    compared = [row for row in tables.comparison if row["arm_id"] in arm_ids]
+    compared = [each for each in tables.comparisons if {each.arm.arm_id, each.baseline.arm_id} <= arm_ids]
     reliability = [row for row in tables.reliability if row["arm_id"] in arm_ids]
     history = [row for row in tables.history if row["run_id"] in run_ids]
-    figures: dict[str, tuple[Callable[[], Figure | None], Sequence[Row]]] = {}
+    figures: dict[str, tuple[Callable[[], Figure | None], Sequence[Mapping[str, Any]]]] = {}
     for metric in METRICS:
-        rows = [row for row in compared if row["metric"] == metric.column]
+        of_metric = [each for each in compared if each.metric == metric.column]
         figures[metric.column] = partial(draw_metric, arms, metric, where), ()
-        figures[f"{metric.column}_differences"] = partial(draw_differences, arms, rows, metric, where), rows
+        draw = partial(draw_differences, arms, of_metric, metric, where)
+        figures[f"{metric.column}_differences"] = draw, [each.to_row() for each in of_metric]
     figures["reliability"] = partial(draw_reliability, arms, reliability, where), reliability
     figures["curves"] = partial(draw_curves, arms, history, where), history
     figures["cost"] = partial(draw_cost, arms, where), ()

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from bench.evidence.stats import FEWEST_SEEDS
+from bench.evidence.comparison import Comparison
+from bench.evidence.stats import LEVEL_OF_TESTS
 from bench.measure.quantities import format_number
-from bench.record.tables import Row
-from bench.report.figure.arms import Arm, Estimate, Metric, gather_optimizers, is_far, number
+from bench.report.figure.arms import Arm, Estimate, Metric, gather_optimizers, is_far
 from bench.report.figure.style import INK, Look, look_of, make_figure, mark_arms, show_grid
 
 _WIDTH = 8.6
@@ -59,22 +59,21 @@ def draw_metric(arms: Sequence[Arm], metric: Metric, where: str) -> Figure | Non
     return figure
 
 
-def draw_differences(arms: Sequence[Arm], rows: Sequence[Row], metric: Metric, where: str) -> Figure | None:
+def draw_differences(arms: Sequence[Arm], compared: Sequence[Comparison], metric: Metric, where: str) -> Figure | None:
     """Each arm's paired difference to its baseline, in a panel per kind of baseline; None where there is none.
 
     Args:
         arms: all of the dataset and model.
-        rows: those of comparison.csv, of any metric; those of arms that are not there are left out.
+        compared: their comparisons by the metric.
         metric: which to show.
         where: words for the title.
     """
     known = {arm.arm_id: arm for arm in arms}
     order = {arm_id: index for index, arm_id in enumerate(known)}
     panels: dict[str, list[_Line]] = {}
-    told = [row for row in rows if row["metric"] == metric.column and {row["arm_id"], row["baseline"]} <= known.keys()]
-    for row in sorted(told, key=lambda row: order[row["arm_id"]]):
-        arm = known[row["arm_id"]]
-        panels.setdefault(_describe_baseline(arm, known[row["baseline"]]), []).append(_make_line(arm, row, metric))
+    for each in sorted(compared, key=lambda each: order[each.arm.arm_id]):
+        panel = _describe_baseline(each, known[each.baseline.arm_id])
+        panels.setdefault(panel, []).append(_make_line(each, known[each.arm.arm_id], metric))
     panels = dict(sorted(panels.items(), key=lambda panel: _SAME in panel[0]))
     note = (
         "Paired difference with its 95 % interval; n is the number of pairs of seeds, p is adjusted by Holm's method "
@@ -90,30 +89,25 @@ def draw_differences(arms: Sequence[Arm], rows: Sequence[Row], metric: Metric, w
     return figure
 
 
-def _describe_baseline(arm: Arm, baseline: Arm) -> str:
+def _describe_baseline(each: Comparison, baseline: Arm) -> str:
     """What the panel of a comparison is called; the same words for all that belong together."""
-    if baseline.regularizer == arm.regularizer:
+    if each.is_of_optimizers:
         return f"against {baseline.optimizer} {_SAME}"
-    if baseline.optimizer == arm.optimizer:
-        return f"against {baseline.regularizer} with the same optimizer"
-    return f"against {' '.join(baseline.label().split())}"
+    return f"against {baseline.regularizer} with the same optimizer"
 
 
-def _make_line(arm: Arm, row: Row, metric: Metric) -> _Line:
-    """The line of a row of comparison.csv."""
-    mean, low, high = (number(row, column) for column in ("difference", "low", "high"))
-    p = number(row, "p_holm")
-    look = look_of(arm.regularizer, p is not None and p < 0.05)
-    seeds = f"  n={row['seeds'] or 0}"
-    if mean is None:
+def _make_line(each: Comparison, arm: Arm, metric: Metric) -> _Line:
+    look = look_of(arm.regularizer, each.p_holm is not None and each.p_holm < LEVEL_OF_TESTS)
+    seeds = f"  n={each.seeds}"
+    if each.difference is None:
         return _Line(arm.arm_id, arm.regularizer, arm.label(), look, None, "–" + seeds)
-    several = int(row["seeds"]) >= FEWEST_SEEDS
-    interval = (metric.factor * low, metric.factor * high) if several and low is not None and high is not None else None
-    told = [metric.factor * mean, *(interval or ())]
+    interval = (metric.factor * each.interval[0], metric.factor * each.interval[1]) if each.interval else None
+    told = [metric.factor * each.difference, *(interval or ())]
     first, *others = (format_number(value, metric.digits, "+").replace("-", "−") for value in told)
+    p = each.p_holm
     told_p = "" if p is None else f"  p={p:.3f}" if p >= 0.001 else "  p<0.001"
     line = first + (f" [{', '.join(others)}]" if others else "") + seeds + told_p
-    return _Line(arm.arm_id, arm.regularizer, arm.label(), look, Estimate(metric.factor * mean, interval), line)
+    return _Line(arm.arm_id, arm.regularizer, arm.label(), look, Estimate(told[0], interval), line)
 
 
 def _tell_mean(estimate: Estimate | None, metric: Metric) -> str:
