@@ -2,7 +2,7 @@
 
 
 class UsageError(Exception):
-    """Bad input, told in at most three lines: what was wrong, what is allowed, how to mend it. Exit code 2."""
+    """Bad input, in at most three lines: what was wrong, what is allowed, how to mend it. Exit code 2."""
 
 
 class LockLost(Exception):

@@ -67,7 +67,7 @@ def test_a_baseline_that_equals_no_arm_is_not_called_unfinished():
     settings[find_arm("sam")] = settings[find_arm("sam")] | {"optimizer.sgd.lr": 0.7}
     (layout,) = make_tables(Experiment("digits", RESULTS, rows, settings))
     assert "finished" not in " ".join(layout.notes)
-    assert layout.notes[-1].endswith(f"regbench report digits --baseline {find_arm('none')}")
+    assert layout.notes[-1].endswith(f"regbench report digits --results-dir {RESULTS} --baseline {find_arm('none')}")
     rows = [row for row in rows if (row["regularizer"] == "sam") == (int(row["seed"]) > 2)]
     (layout,) = make_tables(Experiment("digits", RESULTS, rows, settings), baseline=find_arm("none"))
     assert "no seed of its finished runs is another arm's" in layout.notes[-1]

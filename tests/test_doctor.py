@@ -4,7 +4,7 @@ import pytest
 
 from bench.cli import doctor
 from bench.config.plugins import use_folder
-from bench.dataset.cifar10 import tell_cifar10
+from bench.dataset.cifar10 import describe_cifar10
 
 
 def lines(capsys):
@@ -55,9 +55,9 @@ def test_a_users_own_dataset_that_is_broken_is_told_not_raised(capsys, tmp_path)
 
 
 def test_files_that_are_there_are_found(tmp_path):
-    assert tell_cifar10(str(tmp_path)).startswith("missing: put cifar-10-python.tar.gz")
+    assert describe_cifar10(str(tmp_path)).startswith("missing: put cifar-10-python.tar.gz")
     (tmp_path / "cifar-10-python.tar.gz").touch()
-    assert tell_cifar10(str(tmp_path)) == f"found in {tmp_path}"
+    assert describe_cifar10(str(tmp_path)) == f"found in {tmp_path}"
 
 
 @pytest.mark.parametrize("name", ["cifar10", "cifar100", "fashion_mnist"])

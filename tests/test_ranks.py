@@ -87,9 +87,9 @@ def test_false_alarms_of_all_pairs_together_stay_below_5_percent():
 
 def test_too_few_places_are_a_plain_word():
     (ranking,) = rank_arms(make_places(4), METRICS[:1])
-    assert "4 places are too few to say anything in general" in ranking.tell()
-    assert "in fewer than 8" in ranking.tell()  # 6 pairs x 2 / 2^8 is below 0.05
-    assert "Friedman p" in rank_arms(make_places(8), METRICS[:1])[0].tell()
+    assert "4 places are too few to say anything in general" in ranking.describe()
+    assert "in fewer than 8" in ranking.describe()  # 6 pairs x 2 / 2^8 is below 0.05
+    assert "Friedman p" in rank_arms(make_places(8), METRICS[:1])[0].describe()
 
 
 def test_what_is_not_in_all_places_or_is_there_twice_is_left_out():

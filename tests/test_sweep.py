@@ -211,7 +211,7 @@ def test_a_death_that_cannot_be_recorded_is_told_and_the_others_are_trained(two,
     monkeypatch.setattr(sweep, "take", refuse)
     command = app.compose([*TWO, f"results_dir={tmp_path}"])._replace(launcher=Joblib(jobs=1))
     assert app.train_and_compare(command, launch) == 1
-    assert "died 3 times, of a signal or for want of memory, and that could not be recorded" in capsys.readouterr().out
+    assert "died 3 times, of a signal or for lack of memory, and that could not be recorded" in capsys.readouterr().out
     assert statuses(tmp_path) == ["done"]
 
 

@@ -42,7 +42,7 @@ def examine() -> int:
     _show("extras and launchers", ((p, _version(p) or f"missing: pip install '{i}'") for p, i in _EXTRAS.items()))
     steps = list(_train_on_each_device())
     _show("a training step of Mixup and SAM", steps)
-    return 0 if all(told == "works" for _, told in steps) else 1
+    return 0 if all(outcome == "works" for _, outcome in steps) else 1
 
 
 def examine_data(overrides: Sequence[str]) -> int:
@@ -67,8 +67,8 @@ def examine_data(overrides: Sequence[str]) -> int:
 
 def _show(title: str, lines: Iterable[tuple[str, str]]) -> None:
     print(escape(title))
-    for name, told in lines:
-        print(escape(f"  {name:24} {told}"))  # a longer name has its space, too
+    for name, outcome in lines:
+        print(escape(f"  {name:24} {outcome}"))  # a longer name has its space, too
 
 
 def _version(package: str) -> str | None:
@@ -95,14 +95,14 @@ def _gpus() -> list[str]:
 
 
 def _dataset(name: str) -> tuple[str, str]:
-    """Whether a dataset's files are there: beside its load_<name>, tell_<name> says it where it needs any."""
+    """Whether a dataset's files are there: beside its load_<name>, describe_<name> says it where it needs any."""
     try:
         values = compose([f"dataset={name}"]).runs[0].dataset.values
         if "root" not in values:
             return name, "needs no files"
         module, _, loader = values["_target_"].rpartition(".")
-        tell = getattr(resolve(module), loader.replace("load_", "tell_", 1), None)
-        return name, tell(values["root"]) if tell else "your own: dataset.root=FOLDER"
+        describe = getattr(resolve(module), loader.replace("load_", "describe_", 1), None)
+        return name, describe(values["root"]) if describe else "your own: dataset.root=FOLDER"
     except Exception as error:  # the user's own module may raise anything
         return name, f"{type(error).__name__}: {error}".splitlines()[0]
 
@@ -120,5 +120,5 @@ def _train_on_each_device() -> Iterator[tuple[str, str]]:
         with TemporaryDirectory(prefix="regbench-") as folder:
             for planned in make_plan(compose([*sizes, *choices, f"results_dir={folder}"])):
                 result = train_run(planned.run, Path(folder, planned.run_id))
-                told = f"{result['status']}: {result['message']}".splitlines()[0]
-                yield f"{device} {planned.run.train.precision}", "works" if result["status"] == Status.DONE else told
+                outcome = f"{result['status']}: {result['message']}".splitlines()[0]
+                yield f"{device} {planned.run.train.precision}", "works" if result["status"] == Status.DONE else outcome

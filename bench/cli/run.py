@@ -54,8 +54,8 @@ def _compare(console: Console, command: Command, outcome: Outcome) -> int:
     shown.sort(key=order)
     terminal.show_comparison(console, make_tables(replace(experiment, rows=shown)), shown)
     if len(shown) < len(rows):
-        print_line(console, f"This compares these runs; `regbench report {command.exp}` compares all {len(rows)}.")
-    print_line(console, f"Tables: {folder}; figures and a page: regbench report {command.exp}")
+        print_line(console, f"This compares these runs; `{experiment.report_command}` compares all {len(rows)}.")
+    print_line(console, f"Tables: {folder}; figures and a page: {experiment.report_command}")
     if outcome.missing:
         left = f"{len(outcome.missing)} of {len(outcome.asked)} runs are not recorded"
         console.print(f"{left}; the same command does the rest.")

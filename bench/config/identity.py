@@ -9,7 +9,7 @@ from typing import Any
 
 from bench.config.settings import PROTOCOL, Choice, Run
 
-# Raised when a change moves numbers under equal settings; CHANGELOG.md tells what moved.
+# Raised when a change moves numbers under equal settings; CHANGELOG.md says what moved.
 PROTOCOL_VERSION = 1
 # Settings that cannot change the numbers, or that stand there by another key: the data and the weights to start from
 # by their content, whose path may change, and the value that a dataset's or a model's word holds.
@@ -47,8 +47,8 @@ def identity(run: Run) -> dict[str, Any]:
     for choice in run.regularizers:
         settings |= values(f"regularizer.{choice.name}", choice)
     in_words = {f"dataset.{run.dataset.values.get('word')}", f"model.{run.model.values.get('word')}"}
-    told = {k: value for k, value in settings.items() if k not in NOT_IDENTITY | in_words}
-    kept = {k: value for k, value in told.items() if ADDED_LATER.get(k, ...) != value} | dict(run.contents)
+    counted = {k: value for k, value in settings.items() if k not in NOT_IDENTITY | in_words}
+    kept = {k: value for k, value in counted.items() if ADDED_LATER.get(k, ...) != value} | dict(run.contents)
     return {k: value for k, value in kept.items() if run.contents.get(k, ...) is not None}
 
 

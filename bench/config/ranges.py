@@ -51,7 +51,7 @@ class Range:
 
 @dataclass(frozen=True)
 class OneOf:
-    """One of a few values; `also` tells in words what else `prefix` allows."""
+    """One of a few values; `also` says in words what else `prefix` allows."""
 
     values: tuple[Any, ...]
     prefix: str = ""

@@ -31,7 +31,7 @@ class Choice:
 
 @dataclass(frozen=True)
 class Train:
-    """The `train` group; conf/train/default.yaml tells what each key means and holds its default."""
+    """The `train` group; conf/train/default.yaml says what each key means and holds its default."""
 
     epochs: int
     gradient_evaluations: int | None

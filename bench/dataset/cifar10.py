@@ -3,7 +3,7 @@
 from typing import Any
 
 from bench.dataset import Source
-from bench.dataset.originals import Originals, load_originals, tell_originals
+from bench.dataset.originals import Originals, describe_originals, load_originals
 
 
 def load_cifar10(root: str) -> Source:
@@ -26,11 +26,11 @@ def load_cifar(name: str, cls: Any, root: str) -> Source:
     return load_originals(name, cls, forms_of_cifar(cls), root)
 
 
-def tell_cifar10(root: str) -> str:
+def describe_cifar10(root: str) -> str:
     """For `regbench doctor`: where the files are, or where to put them."""
     from torchvision.datasets import CIFAR10
 
-    return tell_originals(forms_of_cifar(CIFAR10), root)
+    return describe_originals(forms_of_cifar(CIFAR10), root)
 
 
 def forms_of_cifar(cls: Any) -> list[Originals]:

@@ -2,7 +2,7 @@
 
 from bench.dataset import Source
 from bench.dataset.cifar10 import forms_of_cifar, load_cifar
-from bench.dataset.originals import tell_originals
+from bench.dataset.originals import describe_originals
 
 
 def load_cifar100(root: str) -> Source:
@@ -19,8 +19,8 @@ def load_cifar100(root: str) -> Source:
     return load_cifar("cifar100", CIFAR100, root)
 
 
-def tell_cifar100(root: str) -> str:
+def describe_cifar100(root: str) -> str:
     """For `regbench doctor`: where the files are, or where to put them."""
     from torchvision.datasets import CIFAR100
 
-    return tell_originals(forms_of_cifar(CIFAR100), root)
+    return describe_originals(forms_of_cifar(CIFAR100), root)

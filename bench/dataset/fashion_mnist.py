@@ -1,7 +1,7 @@
 """Fashion-MNIST (Xiao et al. 2017), by torchvision's loader."""
 
 from bench.dataset import Source
-from bench.dataset.originals import Originals, load_originals, tell_originals
+from bench.dataset.originals import Originals, describe_originals, load_originals
 
 # MD5 of the unpacked files. Packed with their original name and time (2017-08-31), they have torchvision's sums.
 _CONTENT = {
@@ -30,6 +30,6 @@ def load_fashion_mnist(root: str) -> Source:
     return load_originals("fashion_mnist", FashionMNIST, _FORMS, root, also=[_DEBIAN])
 
 
-def tell_fashion_mnist(root: str) -> str:
+def describe_fashion_mnist(root: str) -> str:
     """For `regbench doctor`: where the files are, or where to put them."""
-    return tell_originals(_FORMS, root, also=[_DEBIAN])
+    return describe_originals(_FORMS, root, also=[_DEBIAN])

@@ -59,7 +59,7 @@ def load_originals(name: str, cls: Any, forms: Sequence[Originals], root: str, a
     return replace(source, unused={"root": f"the files of {place} serve"}) if str(place) in also else source
 
 
-def tell_originals(forms: Sequence[Originals], root: str, also: Sequence[str] = ()) -> str:
+def describe_originals(forms: Sequence[Originals], root: str, also: Sequence[str] = ()) -> str:
     """Where the files are, or where to put them; arguments as `load_originals` has them."""
     found = _find(forms, root, also)
     files = ", ".join(forms[0].checksums)

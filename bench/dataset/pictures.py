@@ -172,7 +172,7 @@ def _check_memory(name: str, shape: tuple[int, ...]) -> None:
 
 
 def _free_memory() -> int:
-    """Bytes that a process can still get, or may have; where the system does not tell, all that there are."""
+    """Bytes that a process can still get, or may have; where the system does not say, all that there are."""
     free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, StopIteration):
         lines = Path("/proc/meminfo").read_text("utf-8").splitlines()

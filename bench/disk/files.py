@@ -1,8 +1,8 @@
 """Files that are written whole or not at all, and CSV as text.
 
 What is promised: whoever reads finds the old file or the new one, whole, whenever a process dies. A run's record is on
-the disk, too, once it is told of: it outlives a power cut. Of the other files, which can be made again, a power cut may
-leave the old one.
+the disk, too, once it is announced: it outlives a power cut. Of the other files, which can be made again, a power cut
+may leave the old one.
 """
 
 import csv

@@ -68,7 +68,7 @@ def process_start(pid: int) -> str:
     except (FileNotFoundError, PermissionError):
         if not _accepts_signals(pid):
             return ""
-        return _HIDDEN if Path("/proc/self/stat").exists() else f"{_machine()}/"  # no /proc: only the pid tells
+        return _HIDDEN if Path("/proc/self/stat").exists() else f"{_machine()}/"  # no /proc: only the pid is known
     except ProcessLookupError:
         return ""
     return "" if state in "ZX" else f"{_machine()}/{others[18]}"

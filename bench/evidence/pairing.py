@@ -81,7 +81,7 @@ def check_baseline(arms: Mapping[str, Arm], baseline: str) -> list[Arm]:
 def name_differences(arm: Arm, other: Arm) -> list[str]:
     """The settings in which an arm differs from another beyond its words, as `key=value`.
 
-    Words tell of regularizers, optimizers and classes of the user's own; of these it is what both have: each optimizer
+    Words name regularizers, optimizers and classes of the user's own; of these it is what both have: each optimizer
     has a learning rate.
     """
     ours, theirs = ({_shared_key(key): (key, each.settings[key]) for key in each.settings} for each in (arm, other))

@@ -7,8 +7,8 @@ two arms loses what both find easy or hard. Source: Efron & Tibshirani 1993, "An
 Accuracy, NLL and Brier score are means, and have percentile intervals. ECE is none: drawing images anew adds noise to
 each bin's gap, and ECE takes the absolute value of gaps, so resampled ECEs are too large, the well calibrated arm's the
 most, and percentiles of differences are shifted towards 0. Of ECE the interval is as wide as theirs, but around the
-difference itself. It is of the ECE of as many test images, whose bias it shares; it does not tell the difference of the
-calibration errors that infinitely many images would show, which no bootstrap of binned estimates was found to cover
+difference itself. It is of the ECE of as many test images, whose bias it shares; it says nothing of the difference of
+the calibration errors that infinitely many images would show, which no bootstrap of binned estimates was found to cover
 (nor one of `ece_debiased`).
 """
 

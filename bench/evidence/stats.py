@@ -105,7 +105,7 @@ def smallest_detectable(differences: Floats, level: float) -> float:
 def mcnemar(arm: Sequence[bool], baseline: Sequence[bool]) -> float:
     """p of the two-sided exact test that an event is as likely in an arm as in its baseline, of paired outcomes.
 
-    Only pairs that differ tell: those with the event in the arm are Binomial(pairs, 1/2). Source: McNemar 1947, "Note
+    Only pairs that differ count: those with the event in the arm are Binomial(pairs, 1/2). Source: McNemar 1947, "Note
     on the sampling error of the difference between correlated proportions or percentages".
     """
     counts = [sum(a and not b for a, b in zip(arm, baseline, strict=True)), sum(map(bool.__lt__, arm, baseline))]

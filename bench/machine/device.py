@@ -39,12 +39,12 @@ class Gpus:
 @cache
 def find_gpus() -> Gpus:
     """Asks the driver once in a process: NVML may count cards of which no process can take one."""
-    with warnings.catch_warnings(record=True) as told:
+    with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
             if torch.cuda.is_available():
                 return Gpus(tuple(torch.cuda.get_device_capability(i) for i in range(torch.cuda.device_count())))
-            problem = str(told[0].message) if told and torch.cuda.device_count() else ""
+            problem = str(caught[0].message) if caught and torch.cuda.device_count() else ""
         except (RuntimeError, AssertionError) as error:
             problem = str(error)
     return Gpus(problem=(problem.strip().splitlines() or [""])[0])
@@ -70,7 +70,7 @@ def computes_bf16(device: str) -> bool:
 
 @cache
 def _cpu_flags() -> frozenset[str]:
-    """What the processor can do; nothing is known where the kernel does not tell."""
+    """What the processor can do; nothing is known where the kernel does not say."""
     try:
         lines = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
     except OSError:

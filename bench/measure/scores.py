@@ -1,4 +1,4 @@
-"""Everything that is told of a finished run's predictions, made from its stored logits, without torch.
+"""Everything that is computed of a finished run's predictions, made from its stored logits, without torch.
 
 It is made once, when the run is recorded. Records of an older regbench lack some of it: the first report makes that
 from their logits and keeps it beside them, in metrics.json.

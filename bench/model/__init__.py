@@ -1,6 +1,6 @@
 """Models: one file per architecture, each a class of (channels, classes, ...) for images of 8x8 pixels upward.
 
-A class that takes `image_size`, too, is told the images' (height, width). A model with a method `look_at(images)` is
+A class that takes `image_size`, too, is given the images' (height, width). A model with a method `look_at(images)` is
 shown normalised training images, once, before it is trained: the same ones in every arm and seed. A model may give its
 logits (N, K), or an object or a mapping that holds them as `logits`, as Hugging Face's do.
 """
@@ -29,7 +29,7 @@ def build_model(
         choice: of a model.
         images: the shape of a batch.
         classes: K.
-        load_images: gives images (N, C, H, W) to a model that wants to look at some; None: there are none.
+        load_images: gives images (N, C, H, W) to a model that looks at some; None: there are none.
 
     Raises:
         UsageError: weights that do not fit.

@@ -1,5 +1,6 @@
 """An experiment: its tables, read once, for the report, the figures, the page, and Python."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -14,6 +15,11 @@ from bench.record.tables import read_commands, read_rows
 
 if TYPE_CHECKING:
     import pandas
+
+
+def name_results(results: Path) -> str:
+    """The flag that names a folder of results in a command; empty for the one that commands take without it."""
+    return "" if results == Path("results") else f" --results-dir {shlex.quote(str(results))}"
 
 
 @dataclass(frozen=True)
@@ -47,6 +53,11 @@ class Experiment:
     def folder(self) -> Path:
         """Where the tables are, and the figures and the page once they are made."""
         return self.results / self.name
+
+    @property
+    def report_command(self) -> str:
+        """What to type to report it, in the folder where it was trained."""
+        return f"regbench report {self.name}{name_results(self.results)}"
 
     @cached_property
     def arms(self) -> dict[str, Arm]:

@@ -85,8 +85,8 @@ def _by_key(rows: Iterable[Row], key: Sequence[str]) -> dict[tuple[str, ...], li
 
 def _renew(old: list[Row], runs: Sequence[Row], make: Any, source: Any) -> Sequence[Mapping[str, Any]]:
     """The old rows, where they were made of these runs; else new ones, or none where logits are gone."""
-    told = "\n".join(f"{row['run_id']} {row['test_nll']}" for row in runs)
-    made_of = hashlib.sha256(told.encode()).hexdigest()[:12]
+    content = "\n".join(f"{row['run_id']} {row['test_nll']}" for row in runs)
+    made_of = hashlib.sha256(content.encode()).hexdigest()[:12]
     if old and old[0]["made_of"] == made_of:
         return old
     return [{**row, "made_of": made_of} for row in make(runs, source)]
@@ -144,6 +144,6 @@ def _resample_pair(runs: Sequence[Row], resampled: Any) -> list[dict[str, Any]]:
         difference = float(np.mean([float(arm[column]) - float(baseline[column]) for arm, baseline in seeds]))
         drawn = np.mean([a[column] - b[column] for a, b in zip(parts[::2], parts[1::2], strict=True)], axis=0)
         who: dict[str, Any] = {"arm_id": runs[0]["arm_id"], "baseline": runs[1]["arm_id"], "metric": column}
-        told = {"seeds": len(seeds), "examples": len(parts[0]["labels"]), "difference": difference}
-        rows.append({**who, **told, **interval(drawn, difference, column)})
+        counts = {"seeds": len(seeds), "examples": len(parts[0]["labels"]), "difference": difference}
+        rows.append({**who, **counts, **interval(drawn, difference, column)})
     return rows

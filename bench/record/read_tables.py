@@ -110,7 +110,7 @@ def check_identities(path: Path, rows: Iterable[Row], arms: Mapping[str, Mapping
         for row in rows:
             arm = arms.get(row["arm_id"])
             if arm is not None and _keeps_order(arm) and digest({**arm, "seed": int(row["seed"])}) != row["run_id"]:
-                raise ValueError(f"{row['run_id']} is not the run that its row tells of")
+                raise ValueError(f"{row['run_id']} is not the run that its row describes")
 
 
 @contextmanager

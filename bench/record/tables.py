@@ -66,8 +66,8 @@ def request_runs(results: Path, exp: str, run_ids: Iterable[str], arguments: Seq
         new = [identifier for identifier in run_ids if identifier not in asked]
         if new:
             write_atomically(results / exp / ASKED, "".join(f"{identifier}\n" for identifier in [*asked, *new]))
-        told = [argument for argument in arguments if not _NOT_NOTED.match(argument)]
-        note_commands(results, exp, [shlex.join(["regbench", "run", *told])] if arguments else [])
+        noted = [argument for argument in arguments if not _NOT_NOTED.match(argument)]
+        note_commands(results, exp, [shlex.join(["regbench", "run", *noted])] if arguments else [])
 
 
 def _check_letters(results: Path, exp: str) -> None:
@@ -75,7 +75,7 @@ def _check_letters(results: Path, exp: str) -> None:
     if (results / exp).exists() and exp not in (names := names_in(results)):
         other = next((name for name in names if name.lower() == exp.lower()), "another")
         raise UsageError(
-            f"{results / exp} is the folder of {other}: this file system does not tell capital letters from small ones."
+            f"{results / exp} is the folder of {other}: here capital letters and small ones are the same."
             f"\nName the experiment so, exp={other}, or otherwise."
         )
 

@@ -1,7 +1,7 @@
 """What stands in a cell of a printed table: a mean with as many digits as its interval supports, and a mark.
 
 The rule is that of the Particle Data Group: of half the interval two figures where the first three are below 355, else
-one. A mark tells that an arm differs from its baseline by more than chance, and in which direction: filled, where it is
+one. A mark says that an arm differs from its baseline by more than chance, and in which direction: filled, where it is
 beyond the noise of seeds and of test images; hollow, where it is beyond that of seeds alone.
 """
 
@@ -95,7 +95,7 @@ def make_mark(compared: Comparison, *, beyond_images: bool = True) -> str:
     if compared.p_holm is None or compared.difference is None or compared.p_holm >= LEVEL_OF_TESTS:
         return ""
     better = {"higher": 1, "lower": -1}.get(QUALITIES[compared.metric].better)
-    if better is None:  # the test is of the signed difference, which does not tell what is nearer 0
+    if better is None:  # the test is of the signed difference, which does not say what is nearer 0
         return OTHER
     mark = BETTER if better * compared.difference > 0 else WORSE
     return mark if beyond_images else HOLLOW[mark]

@@ -16,7 +16,7 @@ from bench.errors import UsageError
 from bench.evidence.comparison import MAIN_METRICS
 from bench.evidence.pairing import check_baseline
 from bench.record import tables
-from bench.record.experiment import Experiment
+from bench.record.experiment import Experiment, name_results
 from bench.record.folder import run_folder
 from bench.record.logit_tables import write_logit_tables
 from bench.record.logits import has_damaged_logits
@@ -113,8 +113,8 @@ def _write_evidence(console: Terminal, experiment: Experiment) -> str:
     from bench.report import evidence  # here because Matplotlib takes half a second to import
 
     try:
-        with live_line(console) as tell:
-            evidence.write_evidence(experiment, tell)
+        with live_line(console) as show:
+            evidence.write_evidence(experiment, show)
     except OSError as error:
         return _explain(error, experiment.folder, "figures and report.html")
     return ""
@@ -126,14 +126,15 @@ def _find_damage(experiment: Experiment) -> Iterator[str]:
     for row in experiment.rows:
         identifier, lacks = row["run_id"], row["status"] == Status.DONE and row["arm_id"] not in made
         if lacks and has_damaged_logits(run_folder(experiment.results, identifier)):
+            delete = f"regbench results --run {identifier} --delete{name_results(experiment.results)}"
             yield (
                 f"the logits of run {identifier} are damaged, and what is made of logits lacks its arm. "
-                f"`regbench results --run {identifier} --delete`, and the command that asked for it trains it anew."
+                f"`{delete}`, and the command that asked for it trains it anew."
             )
 
 
 def _explain(error: OSError, folder: Path, what: str) -> str:
-    """A line on what was not written; raises the error where that is not for want of permission."""
+    """A line on what was not written; raises the error where the reason is not a missing permission."""
     if error.errno not in _REFUSED:
         raise error
     return f"Not written to {folder} ({error.strerror}): {what}; what stands there may be older than what is above."

@@ -6,14 +6,14 @@ from bench.record.experiment import Experiment
 from bench.report.figure.figures import Tables, remove_others, write_figures
 from bench.report.page import write_page
 
-_MOST_ARMS = 150  # of a dataset and model; more cannot be told apart in a figure
+_MOST_ARMS = 150  # of a dataset and model; more cannot be distinguished in a figure
 
 
-def write_evidence(experiment: Experiment, tell: Callable[[str], None] = lambda line: None) -> None:
-    """Writes figures/ and report.html of an experiment whose tables are up to date; `tell` is told what is drawn."""
+def write_evidence(experiment: Experiment, show: Callable[[str], None] = lambda line: None) -> None:
+    """Writes figures/ and report.html of an experiment whose tables are up to date; `show` gets a line per figure."""
     folder = experiment.folder / "figures"
     drawn = [row for part in experiment.places.values() if len(part.arms) <= _MOST_ARMS for row in part.rows]
     tables = Tables(drawn, experiment.comparisons, experiment.read("history"), experiment.read("reliability"))
-    figures = write_figures(folder, tables, tell)
+    figures = write_figures(folder, tables, show)
     remove_others(folder, figures)
     write_page(experiment, figures)

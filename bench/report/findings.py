@@ -36,14 +36,14 @@ def _describe(metric: str, rows: Sequence[Comparison], supported: Collection[tup
     for each in rows:
         groups.setdefault(_judge(each, beyond_images=each.key in supported), []).append(each)
     names = {key: _list_names(some, rows) for key, some in groups.items()}
-    told = []
+    parts = []
     for word in ("better", "worse"):
         found = [f"{word} {how} for {names[word + key]}" for key, how in _HOW.items() if word + key in names]
-        told += found or [f"{word} for no arm"]
-    if all(each.endswith("for no arm") for each in told):
-        told = ["neither better nor worse beyond chance for any arm"]
-    told += [f"{words} for {names[key]}" for key, words in _ELSE.items() if key in names]
-    return f"Against `none`, {QUALITIES[metric].title.removesuffix(' %')} is {'; '.join(told)}."
+        parts += found or [f"{word} for no arm"]
+    if all(each.endswith("for no arm") for each in parts):
+        parts = ["neither better nor worse beyond chance for any arm"]
+    parts += [f"{words} for {names[key]}" for key, words in _ELSE.items() if key in names]
+    return f"Against `none`, {QUALITIES[metric].title.removesuffix(' %')} is {'; '.join(parts)}."
 
 
 def _judge(compared: Comparison, *, beyond_images: bool) -> str:

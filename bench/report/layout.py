@@ -116,9 +116,9 @@ def describe_protocol(rows: Sequence[Row], settings: Mapping[str, Any]) -> str:
     by_epochs = [row for row in rows if arms[row["arm_id"]].get("train.gradient_evaluations") is None]
     budget = " or ".join(filter(None, [by_budget, span("epochs", "epoch", by_epochs)]))
     seeds = len({row["seed"] for row in rows})
-    told = [f"{seeds} seed{'s' * (seeds != 1)}", budget, span("train_size", "training image"), span("batch_size", "")]
-    told[-1] = f"batches of {told[-1].strip(' s')}" if told[-1] else ""
-    return "test split, read once after the last epoch; " + ", ".join(filter(None, told))
+    parts = [f"{seeds} seed{'s' * (seeds != 1)}", budget, span("train_size", "training image"), span("batch_size", "")]
+    parts[-1] = f"batches of {parts[-1].strip(' s')}" if parts[-1] else ""
+    return "test split, read once after the last epoch; " + ", ".join(filter(None, parts))
 
 
 def _compare(experiment: Experiment, columns: Sequence[str], baseline: str, *, images: bool) -> Compared:
@@ -129,7 +129,7 @@ def _compare(experiment: Experiment, columns: Sequence[str], baseline: str, *, i
     found = [each for each in found if baseline in arms or not each.is_of_optimizers]
     words = [arm.words for arm in arms.values()]
     shorts = dict(zip(arms, shorten_settings(words, _name_differences(arms, baseline)), strict=True))
-    return Compared(experiment.name, arms, baseline, found, shorts, images)
+    return Compared(experiment.report_command, arms, baseline, found, shorts, images)
 
 
 def _make_lines(
@@ -159,19 +159,19 @@ def _make_lines(
         cost = relative_cost(runs[identifier], runs.get(against.get(identifier, ""), []))
         cells.append(cost.cell)
         of_columns = ((column, by_arm.get((identifier, column))) for column in columns)
-        told = {f"{column}_{key}": getattr(each, key, None) for column, each in of_columns for key in _COMPARED}
-        told["baseline"] = baselines.get(identifier)
+        differences = {f"{column}_{key}": getattr(each, key, None) for column, each in of_columns for key in _COMPARED}
+        differences["baseline"] = baselines.get(identifier)
         short, seeds = list(compared.settings[identifier]), _count_seeds(arm, tested)
-        lines.append(Line(arm["regularizer"], arm["optimizer"], short, seeds, cells, arm | told, cost))
+        lines.append(Line(arm["regularizer"], arm["optimizer"], short, seeds, cells, arm | differences, cost))
     return lines
 
 
 def _count_seeds(arm: Mapping[str, Any], tested: Sequence[int]) -> str:
     """How many runs the means are over, how many of the others there are, and over how many the tests are, if fewer."""
-    told = [f"{arm[status]} {status}" for status in (Status.FAILED, Status.DIVERGED) if arm[status]]
+    parts = [f"{arm[status]} {status}" for status in (Status.FAILED, Status.DIVERGED) if arm[status]]
     fewest = min(tested, default=arm["runs"])
-    told += [f"{fewest} tested"] * (fewest < arm["runs"])
-    return f"{arm['runs']}" + f" ({', '.join(told)})" * bool(told)
+    parts += [f"{fewest} tested"] * (fewest < arm["runs"])
+    return f"{arm['runs']}" + f" ({', '.join(parts)})" * bool(parts)
 
 
 def _name_differences(arms: Mapping[str, Arm], baseline: str) -> dict[str, list[str]]:

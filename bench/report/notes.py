@@ -19,7 +19,7 @@ class Compared:
     """The comparisons of a table.
 
     Attributes:
-        exp: the experiment's name.
+        report: the command that reports the experiment.
         arms: those of the table, by arm_id.
         baseline: a regularizer or an arm_id, as it was asked for.
         found: the comparisons with it, by all metrics that are shown, and of divergence.
@@ -27,7 +27,7 @@ class Compared:
         images: whether it is known of any difference how much of it is the noise of test images.
     """
 
-    exp: str
+    report: str
     arms: Mapping[str, Arm]
     baseline: str
     found: Sequence[Comparison]
@@ -75,16 +75,16 @@ def make_notes(compared: Compared, quantities: Sequence[Quantity], cells: Sequen
 def describe_times(costs: Sequence[Cost], baseline: str) -> list[str]:
     """What the last two columns hold, and whether times are to be relied on."""
     compared = [cost for cost in costs if cost.ratios and cost.cell.half]
-    told = f"evals: gradient evaluations; time: seconds of training relative to `{baseline}`, median over seeds"
+    text = f"evals: gradient evaluations; time: seconds of training relative to `{baseline}`, median over seeds"
     if compared:
         level = min(median_interval(cost.ratios)[2] for cost in compared)
-        told += f" ± the farther end of its {100 * level:.0f} % interval"
+        text += f" ± the farther end of its {100 * level:.0f} % interval"
     varying, resumed = sum(cost.varies for cost in compared), sum(cost.resumed for cost in costs)
     if varying:
-        told += f". Times are rough: seeds differ by more than a quarter in {varying} of {len(compared)} arms"
+        text += f". Times are rough: seeds differ by more than a quarter in {varying} of {len(compared)} arms"
     if resumed:
-        told += f". {_count(resumed, 'pair')} of runs had one that was interrupted and resumed"
-    return [f"{told}."]
+        text += f". {_count(resumed, 'pair')} of runs had one that was interrupted and resumed"
+    return [f"{text}."]
 
 
 def _describe_tests(compared: Compared, shown: Sequence[Comparison], marks: set[str]) -> Iterator[str]:
@@ -112,16 +112,16 @@ def _describe_tests(compared: Compared, shown: Sequence[Comparison], marks: set[
 
 def _describe_power(shown: Sequence[Comparison], quantities: Sequence[Quantity]) -> Iterator[str]:
     """How small a difference could have been shown, by the spread of the table's own differences."""
-    told = []
+    sizes = []
     for quantity in quantities:
         found = [each.detectable for each in shown if each.metric == quantity.column and each.detectable]
         if found:
             size = quantity.factor * median(found)
-            told.append(f"{quantity.title} {format_number(size, quantity.digits)}")
-    if told:
+            sizes.append(f"{quantity.title} {format_number(size, quantity.digits)}")
+    if sizes:
         yield (
             f"The smallest differences that such tests show with {100 * POWER:.0f} % power, medians over arms, "
-            f"by their own spread: {', '.join(told)}."
+            f"by their own spread: {', '.join(sizes)}."
         )
 
 
@@ -132,13 +132,13 @@ def _describe_survivors(compared: Compared, shown: Sequence[Comparison]) -> Iter
         if not each.has_survivors_only or each.difference is None:
             continue
         quantity = QUALITIES[each.metric]
-        told = format_number(quantity.factor * each.difference, quantity.digits, "+")
+        text = format_number(quantity.factor * each.difference, quantity.digits, "+")
         of_baseline = (f"{count} of the baseline" for count in each.baseline.describe_unfinished())
         why = ", ".join([*each.arm.describe_unfinished(), *of_baseline])
         name = f"{compared.name(each.arm.arm_id)} ({why}; {_count(each.seeds, 'common seed')})"
-        broken.setdefault(name, []).append(f"{quantity.title} {told}")
+        broken.setdefault(name, []).append(f"{quantity.title} {text}")
     if broken:
-        differences = [f"{name} {', '.join(told)}" for name, told in broken.items()]
+        differences = [f"{name} {', '.join(those)}" for name, those in broken.items()]
         yield (
             "No mark where runs diverged or failed on either side: the seeds that are left are no fair sample. "
             f"Differences over these: {'; '.join(differences)}."
@@ -148,17 +148,16 @@ def _describe_survivors(compared: Compared, shown: Sequence[Comparison]) -> Iter
 def _describe_divergence(compared: Compared) -> Iterator[str]:
     """How often arms diverge, where any does, with the exact test of McNemar against the baseline."""
     p = {each.arm.arm_id: each.p_holm for each in compared.found if each.metric == DIVERGED}
-    told = []
+    counts = []
     for key, arm in compared.arms.items():
         n = Counter(arm.unfinished.values())[DIVERGED]
         if n:
             test = f" (p {p[key]:.2g})" if p.get(key) is not None else ""
-            told.append(f"{compared.name(key)} {n} of {n + len(arm.values)}{test}")
-    if told:
-        test = (
-            "; p of McNemar's exact test against the baseline, after Holm" if any("(p" in each for each in told) else ""
-        )
-        yield f"Diverged: {', '.join(told)}{test}."
+            counts.append(f"{compared.name(key)} {n} of {n + len(arm.values)}{test}")
+    if counts:
+        tested = any("(p" in each for each in counts)
+        test = "; p of McNemar's exact test against the baseline, after Holm" * tested
+        yield f"Diverged: {', '.join(counts)}{test}."
 
 
 def _explain_missing(compared: Compared) -> list[str]:
@@ -174,7 +173,7 @@ def _explain_missing(compared: Compared) -> list[str]:
         return [f"Nothing is compared with `{baseline}`: no seed of its finished runs is another arm's, too."]
     return [
         f"Nothing is compared with `{baseline}`: no other arm equals it in all else. For what arms differ in besides: "
-        f"regbench report {compared.exp} --baseline {finished[0].arm_id}"
+        f"{compared.report} --baseline {finished[0].arm_id}"
     ]
 
 

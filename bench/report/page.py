@@ -54,7 +54,7 @@ def write_page(experiment: Experiment, figures: Iterable[str]) -> None:
         figures: the names of its figures, which lie in the folder `figures`.
     """
     exp, rows, settings, folder = experiment.name, experiment.rows, experiment.settings, experiment.folder
-    # What tells an arm: its dataset and model, too, where there are several.
+    # What names an arm: its dataset and model, too, where there are several.
     words = [axis for axis in AXES[:2] if len({row[axis] for row in rows}) > 1] + list(AXES[2:])
     main = [each for each in experiment.comparisons if each.metric in MAIN_METRICS]
     compared = {"none": [each for each in main if not each.is_of_optimizers]}
@@ -155,8 +155,9 @@ def _name_classes(grid: Grid, classes: Sequence[Classes | None]) -> Grid:
     """The grid with two columns that name classes, where logits say which."""
     if not any(classes):
         return grid
-    told = [((each.worst, None), (each.most_confused, None)) if each else (("", None), ("", None)) for each in classes]
-    rows = [[*row, *names] for row, names in zip(grid.rows, told, strict=True)]
+    pairs = [(each.worst, each.most_confused) if each else ("", "") for each in classes]
+    names_of = [((worst, None), (confused, None)) for worst, confused in pairs]
+    rows = [[*row, *names] for row, names in zip(grid.rows, names_of, strict=True)]
     return Grid([*grid.header, "worst on average", "most confused"], rows, grid.arms)
 
 
@@ -170,8 +171,8 @@ def _describe_data(results: Path, arms: Sequence[Mapping[str, Any]]) -> list[str
         if record := read_data(results, identifier):
             dropped = [bool(each.get("dataset.drop_duplicates")) for each in (arm, *others)]
             found = describe_doubles(record) or ["no test image is in training, and none is in training twice"]
-            told = [*found, describe_dropping(record, dropped)]
-            sentences.append(f"{arm['dataset']}, pixel for pixel: {'; '.join(filter(None, told))}.")
+            parts = [*found, describe_dropping(record, dropped)]
+            sentences.append(f"{arm['dataset']}, pixel for pixel: {'; '.join(filter(None, parts))}.")
     return sentences
 
 

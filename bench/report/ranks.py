@@ -83,7 +83,7 @@ class Ranking:
                 groups.append((first, last))
         return groups
 
-    def tell(self) -> str:
+    def describe(self) -> str:
         """What can be said, in words."""
         n, least = len(self.places), 2.0 ** (1 - len(self.places)) * len(self.pairs)
         if least >= ALPHA:

@@ -35,7 +35,7 @@ def make_robust(layout: Layout, arms: Mapping[str, Arm], baseline: str = "none")
 
 def _make_line(line: Line, shown: Sequence[Quantity], arms: Mapping[str, Arm]) -> Line:
     arm, baseline = arms[line.arm["arm_id"]], arms.get(line.arm["baseline"] or "")
-    cells, told = [], dict(line.arm)
+    cells, row = [], dict(line.arm)
     for quantity in shown:
         ours, theirs = (_values(each, quantity) for each in (arm, baseline))
         found = {"iqm": bootstrap_mean(ours) if len(ours) else None}
@@ -47,8 +47,8 @@ def _make_line(line: Line, shown: Sequence[Quantity], arms: Mapping[str, Arm]) -
             factor, digits = (quantity.factor, quantity.digits) if key == "iqm" else (1, 2)
             cells.append(_make_cell(numbers, factor, digits, enough[key]))
             for part, number in zip(("mean", "low", "high"), numbers or (), strict=False):
-                told[f"{quantity.column}_{key}_{part}"] = number
-    return replace(line, cells=[*cells, *line.cells[-2:]], arm=told)
+                row[f"{quantity.column}_{key}_{part}"] = number
+    return replace(line, cells=[*cells, *line.cells[-2:]], arm=row)
 
 
 def _values(arm: Arm | None, quantity: Quantity) -> Any:

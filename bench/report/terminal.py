@@ -1,6 +1,6 @@
 """What the terminal shows: the plan, a line while a run trains, and the comparison at the end.
 
-Piped into a file it holds no control codes and a line per run; on a terminal one live line tells of the run in
+Piped into a file it holds no control codes and a line per run; on a terminal one live line shows the run in
 training.
 """
 

@@ -62,7 +62,7 @@ def train_missing(command: Command, launch: Launch, console: Console) -> Outcome
         Interrupted: a signal asked to stop; what was in training has a checkpoint.
     """
     plan = make_plan(command)
-    todo = order_by_seed([planned for planned in plan if command.wants(planned)])
+    todo = order_by_seed([planned for planned in plan if command.asks_for(planned)])
     asked = [planned.run_id for planned in plan]
     notes = _ask(command, plan)
     for line in find_unused(command):
@@ -172,7 +172,7 @@ class _Sweep:
     def _give_up(self, planned: Planned) -> None:
         """Records as failed a run that takes its process along each time."""
         folder = run_folder(self.results, planned.run_id)
-        message = f"its process died {_TRIES} times, of a signal or for want of memory"
+        message = f"its process died {_TRIES} times, of a signal or for lack of memory"
         workers = self.launcher.count_workers([each.run for each in self.todo])
         try:
             lock = take(folder, self.worker.sweep.token)

@@ -32,8 +32,8 @@ def note_data(results: Path, runs: Iterable[Run], write: bool) -> list[str]:
             if write:
                 write_atomically(results / DATASETS / f"{identifier}.json", seal(record))
         if found := describe_doubles(record, _NAMED):
-            told = [*found, describe_dropping(record, [r.dataset.values["drop_duplicates"] for r in (run, *others)])]
-            lines.append(f"{run.dataset.name}: {'; '.join(filter(None, told))}")
+            parts = [*found, describe_dropping(record, [r.dataset.values["drop_duplicates"] for r in (run, *others)])]
+            lines.append(f"{run.dataset.name}: {'; '.join(filter(None, parts))}")
     return lines
 
 

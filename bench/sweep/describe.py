@@ -50,8 +50,8 @@ def describe_epoch(row: dict[str, Any], images_per_second: float, seconds_left: 
     """The live line's part on the last epoch."""
     accuracy = f"val {100 * row['val_accuracy']:.1f} %, " if "val_accuracy" in row else ""
     minutes, seconds = divmod(round(seconds_left), 60)
-    told = f"{minutes}:{seconds:02} left, loss {format_number(row['train_loss'], 2)}"
-    return f"{told}, {accuracy}{images_per_second:,.0f} images/s"
+    text = f"{minutes}:{seconds:02} left, loss {format_number(row['train_loss'], 2)}"
+    return f"{text}, {accuracy}{images_per_second:,.0f} images/s"
 
 
 def describe_result(result: dict[str, Any]) -> str:

@@ -32,7 +32,7 @@ def show_forecast(command: Command) -> int:
     """
     console = Terminal()
     plan = make_plan(command)
-    todo = [planned for planned in plan if command.wants(planned)]
+    todo = [planned for planned in plan if command.asks_for(planned)]
     runs = [planned.run for planned in plan]
     states = [_state(planned, command.results) for planned in plan]
     names = name_runs(runs, whole=True)

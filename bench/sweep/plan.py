@@ -1,4 +1,4 @@
-"""A command's runs, checked against data and device, told apart from what is on record: everything before training.
+"""A command's runs, checked against data and device, and which of them are on record: everything before training.
 
 Whatever is wrong with any of them is said here, so nothing trains on a command that cannot be finished.
 """
@@ -66,7 +66,7 @@ class Command(NamedTuple):
     keep_weights: bool = False
     arguments: tuple[str, ...] = ()  # as typed after `regbench run`
 
-    def wants(self, planned: Planned) -> bool:
+    def asks_for(self, planned: Planned) -> bool:
         """Whether a run is to be trained; one on record, too, if its weights are asked for and were not kept."""
         if planned.status is None or self.force:
             return True
@@ -94,7 +94,7 @@ def make_plan(command: Command) -> list[Planned]:
         if identifier in planned:
             continue
         each = _look_up(run, identifier, command.results)
-        if command.wants(each):
+        if command.asks_for(each):
             load_writer(run.train.tracker)
             arm = arm_id(run)
             if arm not in evaluations:

@@ -1,4 +1,4 @@
-"""What the process that started a sweep does beside it: tells of each run that is recorded, and rewrites the tables."""
+"""What the process that started a sweep does beside it: prints each run that is recorded, and rewrites the tables."""
 
 import threading
 import time

@@ -132,8 +132,8 @@ class Worker:
             nonlocal first
             first = first or epoch.number  # above 1 where the run goes on from a checkpoint
             left = (time.monotonic() - started) / (epoch.number - first + 1) * (epoch.epochs - epoch.number)
-            told = describe_epoch(row, images_per_second, left)
-            self.show(f"{name}: epoch {epoch.number}/{epoch.epochs}, {told}")
+            state = describe_epoch(row, images_per_second, left)
+            self.show(f"{name}: epoch {epoch.number}/{epoch.epochs}, {state}")
 
         workers = self.launcher.count_workers([each.run for each in self.todo])
         folder = run_folder(self.results, planned.run_id)

@@ -57,7 +57,7 @@ def train_run(
     Args:
         run: checked, with device and precision resolved.
         folder: the run's, which no other process works in; log.txt is added to as it goes, all else written at the end.
-        on_epoch: told of each epoch.
+        on_epoch: called after each epoch.
         keep_weights: whether the trained model's state dict is kept as weights.pt, as it is where there is one.
         workers: trainings at a time on this machine, for the record.
         may_write: raises LockLost where the run is another process's by now; nothing is recorded then.
@@ -237,11 +237,11 @@ def make_trainer(run: Run, data: Data) -> Trainer:
 
 def _message(error: Exception, run: Run) -> str:
     """What went wrong, for the tables; log.txt has the traceback."""
-    told = f"{type(error).__name__}: {error}"
+    text = f"{type(error).__name__}: {error}"
     if not ran_out(error):
-        return told
+        return text
     size = f"train.batch_size={run.train.batch_size}"
-    return f"out of memory on {run.train.device} with {size}: lower it, or take a smaller model ({told})"
+    return f"out of memory on {run.train.device} with {size}: lower it, or take a smaller model ({text})"
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def tracking(tracker: str, folder: RunFolder, history: Sequence[Row]) -> Iterato
 
 
 class _Curves:
-    """A writer that tells of its first failure, and does nothing from then on."""
+    """A writer that logs its first failure, and does nothing from then on."""
 
     def __init__(self, make_writer: Callable[[], Any], log: Callable[[str], object]) -> None:
         self.log = log

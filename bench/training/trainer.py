@@ -202,7 +202,7 @@ class Trainer:
         return {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler, **slots}
 
     def synchronise(self) -> None:
-        """Waits for the device, so that a clock tells the truth."""
+        """Waits for the device, so that a clock shows the truth."""
         if self.device.type == "cuda":
             torch.cuda.synchronize(self.device)
 

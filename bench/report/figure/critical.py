@@ -57,7 +57,7 @@ def _show(console: Console, ranking: Ranking) -> None:
         cells = [_describe_difference(ranking, i, k) for i in range(len(places))]
         rows.append([str(ranking.arms[k]), f"{ranking.mean_ranks[k]:.2f}", *cells])
     print_table(console, ["arm", "mean rank", *(f"({number})" for number in range(1, len(places) + 1))], rows)
-    print_line(console, f"{ranking.tell()}. Ranks: 1 is best. Beside them the mean, or the difference to `none`.")
+    print_line(console, f"{ranking.describe()}. Ranks: 1 is best. Beside them the mean, or the difference to `none`.")
 
 
 def _describe_difference(ranking: Ranking, place: int, arm: int) -> str:
@@ -89,7 +89,7 @@ def draw_ranks(ranking: Ranking) -> Figure:
     n, order = len(ranking.arms), np.argsort(ranking.mean_ranks, kind="stable").tolist()
     groups, left = ranking.find_groups(), (n + 1) // 2
     title = f"Mean ranks by {ranking.quantity.title} in {len(ranking.places)} places"
-    note = f"1 is best; bars join arms of which no two differ beyond chance (Wilcoxon, Holm). {ranking.tell()}."
+    note = f"1 is best; bars join arms of which no two differ beyond chance (Wilcoxon, Holm). {ranking.describe()}."
     figure = make_figure(7.5, 1.6 + 0.13 * len(groups) + 0.26 * left, title, note)
     axes = figure.subplots()
     below = 0.5 + 0.5 * len(groups)

@@ -80,19 +80,19 @@ def draw_figures(tables: Tables) -> Iterator[tuple[str, Figure]]:
             yield planned.name, figure
 
 
-def write_figures(folder: Path, tables: Tables, tell: Callable[[str], None] = lambda line: None) -> list[str]:
+def write_figures(folder: Path, tables: Tables, show: Callable[[str], None] = lambda line: None) -> list[str]:
     """Writes each figure whose data have changed as NAME.png and NAME.svg, and returns the names of all.
 
     Args:
         folder: where to; it is made if need be.
         tables: what to draw.
-        tell: is told of each figure before it is drawn.
+        show: called with a line on each figure before it is drawn.
     """
     names, plan = [], _plan(tables)
     for number, planned in enumerate(plan, 1):
         svg, png = (folder / f"{planned.name}.{kind}" for kind in ("svg", "png"))
         if not all(planned.made_of.encode() in (read_if_there(file) or b"") for file in (svg, png)):
-            tell(f"figure {number} of {len(plan)}: {planned.name}")
+            show(f"figure {number} of {len(plan)}: {planned.name}")
             figure = planned.draw()
             if figure is None:
                 continue

@@ -33,7 +33,7 @@ class _Line:
     label: str
     look: Look
     estimate: Estimate | None
-    told: str
+    numbers: str
 
     @property
     def height(self) -> float:
@@ -48,7 +48,7 @@ def draw_metric(arms: Sequence[Arm], metric: Metric, where: str) -> Figure | Non
     for arm in arms:
         estimate = arm.estimate(metric.column, metric.factor)
         look = look_of(arm.regularizer, arm.optimizer == first)
-        lines.append(_Line(arm.arm_id, arm.regularizer, arm.label(), look, estimate, _tell_mean(estimate, metric)))
+        lines.append(_Line(arm.arm_id, arm.regularizer, arm.label(), look, estimate, _describe_mean(estimate, metric)))
     better = "higher" if metric.higher_is_better else "lower"
     note = f"Mean and 95 % t interval over seeds, small dots below are the seeds; {better} is better."
     if any(arm.optimizer != first for arm in arms):
@@ -102,22 +102,22 @@ def _make_line(each: Comparison, arm: Arm, metric: Metric) -> _Line:
     if each.difference is None:
         return _Line(arm.arm_id, arm.regularizer, arm.label(), look, None, "–" + seeds)
     interval = (metric.factor * each.interval[0], metric.factor * each.interval[1]) if each.interval else None
-    told = [metric.factor * each.difference, *(interval or ())]
-    first, *others = (format_number(value, metric.digits, "+").replace("-", "−") for value in told)
+    values = [metric.factor * each.difference, *(interval or ())]
+    first, *others = (format_number(value, metric.digits, "+").replace("-", "−") for value in values)
     p = each.p_holm
-    told_p = "" if p is None else f"  p={p:.3f}" if p >= 0.001 else "  p<0.001"
-    line = first + (f" [{', '.join(others)}]" if others else "") + seeds + told_p
-    return _Line(arm.arm_id, arm.regularizer, arm.label(), look, Estimate(told[0], interval), line)
+    p_text = "" if p is None else f"  p={p:.3f}" if p >= 0.001 else "  p<0.001"
+    line = first + (f" [{', '.join(others)}]" if others else "") + seeds + p_text
+    return _Line(arm.arm_id, arm.regularizer, arm.label(), look, Estimate(values[0], interval), line)
 
 
-def _tell_mean(estimate: Estimate | None, metric: Metric) -> str:
+def _describe_mean(estimate: Estimate | None, metric: Metric) -> str:
     if estimate is None:
         return "–"
-    told = format_number(estimate.mean, metric.digits)
+    text = format_number(estimate.mean, metric.digits)
     if estimate.interval:
         down, up = (format_number(abs(end - estimate.mean), metric.digits) for end in estimate.interval)
-        told += f" ± {up}" if up == down else f" +{up} −{down}"
-    return told
+        text += f" ± {up}" if up == down else f" +{up} −{down}"
+    return text
 
 
 def _draw_panels(
@@ -164,14 +164,14 @@ def _draw_lines(axes: Axes, lines: Sequence[_Line]) -> None:
         if line.estimate:
             mark_arms(_draw_line(axes, y, line.estimate, line.look), line.arm_id)
     axes.set_ylim(height, 0)
-    told = axes.secondary_yaxis("right")
+    right = axes.secondary_yaxis("right")
     labels = axes.set_yticks(middles, [line.label for line in lines])
-    numbers = told.set_yticks(middles, [line.told for line in lines])
+    numbers = right.set_yticks(middles, [line.numbers for line in lines])
     for line, label, number_ in zip(lines, labels, numbers, strict=True):
         mark_arms([label.label1, number_.label2], line.arm_id)
-    for each in (axes, told):
+    for each in (axes, right):
         each.tick_params(axis="y", length=0, pad=7)
-    told.spines["right"].set_visible(False)
+    right.spines["right"].set_visible(False)
     show_grid(axes)
 
 

@@ -46,7 +46,7 @@ def draw_calibration(arms: Sequence[Arm], where: str) -> Figure | None:
     points = _gather([arm for arm in arms if arm not in off], ACCURACY.column, ACCURACY.factor, ECE)
     if not points:
         return None
-    note = f"Means and 95 % t intervals over seeds; better is to the right and down.{_tell_off(off)}"
+    note = f"Means and 95 % t intervals over seeds; better is to the right and down.{_describe_off(off)}"
     legend = _make_legend(arms, points)
     figure, (axes,) = _make_panels(legend, 1, f"Calibration against accuracy of {where}", note)
     _draw_points(axes, points, legend)
@@ -71,7 +71,7 @@ def draw_cost(arms: Sequence[Arm], where: str) -> Figure | None:
         "Means and 95 % t intervals over seeds; better is to the left and up. The dashed line is the Pareto front of "
         "the means: no arm on it is beaten by one that costs no more."
         + (" Points of equal cost stand beside one another." if spread != panels else "")
-        + _tell_off(off)
+        + _describe_off(off)
     )
     legend = _make_legend(arms, {arm_id: point for points in panels.values() for arm_id, point in points.items()})
     figure, grid = _make_panels(legend, len(panels), f"Accuracy against cost of {where}", note)
@@ -105,7 +105,7 @@ def _off_scale(arms: Sequence[Arm], metrics: Sequence[Metric]) -> list[Arm]:
     return list(off.values())
 
 
-def _tell_off(off: Sequence[Arm]) -> str:
+def _describe_off(off: Sequence[Arm]) -> str:
     names = "; ".join(arm.label(200) for arm in off)
     return f" Far worse than the others and not shown: {names}." if off else ""
 

@@ -36,7 +36,7 @@ class Ray(Launcher):
         return cls(cpus=read_whole("ray.remote.num_cpus", remote), gpus=gpus)
 
     def arrange(self, settings: Mapping[str, Any], jobs: int) -> dict[str, Any]:
-        """A cluster that is there has its memory; Ray refuses to be told."""
+        """A cluster that is there has its memory; Ray refuses a setting of it."""
         remote = {**settings["ray"]["remote"], "num_gpus": self.gpus}
         init = dict(settings["ray"]["init"])
         if init.get("address") != _HERE:
