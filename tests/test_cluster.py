@@ -171,7 +171,7 @@ def test_a_slurm_job_that_is_requeued_in_training_goes_on_from_its_checkpoint(sl
 
     def requeue(*command):
         wait_until(lambda: owners(folder))
-        time.sleep(2)
+        wait_until(lambda: any("epoch=" in path.read_text() for path in folder.rglob("log.txt")))
         (job,) = set(slurm_jobs())
         subprocess.run([*command, job], check=True)
         wait_until(lambda: not owners(folder), 60)

@@ -81,6 +81,17 @@ def wait_for_training(folder, process):
     return False
 
 
+def count_epochs(folder):
+    return sum(path.read_text().count("epoch=") for path in folder.rglob("log.txt"))
+
+
+def wait_for_more_epochs(folder, process, number):
+    """Waits until so many more have ended in the folder, or the process has."""
+    before = count_epochs(folder)
+    while process.poll() is None and count_epochs(folder) < before + number:
+        time.sleep(0.02)
+
+
 def kill(process, number):
     """The whole process group dies by SIGKILL; other signals go to the sweep, as a person or a cluster sends them."""
     if number == signal.SIGKILL:
@@ -104,14 +115,15 @@ def alone(tmp_path_factory):
     return sweep
 
 
-def assert_survives(survivor, arguments, expected, kills, seed=0):
-    """Kills sweeps at random points; how many of them were in training, and whether any went on from a checkpoint."""
+def assert_survives(survivor, arguments, expected, kills, within, seed=0):
+    """Kills sweeps within so many epochs of their start, at random points; how many of them were in training, and whether
+    any went on from a checkpoint."""
     draw = random.Random(seed)
     hits, recorded = 0, {}
     for _ in range(kills):
         process = start(survivor, *arguments)
         hits += wait_for_training(survivor, process)
-        time.sleep(draw.uniform(0, 2.5))
+        wait_for_more_epochs(survivor, process, draw.randrange(within))
         kill(process, draw.choice([signal.SIGKILL, signal.SIGKILL, signal.SIGTERM, signal.SIGINT]))
         assert recorded.items() <= stamps(survivor).items(), "a record was lost or replaced"
         recorded = stamps(survivor)
@@ -127,15 +139,15 @@ def assert_survives(survivor, arguments, expected, kills, seed=0):
 
 @pytest.mark.slow
 def test_a_sweep_that_is_killed_three_times_ends_in_the_same_tables(alone, tmp_path):
-    long = (*SMALL, "train.epochs=60")  # so that the last kill finds something to do, on a fast machine, too
-    hits, resumed = assert_survives(tmp_path, long, alone(*long), kills=3)
+    long = (*SMALL, "train.epochs=60")  # so that the last kill finds something to do
+    hits, resumed = assert_survives(tmp_path, long, alone(*long), kills=3, within=60)
     assert hits >= 2
     assert resumed
 
 
 @pytest.mark.slow
 def test_a_sweep_of_everything_that_is_killed_thirty_times_ends_in_the_same_tables(alone, tmp_path):
-    hits, resumed = assert_survives(tmp_path, LARGE, alone(*LARGE), kills=30)
+    hits, resumed = assert_survives(tmp_path, LARGE, alone(*LARGE), kills=30, within=12)
     print(f"{hits} of 30 kills hit a training")
     assert hits >= 15
     assert resumed

@@ -43,7 +43,7 @@ def describe(values: Sequence[float]) -> tuple[float, float | None, float | None
     if n < 2:
         return mean, None, None, None
     deviation = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = _t_quantile((1 + LEVEL) / 2, n - 1) * deviation / math.sqrt(n)
+    half = t_quantile((1 + LEVEL) / 2, n - 1) * deviation / math.sqrt(n)
     return mean, deviation, mean - half, mean + half
 
 
@@ -72,7 +72,7 @@ def paired_t(differences: Sequence[float] | Floats, scale: float) -> PairedTest:
     if n < 2:
         return PairedTest(mean, math.nan, math.nan, math.nan)
     error = float(np.std(differences, ddof=1)) / math.sqrt(n)
-    half = _t_quantile((1 + LEVEL) / 2, n - 1) * error
+    half = t_quantile((1 + LEVEL) / 2, n - 1) * error
     if n < FEWEST_SEEDS:
         p = math.nan
     elif varies(differences, scale):
@@ -98,7 +98,7 @@ def smallest_detectable(differences: Floats, level: float) -> float:
         level: of the test.
     """
     n = len(differences)
-    shift = float(nctdtrinc(n - 1, 1 - POWER, _t_quantile(1 - level / 2, n - 1)))
+    shift = float(nctdtrinc(n - 1, 1 - POWER, t_quantile(1 - level / 2, n - 1)))
     return shift * float(np.std(differences, ddof=1)) / math.sqrt(n)
 
 
@@ -151,6 +151,6 @@ def share_improved(gains: Floats) -> float:
 
 
 @cache
-def _t_quantile(probability: float, degrees: int) -> float:
+def t_quantile(probability: float, degrees: int) -> float:
     """Student's t quantile."""
     return float(stdtrit(degrees, probability))
