@@ -116,8 +116,8 @@ def alone(tmp_path_factory):
 
 
 def assert_survives(survivor, arguments, expected, kills, within, seed=0):
-    """Kills sweeps within so many epochs of their start, at random points; how many of them were in training, and whether
-    any went on from a checkpoint."""
+    """Kills sweeps at random points, within so many epochs of their start; how many were in training, and whether any
+    went on from a checkpoint."""
     draw = random.Random(seed)
     hits, recorded = 0, {}
     for _ in range(kills):

@@ -1,10 +1,10 @@
 """A claim put to the test: a region in which an effect must lie, and the verdict that paired seeds allow.
 
 A claim is written `> 0.01`, `< -0.01` or `|effect| < 0.02`. It is supported where the effect's 95 % interval lies
-wholly inside that region, contradicted where it lies wholly outside, and else inconclusive. Of several values of a setting,
-such as the strength of a method, the intervals are Holm's: the clearest of m has the level 1 - 0.05 / m, the next one
-1 - 0.05 / (m - 1), and so on until one decides nothing, at whose level all that follow stay (Holm 1979; step-down
-intervals as in Hochberg and Tamhane 1987, ch. 2). A claim that something *can* happen needs one of them.
+wholly inside that region, contradicted where it lies wholly outside, and else inconclusive. Of several values of a
+setting, such as the strength of a method, the intervals are Holm's: the clearest of m has the level 1 - 0.05 / m, the
+next one 1 - 0.05 / (m - 1), and so on until one decides nothing, at whose level all that follow stay (Holm 1979). A
+claim that something *can* happen needs one of them.
 """
 
 import math
