@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.cli import completion
+from bench.cli.claims import add_claims
 from bench.cli.ending import exit_code
 from bench.cli.flags import Parser, complete_by, make_shared_parser
 from bench.cli.listing import add_list
@@ -107,7 +108,7 @@ def _make_parser() -> argparse.ArgumentParser:
     speed = add("speed", help="time the training loop against its ceiling and a plain script; takes what run takes")
     for command in (run, plan, speed):
         complete_by(command.add_argument("overrides", nargs="*"), completion.complete_override)
-    for add_command in (add_report, add_list, add_results, add_merge):
+    for add_command in (add_report, add_claims, add_list, add_results, add_merge):
         add_command(add)
     doctor = add("doctor", help="show versions, devices, data and extras, and try a training step on each device")
     help_ = "of a dataset (dataset=NAME dataset.KEY=VALUE): list what it holds, and its equal images, instead"

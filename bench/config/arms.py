@@ -102,7 +102,7 @@ class Arms:
         """The config less Hydra's part, and the names of its choices."""
         config = hydra.compose("config", [*self.shared, *overrides], return_hydra_config=True)
         choices = dict(config.hydra.runtime.choices)
-        config = OmegaConf.masked_copy(config, [str(key) for key in config if key != "hydra"])
+        config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("hydra", "claim")])
         restore_text(config, choices)
         return config, choices
 

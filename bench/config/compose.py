@@ -44,6 +44,12 @@ class Composed(NamedTuple):
     switches: dict[str, bool]
     config: DictConfig
 
+    @property
+    def claim(self) -> Any:
+        """What its experiment claims, as plain values; None where it claims nothing."""
+        node = self.config.get("claim")
+        return None if node is None else OmegaConf.to_container(node, resolve=True)
+
 
 def compose_command(arguments: Sequence[str]) -> Composed:
     """What a command line asks for.
@@ -76,7 +82,7 @@ def _compose(typed: Sequence[str], loader: ConfigLoader) -> Composed:
     _check_sweeps(params)
     launcher_settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
     return Composed(
-        exp=choices.get("exp") or "adhoc",
+        exp=(choices.get("exp") or "adhoc").partition("/")[0],  # claims/sam_flat belongs to claims
         runs=_read_runs(_combine([*params, *task]), shared),
         results=Path(settings["results_dir"]),
         launcher=choices["hydra/launcher"],

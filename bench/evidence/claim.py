@@ -122,6 +122,11 @@ def judge_claim(differences: Mapping[str, Floats], region: Region, *, any_suffic
     return Finding(verdict, decisive, found)
 
 
+def measure_effect(value: str, differences: Floats) -> Effect:
+    """An effect (n,) of paired seeds with its 95 % interval, about which nothing is claimed."""
+    return _measure(value, differences, Region("", -math.inf, math.inf), 1 - LEVEL_OF_TESTS)
+
+
 def _clearness(differences: Floats, region: Region) -> float:
     """How many standard errors the mean is from the nearest end of the region."""
     if len(differences) < FEWEST_SEEDS:

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from bench.config.identity import shorten_hash
 from bench.evidence.comparison import MAIN_METRICS, Comparison
 from bench.measure import QUALITIES
-from bench.measure.quantities import format_number
+from bench.measure.quantities import COSTS, format_number
 from bench.record.tables import Row
 from bench.report.cells import describe_p, find_supported, make_mark, print_with_half
 from bench.report.formats import Grid
@@ -72,7 +72,7 @@ def signed(metric: str, difference: float | None, interval: tuple[float, float] 
     """A difference and its interval with the decimals that the latter supports; empty where they are not known."""
     if difference is None:
         return "", ""
-    quantity = QUALITIES[metric]
+    quantity = (QUALITIES | COSTS)[metric]
     half = (interval[1] - interval[0]) / 2 if interval else None
     text, precision = print_with_half(quantity, difference, half)
     digits = 0 if "e" in precision else len(precision.partition(".")[2])
