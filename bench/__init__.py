@@ -7,6 +7,7 @@ The map, from what is typed down to what is written; imports go down only (pypro
     speed/        how fast a step is, beside a plain script's
     sweep/        many runs: planned, launched, watched
     training/     one run: start reading in run.py
+    probe/        what needs the model itself: sharpness, robustness
     regularizer/  optimizer/  model/  dataset/  the four axes, each with its choices in conf/<axis>/
     record/       what is on disk: runs, and the tables of experiments
     evidence/     what is real: arms against their baseline, and how sure that is
