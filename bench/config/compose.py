@@ -1,7 +1,6 @@
 """From a command line to plain typed runs: Hydra composes what is asked for, and we split the sweep and check it."""
 
 import functools
-import itertools
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -15,6 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from bench.config import CONF
 from bench.config.arms import Arms
+from bench.config.combinations import Combination, combine
+from bench.config.identity import identity, shared_key
 from bench.config.overrides import SWITCHES, check_arguments, loosen, take_name, to_hydra
 from bench.config.ranges import check
 from bench.config.session import explaining, own_hydra
@@ -33,11 +34,14 @@ OmegaConf.register_new_resolver("folder_name", lambda path: re.sub(r"[^\w.-]+", 
 class Composed(NamedTuple):
     """What a command line asks for: the experiment, its runs, where and by what launcher they are trained.
 
-    `config` is all that Hydra composes of it but for what is swept: for launching.
+    `combinations` are the overrides of each run, and `tuned` the settings that each arm has of its own. `config` is all
+    that Hydra composes of it but for what is swept: for launching.
     """
 
     exp: str
     runs: list[Run]
+    combinations: list[Combination]
+    tuned: tuple[str, ...]
     results: Path
     launcher: str
     launcher_settings: dict[str, Any]
@@ -80,10 +84,14 @@ def _compose(typed: Sequence[str], loader: ConfigLoader) -> Composed:
         check(key, key, value)
     params = parser.parse_overrides([loosen(f"{key}={value}") for key, value in config.hydra.sweeper.params.items()])
     _check_sweeps(params)
+    combinations = combine(parser, params, config.hydra.sweeper.get("arms"), task)
+    runs = _read_runs(combinations, shared)
     launcher_settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
     return Composed(
         exp=(choices.get("exp") or "adhoc").partition("/")[0],  # claims/sam_flat belongs to claims
-        runs=_read_runs(_combine([*params, *task]), shared),
+        runs=runs,
+        combinations=combinations,
+        tuned=_read_tuned(config.hydra.sweeper.get("tuned") or (), runs),
         results=Path(settings["results_dir"]),
         launcher=choices["hydra/launcher"],
         launcher_settings=launcher_settings,
@@ -104,18 +112,7 @@ def _check_sweeps(overrides: Iterable[Override]) -> None:
             raise UsageError(f"{key} cannot be swept.\nGive it one value.")
 
 
-def _combine(overrides: Iterable[Override]) -> list[tuple[str, ...]]:
-    """Every combination of what is swept, as Hydra's overrides; of two that have one key the last counts."""
-    values = {}
-    for override in overrides:
-        key = override.get_key_element()
-        swept = override.is_sweep_override()
-        of_key = override.sweep_string_iterator() if swept else [override.get_value_element_as_str()]
-        values[key] = [loosen(f"{key}={value}") for value in of_key]  # again, for what a range() gives
-    return list(itertools.product(*values.values()))
-
-
-def _read_runs(combinations: Sequence[tuple[str, ...]], shared: Sequence[str]) -> list[Run]:
+def _read_runs(combinations: Sequence[Combination], shared: Sequence[str]) -> list[Run]:
     """A checked run of each combination."""
     parse = functools.cache(OverridesParser.create().parse_override)
     read = functools.cache(Arms(shared).read)  # seeds share an arm
@@ -126,3 +123,19 @@ def _read_runs(combinations: Sequence[tuple[str, ...]], shared: Sequence[str]) -
         seed = {"seed": parse(seeds[-1]).value()} if seeds else {}
         runs.append(read_run({**settings, **seed}, choices))
     return runs
+
+
+def _read_tuned(keys: Any, runs: Sequence[Run]) -> tuple[str, ...]:
+    """The settings that each arm of an experiment has of its own; of an optimizer's without the optimizer's name.
+
+    Raises:
+        UsageError: no run has such a setting.
+    """
+    known = {shared_key(key) for run in runs for key in identity(run)}
+    for key in keys:
+        if key not in known:
+            raise UsageError(
+                f"hydra.sweeper.tuned holds {key}, which no run has.\n"
+                "It lists settings that each arm has of its own, such as optimizer.lr."
+            )
+    return tuple(keys)

@@ -71,6 +71,11 @@ def data_id(settings: Mapping[str, Any]) -> str:
     return digest({key: settings[key] for key in keys})
 
 
+def shared_key(key: str) -> str:
+    """A setting's key; of an optimizer's without the optimizer's name."""
+    return re.sub(r"^optimizer\.[^.]+\.", "optimizer.", key)
+
+
 def show_setting(key: str, value: Any) -> str:
     """A setting on a line of such: as in Hydra's overrides, without spaces."""
     return f"{key}={'null' if value is None else value}".replace(" ", "")

@@ -5,7 +5,8 @@ or refuse. Commas still sweep, and quotes and backslashes keep their meaning.
 """
 
 import re
-from collections.abc import Sequence
+import shlex
+from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -25,6 +26,9 @@ _FLAGS = {*_SHOWS, "--resolve", "--package", "-p", "-m", "--multirun"}  # Hydra'
 _ELEMENT = re.compile(r"""\s*("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?:\\.|\[(?:\[[^]]*]|[^]])*]|\{[^}]*}|[^,])*?)\s*,""")
 _ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")
 _FUNCTION = re.compile(r"(choice|range|shuffle|sort|str|tag)\(.*\)")  # Hydra's own ways to write a sweep
+_NOT_NOTED = re.compile(
+    r"\+*(results_dir=|hydra(?!\.sweeper)[/.]|(force|keep_weights|retry_failed|fail_fast)=|dataset\.root=)|--?m"
+)
 _NUMBER_LIKE = re.compile(r"(?<![\w.'\"-])([-+]?[\d.][\w.+-]*|true|false|inf|nan)(?![\w.'\"-])", re.IGNORECASE)
 
 
@@ -46,6 +50,11 @@ def check_arguments(arguments: Sequence[str]) -> None:
         group = re.fullmatch(rf"({'|'.join(GROUPS)})=(.*,)?(null)?(,.*)?", argument)
         if group or argument.startswith("hydra/sweeper"):
             raise UsageError(f"{argument} is not a choice.\n`regbench list` shows what there is.")
+
+
+def show_command(verb: str, arguments: Iterable[str]) -> str:
+    """A command that asks for runs as it is noted: less what says where and how they are trained, not which."""
+    return shlex.join(["regbench", verb, *(each for each in arguments if not _NOT_NOTED.match(each))])
 
 
 def only_shows(arguments: Sequence[str]) -> bool:

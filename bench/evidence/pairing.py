@@ -2,7 +2,8 @@
 
 Arms are paired by seed: with one seed they share start, batches and crops, so what seeds add to both is gone from the
 difference. An arm's baseline has the regularizer `none` and every other setting equal; an arm of another optimizer is
-also set against the SGD arm of the same regularizer, where there is exactly one that equals it in all else.
+also set against the SGD arm of the same regularizer, where there is exactly one that equals it in all else. Settings
+that were tuned for each arm apart may differ: best is compared with best.
 """
 
 import json
@@ -15,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from bench.config import AXES
-from bench.config.identity import ADDED_LATER, shorten_hash, show_setting
+from bench.config.identity import ADDED_LATER, shared_key, shorten_hash, show_setting
 from bench.errors import UsageError
 from bench.measure import QUALITIES
 from bench.measure.arrays import Floats
@@ -35,6 +36,7 @@ class Arm:
     settings: Settings
     values: dict[int, Floats] = field(default_factory=dict)
     unfinished: dict[int, str] = field(default_factory=dict)  # failed or diverged, by seed
+    tuned: tuple[str, ...] = ()  # settings that each arm has of its own, of an optimizer's without its name
 
     @property
     def arm_id(self) -> str:
@@ -45,6 +47,10 @@ class Arm:
     def place(self) -> tuple[str, str]:
         """Its dataset and model: where arms compare."""
         return self.words["dataset"], self.words["model"]
+
+    def show_tuned(self) -> list[str]:
+        """Its own settings, as `key=value`."""
+        return [show_setting(key, value) for key, value in self.settings.items() if shared_key(key) in self.tuned]
 
     def describe_unfinished(self) -> list[str]:
         """How many of its runs failed, and how many diverged: as `2 diverged`."""
@@ -57,7 +63,8 @@ def read_arms(rows: Iterable[Row], settings: Mapping[str, Settings]) -> dict[str
     for row in rows:
         identifier = row["arm_id"]
         words = {key: row[key] for key in (*AXES, "settings", "arm_id")}
-        arm = arms.setdefault(identifier, Arm(words, settings.get(identifier, {})))
+        own = tuple(row.get("tuned", "").split())
+        arm = arms.setdefault(identifier, Arm(words, settings.get(identifier, {}), tuned=own))
         if row["status"] == Status.DONE:
             arm.values[int(row["seed"])] = np.array([float(row.get(metric) or "nan") for metric in METRICS])
         else:
@@ -84,7 +91,7 @@ def name_differences(arm: Arm, other: Arm) -> list[str]:
     Words name regularizers, optimizers and classes of the user's own; of these it is what both have: each optimizer
     has a learning rate.
     """
-    ours, theirs = ({_shared_key(key): (key, each.settings[key]) for key in each.settings} for each in (arm, other))
+    ours, theirs = ({shared_key(key): (key, each.settings[key]) for key in each.settings} for each in (arm, other))
     named = []
     for shared in dict.fromkeys([*ours, *theirs]):
         told_by_words = shared.partition(".")[0] in ("regularizer", "optimizer", "source")
@@ -99,11 +106,6 @@ def name_differences(arm: Arm, other: Arm) -> list[str]:
         if str(value) != str(theirs.get(shared, unset)[1]):
             named.append(show_setting(key, value))
     return named
-
-
-def _shared_key(key: str) -> str:
-    """A setting's key; of an optimizer's without the optimizer's name."""
-    return re.sub(r"^optimizer\.[^.]+\.", "optimizer.", key)
 
 
 def pair_with_arm(arms: Mapping[str, Arm], other: Arm) -> list[tuple[Arm, Arm]]:
@@ -124,6 +126,8 @@ def pair_with_baseline(arms: Mapping[str, Arm], baseline: str) -> Iterable[tuple
             continue
         most = max(map(_count_sources, like), default=0)  # of the user's own classes, as many as may be are the arm's
         like = [other for other in like if _count_sources(other) == most]
+        if len(like) > 1 and arm.tuned:  # tuned anew: which of them is the best is not known here
+            continue
         if len(like) > 1:
             several = ", ".join(f"{other.arm_id} ({shorten_hash(other.words['settings'])})" for other in like)
             raise UsageError(f"several arms are called {baseline}: {several}.\nName one by its arm_id: --baseline ID")
@@ -150,11 +154,15 @@ def group(arms: Iterable[Arm], axes: Sequence[str]) -> dict[str, list[Arm]]:
 
 
 def rest(arm: Arm, axes: Sequence[str]) -> str:
-    """All settings but those of some axes, as text; the source of a user's own class may belong to any axis."""
+    """All settings but those of some axes and those tuned for the arm, as text.
+
+    The source of a user's own class may belong to any axis.
+    """
     if not arm.settings:  # of a table that came without its arms.json: like no other
         return arm.arm_id
     left_out = (*axes, "source")
-    rest = {key: value for key, value in arm.settings.items() if key.partition(".")[0] not in left_out}
+    settings = {key: value for key, value in arm.settings.items() if shared_key(key) not in arm.tuned}
+    rest = {key: value for key, value in settings.items() if key.partition(".")[0] not in left_out}
     return json.dumps(rest, sort_keys=True)
 
 

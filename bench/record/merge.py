@@ -84,7 +84,7 @@ def merge(ours: Path, theirs: Path, keep: str = "ours") -> Merge:
     for exp in experiments:
         asked = _asked(theirs, exp)
         _adopt_rows(ours, theirs, exp, {i: row for i, row in tables.read_rows(theirs, exp).items() if i in taken})
-        tables.request_runs(ours, exp, asked)
+        tables.request_runs(ours, exp, asked, tuned=tables.read_tuned(theirs, exp))
         tables.note_commands(ours, exp, tables.read_commands(theirs, exp))
         tables.write_tables(ours, exp)
     return Merge(new, [i for i in both if i not in unlike], unlike)

@@ -7,8 +7,6 @@ stands. Cells are text: a number is written in full once, and read back and writ
 """
 
 import json
-import re
-import shlex
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,6 +15,7 @@ from typing import Any
 
 from bench.config import AXES
 from bench.config.identity import ADDED_LATER, shorten, show_setting
+from bench.config.overrides import show_command
 from bench.disk.files import remove_parts, to_csv, write_atomically
 from bench.disk.gone import is_file, names_in
 from bench.disk.lock import wait_for
@@ -36,20 +35,25 @@ from bench.record.read_tables import read_csv as read_csv
 from bench.record.read_tables import read_settings as read_settings
 from bench.status import RECORDED, Status
 
-ASKED, COMMANDS = "asked.txt", "commands.txt"
-_NOT_NOTED = re.compile(
-    r"\+*(results_dir=|hydra(?!\.sweeper)[/.]|(force|keep_weights|retry_failed|fail_fast)=|dataset\.root=)|--?m"
-)
+ASKED, COMMANDS, TUNED = "asked.txt", "commands.txt", "tuned.txt"
 
 _MESSAGE = 1000  # characters; csv reads no cell of more than 131,072
 
 _QUANTITIES = QUALITIES | COSTS
 
 
-def request_runs(results: Path, exp: str, run_ids: Iterable[str], arguments: Sequence[str] = ()) -> None:
+def request_runs(
+    results: Path,
+    exp: str,
+    run_ids: Iterable[str],
+    arguments: Sequence[str] = (),
+    verb: str = "run",
+    tuned: Sequence[str] = (),
+) -> None:
     """Notes that the experiment asks for these runs, so that their rows are made whenever they are recorded.
 
-    The command that asks is noted in commands.txt, less what says where and how runs are trained, not which.
+    The command that asks is noted in commands.txt, less what says where and how runs are trained, not which; the
+    settings that each arm has of its own are in tuned.txt, and from there in a column `tuned` of runs.csv.
 
     Raises:
         UsageError: the experiment's tables were written by a newer regbench, are damaged, or are another one's.
@@ -66,8 +70,9 @@ def request_runs(results: Path, exp: str, run_ids: Iterable[str], arguments: Seq
         new = [identifier for identifier in run_ids if identifier not in asked]
         if new:
             write_atomically(results / exp / ASKED, "".join(f"{identifier}\n" for identifier in [*asked, *new]))
-        noted = [argument for argument in arguments if not _NOT_NOTED.match(argument)]
-        note_commands(results, exp, [shlex.join(["regbench", "run", *noted])] if arguments else [])
+        note_commands(results, exp, [show_command(verb, arguments)] if arguments else [])
+        if tuned:
+            write_atomically(results / exp / TUNED, "".join(f"{key}\n" for key in tuned))
 
 
 def _check_letters(results: Path, exp: str) -> None:
@@ -91,6 +96,12 @@ def note_commands(results: Path, exp: str, lines: Iterable[str]) -> None:
 def read_commands(results: Path, exp: str) -> list[str]:
     """The commands that have asked for the experiment's runs, in that order."""
     return read_lines(results / exp / COMMANDS)
+
+
+def read_tuned(results: Path, exp: str) -> list[str]:
+    """The settings that each of the experiment's arms has of its own."""
+    rows = read_rows(results, exp).values()
+    return read_lines(results / exp / TUNED) or next((row["tuned"].split() for row in rows if row.get("tuned")), [])
 
 
 def write_tables(results: Path, exp: str) -> list[Row]:
@@ -131,6 +142,8 @@ def collect(results: Path, exp: str) -> tuple[list[Row], dict[str, dict[str, Any
     check_identities(results / exp / "runs.csv", [kept[i] for i in kept.keys() - records.keys()], arms)
     for record in records.values():
         arms[record["arm_id"]] = {key: value for key, value in record["config"].items() if key != "seed"}
+    if tuned := read_tuned(results, exp):
+        kept = {identifier: row | {"tuned": " ".join(tuned)} for identifier, row in kept.items()}
     used = {row["arm_id"] for row in kept.values()}
     arms = {arm: arms[arm] for arm in sorted(arms) if arm in used}
     fill_settings_column(kept.values(), arms)

@@ -16,7 +16,7 @@ _INTRODUCTION = """\
 
 Every column of every CSV file, made by `python -m bench.report.columns`. Fractions lie in [0, 1] here, and are
 percent in print. An empty cell is a number that there is not, as of a run without a validation split. Columns that
-you add stay.
+you add stay. The runs of a tuned experiment have a further column `tuned`: the settings that each arm has of its own.
 """
 
 _SHARED = {

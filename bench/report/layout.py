@@ -175,9 +175,12 @@ def _count_seeds(arm: Mapping[str, Any], tested: Sequence[int]) -> str:
 
 
 def _name_differences(arms: Mapping[str, Arm], baseline: str) -> dict[str, list[str]]:
-    """By arm_id what an arm differs in from the arm that is the baseline, and of that one what any differs in."""
+    """By arm_id what an arm differs in from the arm that is the baseline, and of that one what any differs in.
+
+    Where the baseline is no arm, it is what each arm has of its own.
+    """
     if baseline not in arms:
-        return {}
+        return {arm.arm_id: arm.show_tuned() for arm in arms.values()}
     other = arms[baseline]
     own = dict.fromkeys(setting for arm in arms.values() for setting in name_differences(other, arm))
     return {arm.arm_id: name_differences(arm, other) for arm in arms.values()} | {baseline: list(own)}

@@ -34,6 +34,12 @@ class Compared:
     settings: Mapping[str, Sequence[str]]
     images: bool
 
+    @property
+    def tuned(self) -> str:
+        """The settings that each arm has of its own, `lr` for one; empty where there are none."""
+        keys = dict.fromkeys(key.rpartition(".")[2] for arm in self.arms.values() for key in arm.tuned)
+        return ", ".join(keys)
+
     def name(self, arm_id: str) -> str:
         """How the table calls an arm."""
         words = self.arms[arm_id].words
@@ -47,6 +53,8 @@ class Compared:
 def make_notes(compared: Compared, quantities: Sequence[Quantity], cells: Sequence[Cell]) -> list[str]:
     """The notes of a table of these quantities with these cells, each a sentence or two."""
     notes = []
+    if compared.tuned:
+        notes.append(f"Each arm has its own {compared.tuned}, tuned for it: best is compared with best.")
     if any(cell.half for cell in cells):
         cut = " It is cut where it would leave the metric's range." * any(cell.above for cell in cells)
         notes.append(f"Mean over seeds ± half of the 95 % t interval.{cut}")
@@ -90,6 +98,8 @@ def describe_times(costs: Sequence[Cost], baseline: str) -> list[str]:
 def _describe_tests(compared: Compared, shown: Sequence[Comparison], marks: set[str]) -> Iterator[str]:
     baseline, chosen = compared.baseline, compared.baseline in compared.arms
     who = f"`{baseline}` ({compared.name(baseline)})" if chosen else f"`{baseline}` with all else equal"
+    if compared.tuned and not chosen:
+        who += f" but {compared.tuned}"
     seeds = "alone" if compared.images else "(that of test images is not known here)"
     yield (
         f"{BETTER} better, {WORSE} worse than {who}, beyond the noise of seeds and test images; {HOLLOW[BETTER]}, "

@@ -90,7 +90,8 @@ def _ask(command: Command, plan: Sequence[Planned]) -> list[str]:
         (command.results / "runs").mkdir(parents=True, exist_ok=True)
         folder = user_folder()
         own = ["--config-dir", os.path.relpath(folder)] if folder else []
-        tables.request_runs(command.results, command.exp, [each.run_id for each in plan], [*own, *command.arguments])
+        ids, typed = [each.run_id for each in plan], [*own, *command.arguments]
+        tables.request_runs(command.results, command.exp, ids, typed, command.verb, command.tuned)
         return note_data(command.results, [planned.run for planned in plan], write=True)
     except OSError as error:
         raise UsageError(f"results_dir={command.results} cannot be written to: {error.strerror}.") from error

@@ -50,7 +50,15 @@ def with_command(arguments: Sequence[str], act: Callable[[Command, "Launch"], T]
     composed = compose_command(arguments)
     launcher = read_launcher(composed.launcher, composed.launcher_settings)
     command = Command(
-        composed.exp, composed.runs, composed.results, launcher, **composed.switches, arguments=tuple(arguments)
+        composed.exp,
+        composed.runs,
+        composed.results,
+        launcher,
+        **composed.switches,
+        arguments=tuple(arguments),
+        verb="run",
+        combinations=composed.combinations,
+        tuned=composed.tuned,
     )
     return act(command, functools.partial(_launch, composed))
 

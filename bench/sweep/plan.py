@@ -65,6 +65,9 @@ class Command(NamedTuple):
     fail_fast: bool = False
     keep_weights: bool = False
     arguments: tuple[str, ...] = ()  # as typed after `regbench run`
+    verb: str = "run"  # which `regbench` was typed
+    combinations: Sequence[tuple[str, ...]] = ()  # Hydra's overrides of each run
+    tuned: tuple[str, ...] = ()  # the settings that each arm has of its own
 
     def asks_for(self, planned: Planned) -> bool:
         """Whether a run is to be trained; one on record, too, if its weights are asked for and were not kept."""
