@@ -74,6 +74,15 @@ def test_an_interrupted_run_ends_bit_identical(stack, optimizer, precision, tiny
     assert not (tmp_path / "interrupted" / CHECKPOINT).exists()
 
 
+def test_a_run_on_noisy_labels_and_a_long_tail_goes_on_with_the_same(tiny, tmp_path):
+    options = ("dataset.label_noise=0.4", "dataset.imbalance=0.5", "dataset.noisy_validation=true")
+    run = tiny(*NET, "train.batch_size=20", *options)
+    train_run(run, tmp_path / "whole")
+    resumed = train_interrupted(run, tmp_path / "interrupted", 1, 2)
+    assert content_of(tmp_path / "interrupted") == content_of(tmp_path / "whole")
+    assert resumed["train_clean_accuracy"] != resumed["train_accuracy"]
+
+
 def test_an_interrupt_during_the_last_evaluation_loses_no_step(tiny, tmp_path):
     run = tiny(*NET, "train.batch_size=20")
     train_run(run, tmp_path / "whole")

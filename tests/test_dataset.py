@@ -32,6 +32,9 @@ def choice(**values):
         "val_fraction": 0.2,
         "drop_duplicates": False,
         "split_seed": None,
+        "imbalance": 1,
+        "label_noise": 0,
+        "noisy_validation": False,
         "augment": "none",
     }
     values = {**protocol, **values}

@@ -1,14 +1,16 @@
 """Datasets: one file per dataset, each a function that loads the original training and test split; here they are split.
 
 With drop_duplicates, training images that are there twice or in test, too, are left out first (doubles.py). Validation
-is carved from the full training split, then `train_size` takes a subset of the rest: both stratified, both by a fixed
-seed, or by split_seed, so every arm sees the same examples, and a smaller subset lies within each larger one.
+is carved from the full training split, then `imbalance` makes a long tail of the rest, and `train_size` takes a subset
+of that (splits.py): all stratified, all by a fixed seed, or by split_seed, so every arm sees the same examples, and a
+smaller subset lies within each larger one. Last, `label_noise` makes labels wrong (label_noise.py): of the images that
+are trained on, and with noisy_validation of those that validate.
 """
 
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache
+from functools import cache, partial
 from hashlib import sha256
 from typing import Any
 
@@ -20,12 +22,11 @@ from torch import Tensor
 from bench.config.own_code import make
 from bench.config.settings import PROTOCOL, Choice
 from bench.dataset.doubles import find_kept
-from bench.errors import UsageError
-from bench.rng import global_stream, stream
+from bench.dataset.label_noise import add_label_noise
+from bench.dataset.splits import SPLIT_SEED, Indices, split_indices
+from bench.dataset.splits import stratified_order as stratified_order
+from bench.rng import global_stream
 
-Indices = NDArray[np.int64]
-
-_SPLIT_SEED = 0
 _NAMED = 5  # of many classes that a split lacks
 
 
@@ -112,10 +113,14 @@ class Source:
 
 @dataclass(frozen=True)
 class Split:
-    """images: uint8 (N, H, W, C); labels: int64 (N,); both on the run's device."""
+    """images: uint8 (N, H, W, C); labels: int64 (N,); both on the run's device.
+
+    `true_labels` are those before label noise, of training images that have it.
+    """
 
     images: Tensor
     labels: Tensor
+    true_labels: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -133,12 +138,24 @@ class Data:
     mean: Tensor
     std: Tensor
     class_names: Sequence[str] = ()  # empty where classes have none
+    class_counts: Sequence[int] = ()  # training images of each class, where there is a long tail
 
     @property
     def shape(self) -> torch.Size:
         """Of the images as a model sees them: (N, C, H, W)."""
         n, height, width, channels = self.train.images.shape
         return torch.Size((n, channels, height, width))
+
+    def describe(self) -> dict[str, Any]:
+        """What a run's record holds of them."""
+        told: dict[str, Any] = {"train_size": len(self.train), "class_names": [*self.class_names]}
+        told |= {"classes": self.classes, "image_shape": list(self.shape[1:])}
+        told["normalisation"] = {"mean": self.mean.tolist(), "std": self.std.tolist()}
+        if self.class_counts:
+            told["class_counts"] = [*self.class_counts]
+        if self.train.true_labels is not None:
+            told["wrong_labels"] = int((self.train.labels != self.train.true_labels).sum())
+        return told
 
 
 def _as_array(values: Any) -> NDArray[Any]:
@@ -159,7 +176,7 @@ def load_source(choice: Choice) -> Source:
 
 @cache
 def _load(values: str) -> Source:
-    with global_stream(torch.device("cpu"), _SPLIT_SEED, "load"):
+    with global_stream(torch.device("cpu"), SPLIT_SEED, "load"):
         source: Source = make(json.loads(values))
     if not isinstance(source, Source):
         raise ValueError(f"the loader gives {type(source).__name__} instead of a bench.dataset.Source")
@@ -168,8 +185,7 @@ def _load(values: str) -> Source:
 
 def make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
     """The splits of a checked dataset choice on `device`, kept for the process's next run."""
-    splitting = ("train_size", "val_fraction", "drop_duplicates", "split_seed")
-    key = (source, choice.name, *(choice.values[key] for key in splitting), device)
+    key = (source, choice.name, *(choice.values[key] for key in PROTOCOL if key != "augment"), device)
     if key not in _kept:
         _kept.clear()  # first: large ones would not fit twice
         _kept[key] = _make_splits(choice, source, device)
@@ -181,25 +197,32 @@ _kept: dict[tuple[Any, ...], Data] = {}
 
 def _make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
     train, val = split_source(choice, source)
-    val_images, val_labels = source.val_images, source.val_labels
-    if val_images is None or val_labels is None:
-        val_images, val_labels = source.train_images[val], source.train_labels[val]
+    val_images, of_val = source.val_images, source.val_labels
+    if val_images is None or of_val is None:
+        val_images, of_val = source.train_images[val], source.train_labels
+    else:
+        val = np.arange(len(of_val))
+    add_noise = partial(add_label_noise, classes=source.classes, seed=choice.values["split_seed"] or SPLIT_SEED)
+    share, true_labels = choice.values["label_noise"], source.train_labels[train]
 
-    def move(images: NDArray[np.uint8], labels: NDArray[np.int64]) -> Split:
+    def move(images: NDArray[np.uint8], *labels: NDArray[np.int64]) -> Split:
         images = np.require(images, requirements="W")  # a copy where the source is a file mapped read-only
-        return Split(torch.from_numpy(images).to(device), torch.from_numpy(labels.astype(np.int64)).to(device))
+        parts = (torch.from_numpy(each.astype(np.int64)).to(device) for each in labels)
+        return Split(torch.from_numpy(images).to(device), *parts)
 
     train_images = source.train_images[train]
     mean, std = _moments(train_images)
+    tailed = choice.values["imbalance"] < 1
     return Data(
-        train=move(train_images, source.train_labels[train]),
-        val=move(val_images, val_labels),
+        train=move(train_images, add_noise(source.train_labels, train, share), *([true_labels] if share else [])),
+        val=move(val_images, add_noise(of_val, val, share * choice.values["noisy_validation"])),
         test=move(source.test_images, source.test_labels),
         classes=source.classes,
         flips=source.flips,
         mean=torch.tensor(mean, dtype=torch.float32, device=device),
         std=torch.tensor(np.where(std == 0, 1, std), dtype=torch.float32, device=device),
         class_names=source.class_names,
+        class_counts=np.bincount(true_labels, minlength=source.classes).tolist() if tailed else (),
     )
 
 
@@ -238,42 +261,3 @@ def find_gaps(choice: Choice, source: Source) -> list[str]:
         for split, missing in gaps.items()
         if len(missing)
     ]
-
-
-def split_indices(choice: Choice, labels: NDArray[np.int64], kept: Indices | None = None) -> tuple[Indices, Indices]:
-    """Indices of the training and of the validation images in the full training split, or of those of it that are kept.
-
-    They are one draw for all runs, or that of the choice's `split_seed`, a number.
-
-    Raises:
-        UsageError: none are kept, or fewer are left than train_size asks for.
-    """
-    order = stratified_order(labels, choice.values["split_seed"] or _SPLIT_SEED)
-    if kept is not None:  # in the same order, so that validation is nearly the same with drop_duplicates and without
-        order = order[np.isin(order, kept)]
-    if len(order) == 0:
-        raise UsageError(
-            f"dataset.drop_duplicates=true leaves no image of {choice.name} to train on: all are in test or "
-            "validation, too, or have several labels.\nGive it other test images, or leave drop_duplicates out."
-        )
-    val, rest = np.split(order, [round(choice.values["val_fraction"] * len(order))])
-    train_size = choice.values["train_size"] or len(rest)
-    if train_size > len(rest):
-        raise UsageError(
-            f"dataset.train_size={train_size} is more than dataset {choice.name} has: "
-            f"{len(labels)} training images, of which validation takes {len(val)}"
-            + f" and drop_duplicates {len(labels) - len(order)}" * (len(order) < len(labels))
-            + f".\nAsk for at most {len(rest)}, or lower dataset.val_fraction."
-        )
-    return rest[:train_size], val
-
-
-def stratified_order(labels: Indices, seed: int = _SPLIT_SEED) -> Indices:
-    """A random order, fixed by `seed`, of which every stretch holds each class in proportion, to an example or so."""
-    shuffled = stream(seed, "split").permutation(len(labels))
-    position = np.empty(len(labels))
-    for label in np.unique(labels):
-        members = shuffled[labels[shuffled] == label]
-        position[members] = (np.arange(len(members)) + 0.5) / len(members)
-    by_position: NDArray[np.int64] = shuffled[np.argsort(position[shuffled], kind="stable")]
-    return by_position

@@ -23,4 +23,6 @@ QUALITIES = {
     )
 }
 # What is made of the logits beyond the metrics of every split, by column.
-SCORES = [column for column, each in DECLARED.items() if len(each.columns) == 1]
+SCORES = [column for column, each in DECLARED.items() if len(each.columns) == 1 and not each.where]
+# What some runs alone have.
+OF_SOME_RUNS = [column for column, each in DECLARED.items() if each.where]

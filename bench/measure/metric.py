@@ -77,6 +77,27 @@ def macro_f1(logits: Any, labels: Any) -> float:
     return float((2 * hits[occurs] / (count + predicted)[occurs]).mean())
 
 
+def minority_accuracy(logits: Any, labels: Any, class_counts: Any) -> float | None:
+    """Accuracy over the examples of the rarest third of the classes, in [0, 1]; None where there are none.
+
+    The third is rounded down, and is one class at least; of equally rare classes the last count. Deviation: Liu et al.
+    2019, "Large-Scale Long-Tailed Recognition in an Open World", take classes of less than 20 training images.
+
+    Args:
+        logits: (N, K), any floating dtype.
+        labels: (N,) class ids in [0, K).
+        class_counts: (K,) training images of each class.
+
+    Raises:
+        ValueError: as `accuracy`.
+    """
+    logits, labels = check(logits, labels)
+    counts = np.asarray(class_counts)
+    rarest = np.lexsort((-np.arange(len(counts)), counts))[: max(len(counts) // 3, 1)]
+    chosen = np.isin(labels, rarest)
+    return accuracy(logits[chosen], labels[chosen]) if chosen.any() else None
+
+
 def _count_classes(logits: Any, labels: Any) -> tuple[Floats, Labels, Labels]:
     """Per class: right predictions, labels, predictions."""
     logits, labels = check(logits, labels)

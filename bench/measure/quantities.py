@@ -63,12 +63,14 @@ class Declared:
         quantities: of the same keys; none where the column holds no number.
         function: of logits (N, K) and labels (N,); None where score_run makes it of more than these.
         meaning: in a line, for readers.
+        where: which runs have it; empty where all do. Tables without such a run have no such column.
     """
 
     columns: Mapping[str, str]
     quantities: Mapping[str, Quantity]
     function: Metric | None
     meaning: str
+    where: str = ""
 
 
 DECLARED: dict[str, Declared] = {}  # by the column of the test split, in the order of the columns
@@ -100,10 +102,13 @@ def of_test(column: str, title: str, better: Better, **more: Any) -> Callable[[M
     return declare
 
 
-def of_run(column: str, meaning: str, title: str = "", better: Better = "", **more: Any) -> None:
-    """Declares a column that `score_run` makes of more than the test split; without a title it holds no number."""
+def of_run(column: str, meaning: str, title: str = "", better: Better = "", *, where: str = "", **more: Any) -> None:
+    """Declares a column that is made of more than the test split's logits; without a title it holds no number.
+
+    With `where`, as "dataset.imbalance below 1", it is of some runs alone: a record that lacks it is no older one.
+    """
     made = {"test": Quantity(column, title, better, **more)} if title else {}
-    DECLARED[column] = Declared({"test": column}, made, None, meaning)
+    DECLARED[column] = Declared({"test": column}, made, None, meaning, where)
 
 
 def _first_sentence(function: Metric) -> str:

@@ -21,18 +21,34 @@ of_run("temperature", "by which validation logits are divided for the least NLL"
 of_run("temperature_at_bound", "whether that is an end of the range that is searched")
 of_run("test_nll_scaled", "NLL after division by the temperature", "NLL scaled", "lower", range=(0, inf))
 of_run("test_ece_scaled", "ECE after division by the temperature", "ECE scaled %", "lower", **percent())
+of_run(
+    "train_clean_accuracy",
+    "accuracy on the training images by their true labels; train_accuracy is by those that were trained on",
+    *("train accuracy, true labels %", "higher"),
+    where="dataset.label_noise above 0",
+    **percent(),
+)
+of_run(
+    "test_minority_accuracy",
+    "accuracy on the test images of the third of the classes that are rarest in training",
+    *("minority accuracy %", "higher"),
+    where="dataset.imbalance below 1",
+    **percent(),
+)
 
 
 def score_run(result: Mapping[str, Any], arrays: Mapping[str, Any]) -> dict[str, Any]:
     """The columns of SCORES of a finished run; None where it has no number, as without a validation split.
 
     Args:
-        result: its test_accuracy, test_nll, train_accuracy and train_nll.
+        result: its test_accuracy, test_nll, train_accuracy and train_nll, and class_counts where it has a long tail.
         arrays: those of logits.npz.
     """
     logits, labels = arrays["test_logits"], arrays["test_labels"]
-    of_test = {column: each for column, each in DECLARED.items() if len(each.columns) == 1}
-    scores: dict[str, Any] = {c: each.function and each.function(logits, labels) for c, each in of_test.items()}
+    of_test = {column: each.function for column, each in DECLARED.items() if len(each.columns) == 1 and not each.where}
+    scores: dict[str, Any] = {column: function and function(logits, labels) for column, function in of_test.items()}
+    if "class_counts" in result:
+        scores["test_minority_accuracy"] = metric.minority_accuracy(logits, labels, result["class_counts"])
     scores["accuracy_gap"] = result["train_accuracy"] - result["test_accuracy"]
     scores["nll_gap"] = result["test_nll"] - result["train_nll"]
     if len(arrays["val_labels"]):

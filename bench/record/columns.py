@@ -1,7 +1,7 @@
-"""The columns of runs.csv and summary.csv, in their order."""
+"""The columns of runs.csv and summary.csv, in their order; those of some runs alone come last where there are such."""
 
 from bench.config import AXES
-from bench.measure import OF_EVERY_SPLIT, QUALITIES, SCORES, SPLITS
+from bench.measure import OF_EVERY_SPLIT, OF_SOME_RUNS, QUALITIES, SCORES, SPLITS
 from bench.measure.quantities import COSTS
 
 METRIC_COLUMNS = [*(each.columns[split] for split in SPLITS for each in OF_EVERY_SPLIT[:3]), *COSTS]
@@ -14,11 +14,12 @@ RUN_COLUMNS = [
     *SCORES,
     *("resumed", "message"),
 ]
-SUMMARISED = [*METRIC_COLUMNS, *LATER_COLUMNS, *(column for column in SCORES if column in QUALITIES)]
+_ALWAYS = [*METRIC_COLUMNS, *LATER_COLUMNS, *(column for column in SCORES if column in QUALITIES)]
+SUMMARISED = [*_ALWAYS, *(column for column in OF_SOME_RUNS if column in QUALITIES)]
 PARTS = ("mean", "std", "low", "high")
 ARM_COLUMNS = [*AXES, "settings", "arm_id", "runs", "failed", "diverged"]
 SUMMARY_COLUMNS = [
     *ARM_COLUMNS,
-    *(f"{metric}_{part}" for metric in SUMMARISED for part in PARTS),
+    *(f"{metric}_{part}" for metric in _ALWAYS for part in PARTS),
     "diverged_share",
 ]

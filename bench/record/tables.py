@@ -24,7 +24,7 @@ from bench.evidence.comparison import COMPARISON_COLUMNS, compare
 from bench.evidence.margins import read_margins
 from bench.evidence.pairing import read_arms
 from bench.evidence.stats import describe
-from bench.measure import QUALITIES
+from bench.measure import OF_SOME_RUNS, QUALITIES
 from bench.measure.quantities import COSTS
 from bench.record.backfill import backfill
 from bench.record.columns import PARTS, RUN_COLUMNS, SUMMARISED, SUMMARY_COLUMNS
@@ -120,7 +120,8 @@ def write_tables(results: Path, exp: str) -> list[Row]:
         write_atomically(folder / "arms.json", json.dumps(arms, indent=1) + "\n")
         write_runs(folder, rows)
         write_history(folder, _gather_history(results, exp, rows, records))
-        write_atomically(folder / "summary.csv", to_csv(SUMMARY_COLUMNS, summarise(rows)))
+        arms_of_rows = summarise(rows)
+        write_atomically(folder / "summary.csv", to_csv(_with_unknown(SUMMARY_COLUMNS, arms_of_rows), arms_of_rows))
         compared = compare(read_arms(rows, arms), margins=read_margins())
         write_atomically(folder / "comparison.csv", to_csv(COMPARISON_COLUMNS, [each.to_row() for each in compared]))
     return rows
@@ -161,7 +162,7 @@ def write_history(folder: Path, rows: Iterable[Row]) -> None:
     write_atomically(folder / "history.csv", to_csv(_with_unknown(HISTORY_COLUMNS, rows), rows))
 
 
-def _with_unknown(columns: Sequence[str], rows: Iterable[Row]) -> dict[str, None]:
+def _with_unknown(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, None]:
     return dict.fromkeys([*columns, *(column for row in rows for column in row)])
 
 
@@ -173,7 +174,8 @@ def experiments(results: Path) -> list[str]:
 
 def make_row(record: Mapping[str, Any]) -> Row:
     """A record's row of runs.csv, but for what depends on the experiment; log.txt has a long message in full."""
-    row = {column: cell(record.get(column)) for column in RUN_COLUMNS}
+    some = [column for column in OF_SOME_RUNS if record.get(column) is not None]
+    row = {column: cell(record.get(column)) for column in (*RUN_COLUMNS, *some)}
     return row | {"message": row["message"][:_MESSAGE]}
 
 

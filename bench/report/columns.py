@@ -4,7 +4,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from bench.evidence.comparison import COMPARISON_COLUMNS
 from bench.evidence.confusion import CONFUSION_COLUMNS
-from bench.measure import QUALITIES
+from bench.measure import OF_SOME_RUNS, QUALITIES
 from bench.measure.quantities import COSTS, DECLARED
 from bench.record.columns import RUN_COLUMNS, SUMMARISED, SUMMARY_COLUMNS
 from bench.record.folder import HISTORY_COLUMNS
@@ -97,7 +97,7 @@ def as_markdown() -> str:
     """The page."""
     parts = [_INTRODUCTION]
     for name, what, columns in (
-        ("runs.csv", "a row per run", RUN_COLUMNS),
+        ("runs.csv", "a row per run", [*RUN_COLUMNS, *OF_SOME_RUNS]),
         ("summary.csv", "a row per arm", SUMMARY_COLUMNS),
         ("comparison.csv", "a row per arm and metric, against its baseline", COMPARISON_COLUMNS),
         ("history.csv", "a row per run and epoch", HISTORY_COLUMNS),
@@ -129,13 +129,14 @@ def _once_per_metric(columns: Iterable[str], summarised: set[str]) -> Iterator[s
 
 def _of_metrics() -> dict[str, str]:
     """What each metric's column holds, with its range, and which end is better."""
-    meanings = {column: (split, each.meaning) for each in DECLARED.values() for split, column in each.columns.items()}
+    declared = {column: (split, each) for each in DECLARED.values() for split, column in each.columns.items()}
     found = {}
-    for column, (split, meaning) in meanings.items():
+    for column, (split, each) in declared.items():
         quantity = (QUALITIES | COSTS).get(column)
-        of_split = {"val": "of the validation split: ", "train": "of the clean training images: "}.get(split, "")
+        of_split = {"val": "of the validation split: ", "train": "of the training images, unmixed: "}.get(split, "")
         better = f"; {quantity.better} is better" if quantity and quantity.better else ""
-        found[column] = of_split + meaning.rstrip(".") + better
+        where = f"; only with {each.where}" if each.where else ""
+        found[column] = of_split + each.meaning.rstrip(".") + better + where
     return found
 
 

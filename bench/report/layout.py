@@ -1,9 +1,10 @@
 """The comparison as it is printed, in whatever format: arms, what stands in their cells, and the notes below."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from bench.config.identity import ADDED_LATER
 from bench.errors import UsageError
 from bench.evidence.comparison import MAIN_METRICS, compare
 from bench.evidence.pairing import Arm, check_baseline, name_differences
@@ -118,7 +119,15 @@ def describe_protocol(rows: Sequence[Row], settings: Mapping[str, Any]) -> str:
     seeds = len({row["seed"] for row in rows})
     parts = [f"{seeds} seed{'s' * (seeds != 1)}", budget, span("train_size", "training image"), span("batch_size", "")]
     parts[-1] = f"batches of {parts[-1].strip(' s')}" if parts[-1] else ""
+    parts += [_describe_option(key, arms.values()) for key in ("dataset.imbalance", "dataset.label_noise")]
     return "test split, read once after the last epoch; " + ", ".join(filter(None, parts))
+
+
+def _describe_option(key: str, arms: Iterable[Mapping[str, Any]]) -> str:
+    """What arms have of an option of the data, as `label noise 0 or 0.4`; empty where none uses it."""
+    values = sorted({arm.get(key, ADDED_LATER[key]) for arm in arms})
+    noun = key.partition(".")[2].replace("_", " ")
+    return f"{noun} {' or '.join(map(str, values))}" if values not in ([], [ADDED_LATER[key]]) else ""
 
 
 def _compare(experiment: Experiment, columns: Sequence[str], baseline: str, *, images: bool) -> Compared:

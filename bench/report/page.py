@@ -16,7 +16,7 @@ from bench.disk.files import write_atomically
 from bench.disk.lock import wait_for
 from bench.evidence.comparison import MAIN_METRICS, Comparison, interactions
 from bench.evidence.margins import describe_margins, read_margins
-from bench.measure import QUALITIES, SCORES
+from bench.measure import OF_SOME_RUNS, QUALITIES, SCORES
 from bench.measure.quantities import format_number
 from bench.record.data import describe_doubles, describe_dropping, read_data
 from bench.record.experiment import Experiment
@@ -39,10 +39,11 @@ _MEANS = {
         *("temperature", "test_nll_scaled", "test_ece_scaled"),
     ),
     "Beyond accuracy": ("test_top5_accuracy", "test_brier", "test_entropy", "test_aurc", "nll_gap"),
-    "Classes": ("test_balanced_accuracy", "test_macro_f1", "test_worst_class_accuracy"),
+    "Classes": ("test_balanced_accuracy", "test_macro_f1", "test_worst_class_accuracy", "test_minority_accuracy"),
 }
 _PLACED = {column for columns in _MEANS.values() for column in columns}
-_MEANS["Beyond accuracy"] += tuple(column for column in SCORES if column in QUALITIES and column not in _PLACED)
+_FURTHER = [column for column in (*SCORES, *OF_SOME_RUNS) if column in QUALITIES and column not in _PLACED]
+_MEANS["Beyond accuracy"] += tuple(_FURTHER)
 _OF_A_RUN = ("test_accuracy", "test_nll", "test_ece", "temperature")
 
 
@@ -132,13 +133,15 @@ def _mean_grids(
     experiment: Experiment, classes: Mapping[str, Classes], test_set: Sequence[Row]
 ) -> list[tuple[Layout, list[tuple[str, Grid]], Layout]]:
     """For each dataset and model its layout, the means under their headings, and what single seeds do not ruin."""
-    metrics = list(dict.fromkeys(metric for each in _MEANS.values() for metric in each))
+    lacking = {metric for metric in OF_SOME_RUNS if not any(row.get(metric) for row in experiment.rows)}
+    means = {heading: [metric for metric in each if metric not in lacking] for heading, each in _MEANS.items()}
+    metrics = list(dict.fromkeys(metric for each in means.values() for metric in each))
     places = []
     for layout in make_tables(experiment, metrics, test_set=test_set):
         whole = make_grid(layout)
         whole = replace(whole, arms=[line.arm["arm_id"] for line in layout.lines])
         words, costs = [0, 1, 2], [len(whole.header) - 2, len(whole.header) - 1]
-        shown = {heading: [3 + metrics.index(metric) for metric in each] for heading, each in _MEANS.items()}
+        shown = {heading: [3 + metrics.index(metric) for metric in each] for heading, each in means.items()}
         shown["Results"] += costs
         grids = {heading: whole.columns([*words, *numbers]) for heading, numbers in shown.items()}
         of_lines = [classes.get(line.arm["arm_id"]) for line in layout.lines]

@@ -16,6 +16,7 @@ from bench.training.trainer import warmup_steps
 # A key, another one, and the value of the other at which the first does nothing.
 _SWITCHED_OFF = (
     ("dataset.flips", "dataset.augment", "none"),
+    ("dataset.noisy_validation", "dataset.label_noise", 0),
     ("regularizer.cutmix.alpha", "regularizer.cutmix.prob", 0),
     ("regularizer.mixup_cutmix.cutmix_alpha", "regularizer.mixup_cutmix.cutmix_prob", 0),
     ("regularizer.mixup_cutmix.mixup_alpha", "regularizer.mixup_cutmix.cutmix_prob", 1),
@@ -82,6 +83,8 @@ def _reason_of_data(key: str, run: Run) -> str | None:
         return None
     if name == "val_fraction" and source.val_labels is not None:
         return "the data have a validation split"
+    if name == "noisy_validation" and run.dataset.values["val_fraction"] == 0 and source.val_labels is None:
+        return "there is no validation split"
     depends = name == "max_pixels" or source.settings.get(name, "") is not None  # which is asked of each picture
     return source.unused.get(name, None if depends else "the data do not depend on it")
 

@@ -10,6 +10,7 @@ from bench.dataset.batches import normalise
 from bench.errors import Diverged
 from bench.machine.memory import ran_out, release
 from bench.measure import OF_EVERY_SPLIT
+from bench.measure.metric import accuracy
 
 BATCH_SIZE = 512  # fixed, so that a run's numbers do not depend on its training batches
 
@@ -41,14 +42,18 @@ def _compute(model: nn.Module, split: Split, data: Data, batch_size: int) -> Ten
     return _compute(model, split, data, batch_size // 2)
 
 
-def score(name: str, logits: NDArray[np.float32], labels: NDArray[np.int64]) -> dict[str, float]:
+def score(
+    name: str, logits: NDArray[np.float32], labels: NDArray[np.int64], true_labels: Tensor | None = None
+) -> dict[str, float]:
     """Every metric of a split, named as in the tables: `<split>_<metric>`; nothing for an empty split.
 
     Args:
         name: the split's.
         logits: (N, K), finite.
         labels: (N,), in [0, K).
+        true_labels: (N,), of training images whose labels are noisy.
     """
     if len(labels) == 0:
         return {}
-    return {each.columns[name]: each.function(logits, labels) for each in OF_EVERY_SPLIT if each.function}
+    metrics = {each.columns[name]: each.function(logits, labels) for each in OF_EVERY_SPLIT if each.function}
+    return metrics if true_labels is None else metrics | {"train_clean_accuracy": accuracy(logits, true_labels)}

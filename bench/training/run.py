@@ -141,9 +141,7 @@ def _train(
 
     data = _load_data(run, device)
     batches = Batches(data, run.train.batch_size, run.dataset.values["augment"], run.seed)
-    row |= {"train_size": len(data.train), "class_names": [*data.class_names], "threads": torch.get_num_threads()}
-    row |= {"classes": data.classes, "image_shape": list(data.shape[1:])}
-    row["normalisation"] = {"mean": data.mean.tolist(), "std": data.std.tolist()}
+    row |= data.describe() | {"threads": torch.get_num_threads()}
 
     trainer = make_trainer(run, data)
     started = time.perf_counter()
@@ -161,7 +159,7 @@ def _train(
         started = time.perf_counter()
         with global_stream(device, run.seed, "evaluate"):
             logits, labels = compute_logits(model, split, data), split.labels.cpu().numpy()
-        metrics = score(name, logits, labels)
+        metrics = score(name, logits, labels, split.true_labels)
         progress["evaluation_seconds"] = progress.get("evaluation_seconds", 0.0) + time.perf_counter() - started
         return metrics, {f"{name}_logits": logits, f"{name}_labels": labels}
 
