@@ -43,7 +43,10 @@ def _compute(model: nn.Module, split: Split, data: Data, batch_size: int) -> Ten
 
 
 def score(
-    name: str, logits: NDArray[np.float32], labels: NDArray[np.int64], true_labels: Tensor | None = None
+    name: str,
+    logits: NDArray[np.float32],
+    labels: NDArray[np.int64],
+    true_labels: NDArray[np.int64] | None = None,
 ) -> dict[str, float]:
     """Every metric of a split, named as in the tables: `<split>_<metric>`; nothing for an empty split.
 

@@ -159,7 +159,8 @@ def _train(
         started = time.perf_counter()
         with global_stream(device, run.seed, "evaluate"):
             logits, labels = compute_logits(model, split, data), split.labels.cpu().numpy()
-        metrics = score(name, logits, labels, split.true_labels)
+        true_labels = None if split.true_labels is None else split.true_labels.cpu().numpy()
+        metrics = score(name, logits, labels, true_labels)
         progress["evaluation_seconds"] = progress.get("evaluation_seconds", 0.0) + time.perf_counter() - started
         return metrics, {f"{name}_logits": logits, f"{name}_labels": labels}
 
