@@ -30,6 +30,7 @@ examples:
   regbench run exp=my_first regularizer=none,sam   a command of your own: results/my_first
   regbench run --config-dir FOLDER ...             with datasets, models and methods of your own
   regbench plan +exp=digits                        what is left of it
+  regbench tune --config-dir FOLDER +exp=digits trials=5     a learning rate for each arm
   regbench run +exp=digits hydra/launcher=joblib   a process per GPU, or per core
   regbench report digits
 
@@ -81,6 +82,10 @@ def _dispatch(arguments: Sequence[str]) -> int:
         from bench.cli.run import plan
 
         return plan(arguments[1:])
+    if arguments[:1] == ["tune"]:
+        from bench.cli.tune import tune
+
+        return tune(arguments[1:])
     if arguments[:1] == ["speed"]:
         from bench.speed.measure import speed
 
@@ -105,8 +110,9 @@ def _make_parser() -> argparse.ArgumentParser:
     add = functools.partial(commands.add_parser, parents=[make_shared_parser()])
     run = add("run", help="train runs and compare them; takes Hydra overrides (regbench run --help)")
     plan = add("plan", help="print the state of a command's runs and what is left to train; takes what run takes")
+    tune = add("tune", help="choose each arm's learning rate by validation (trials=N); takes what run takes")
     speed = add("speed", help="time the training loop against its ceiling and a plain script; takes what run takes")
-    for command in (run, plan, speed):
+    for command in (run, plan, tune, speed):
         complete_by(command.add_argument("overrides", nargs="*"), completion.complete_override)
     for add_command in (add_report, add_claims, add_list, add_results, add_merge):
         add_command(add)

@@ -23,7 +23,14 @@ def show_counts(console: Console, exp: str, runs: Sequence[Run], done: int) -> N
 
 
 def name_runs(among: Sequence[Run], runs: Sequence[Run] | None = None, whole: bool = False) -> list[str]:
-    """A name for each of `runs` (by default all): the words and settings that tell runs `among` apart, and the seed.
+    """A name for each of `runs` (by default all): its arm's as by `name_arms`, and the seed."""
+    runs = among if runs is None else runs
+    names = zip(name_arms(among, runs, whole), runs, strict=True)
+    return [" ".join(filter(None, [arm, f"seed {run.seed}"])) for arm, run in names]
+
+
+def name_arms(among: Sequence[Run], runs: Sequence[Run], whole: bool = False) -> list[str]:
+    """A name for the arm of each of `runs`: the words and settings that tell runs `among` apart.
 
     With `whole` it has all words.
     """
@@ -36,9 +43,9 @@ def name_runs(among: Sequence[Run], runs: Sequence[Run] | None = None, whole: bo
     def name(run: Run) -> str:
         settings = [f"{key}={value}" for key, value in identity(run).items() if key in telling[str(run.words)]]
         short = shorten(settings, run.words["regularizer"])
-        return " ".join([*(run.words[axis] for axis in axes), *short, f"seed {run.seed}"])
+        return " ".join([*(run.words[axis] for axis in axes), *short])
 
-    return [name(run) for run in (among if runs is None else runs)]
+    return [name(run) for run in runs]
 
 
 def _differing(settings: Sequence[dict[str, Any]]) -> set[str]:

@@ -89,10 +89,7 @@ def make_plan(command: Command) -> list[Planned]:
     tried: Tried = {}
     hash_weights = cache(weights_fingerprint)  # for this command alone: the file may be another at the next
     for run in command.runs:
-        source = load_data(run.dataset)
-        run = replace(resolve_device(run, command.launcher), fingerprint=source.fingerprint)
-        with as_usage_error("a class of your own"):
-            run = replace(run, contents=_hash_contents(run, hash_weights) | _settings_of_data(source))
+        run, source = complete(run, command.launcher, hash_weights), load_data(run.dataset)
         identifier = run_id(run)
         if identifier in planned:
             continue
@@ -105,6 +102,18 @@ def make_plan(command: Command) -> list[Planned]:
             each = replace(each, evaluations=evaluations[arm])
         planned[identifier] = each
     return list(planned.values())
+
+
+def complete(run: Run, launcher: Launcher, hash_weights: Callable[[str], str] = weights_fingerprint) -> Run:
+    """The run with all that makes its identity: device and precision resolved, the content of its data and files.
+
+    Raises:
+        UsageError: data missing or damaged, or a device not there.
+    """
+    source = load_data(run.dataset)
+    run = replace(resolve_device(run, launcher), fingerprint=source.fingerprint)
+    with as_usage_error("a class of your own"):
+        return replace(run, contents=_hash_contents(run, hash_weights) | _settings_of_data(source))
 
 
 def order_by_seed(todo: Sequence[Planned]) -> list[Planned]:
