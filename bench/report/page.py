@@ -25,6 +25,7 @@ from bench.record.tables import Row
 from bench.report.cells import find_supported
 from bench.report.classes import Classes, read_classes
 from bench.report.differences import difference_grid, interaction_grid, name_arm, split_compared
+from bench.report.ensembles import ensemble_grid
 from bench.report.figure.style import INK
 from bench.report.findings import describe_findings
 from bench.report.formats import Grid, html_table, make_grid
@@ -62,7 +63,7 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
     words = [axis for axis in AXES[:2] if len({row[axis] for row in rows}) > 1] + list(AXES[2:])
     arms = read_arms(rows, settings)
     compared = split_compared(tables.read_csv(folder / "comparison.csv"), arms)
-    test_set = tables.read_csv(folder / "test_set.csv")
+    test_set, ensembles = (tables.read_csv(folder / f"{name}.csv") for name in ("test_set", "ensemble"))
     pictures = {name: _inline(folder / "figures" / f"{name}.svg", name) for name in figures}
     leading = _choose_leading(pictures)
     shared = _shared(settings)
@@ -84,6 +85,7 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
         classes=classes,
         differences={key: difference_grid(each, test_set, words) for key, each in compared.items()},
         interactions=interaction_grid(interactions(arms), words),
+        ensembles=ensemble_grid([row for row in ensembles if row["arm_id"] in arms], words),
         at_bound=sum(row["temperature_at_bound"] == "True" for row in rows),
         leading={name: pictures[name] for name in leading},
         figures={name: svg for name, svg in pictures.items() if name not in leading},
