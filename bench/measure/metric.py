@@ -131,7 +131,11 @@ def ece(logits: Any, labels: Any, bins: int = BINS) -> float:
     Raises:
         ValueError: as `accuracy`, or `bins` below 1.
     """
-    confidence, correct = _judge(logits, labels)
+    return ece_of(*_judge(logits, labels), bins)
+
+
+def ece_of(confidence: Floats, correct: Floats, bins: int = BINS) -> float:
+    """`ece` of predictions of which only the confidence, (N,), is known, and whether they are right, 1 or 0."""
     return _weighted_gap(_bin_of(confidence, bins), correct - confidence, bins)
 
 
@@ -146,7 +150,11 @@ def ece_debiased(logits: Any, labels: Any, bins: int = BINS) -> float:
     Source: Kumar et al. 2019, "Verified Uncertainty Calibration", in the form of their library for L1, with the folded
     normal's mean in closed form where they draw samples.
     """
-    confidence, correct = _judge(logits, labels)
+    return ece_debiased_of(*_judge(logits, labels), bins)
+
+
+def ece_debiased_of(confidence: Floats, correct: Floats, bins: int = BINS) -> float:
+    """`ece_debiased` of the same."""
     bin_of = _bin_of(confidence, bins)
     count = np.maximum(np.bincount(bin_of, minlength=bins), 1)
     gap = np.abs(np.bincount(bin_of, weights=correct - confidence, minlength=bins)) / count

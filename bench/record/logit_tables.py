@@ -1,8 +1,9 @@
-"""Tables that need the logits of the runs: reliability.csv, confusion.csv and test_set.csv, which `report` writes.
+"""Tables that need the logits of the runs, which `report` writes: reliability, confusion, ensemble and test_set.csv.
 
 reliability.csv holds what a reliability diagram shows of each arm, its seeds pooled: per bin of confidence the count,
 the mean confidence and the accuracy, before (`scaled` 0) and after temperature scaling (1). confusion.csv holds what
-each class was taken for: see evidence/confusion.py. test_set.csv holds the interval of each difference in
+each class was taken for: see evidence/confusion.py. ensemble.csv holds what its runs are worth as one model: see
+evidence/ensemble.py. test_set.csv holds the interval of each difference in
 comparison.csv that comes from the finite test set: see evidence/resample.py. Reading logits takes long, so rows are
 kept while the runs behind them are the same, and where logits are gone (a fresh clone).
 """
@@ -16,10 +17,12 @@ from typing import Any
 
 import numpy as np
 
+from bench.config import AXES
 from bench.disk.files import to_csv, write_atomically
 from bench.disk.gone import remove
 from bench.disk.lock import wait_for
 from bench.evidence.confusion import CONFUSION_COLUMNS, confusion
+from bench.evidence.ensemble import ENSEMBLE_METRICS, ensemble
 from bench.evidence.resample import METRICS, interval, recentre, resample
 from bench.measure import metric
 from bench.measure.scores import scale
@@ -33,6 +36,7 @@ RELIABILITY_COLUMNS = ["arm_id", "scaled", "bin", "count", "confidence", "accura
 TEST_SET_COLUMNS = [
     *("arm_id", "baseline", "metric", "seeds", "examples", "difference", "low", "high", "made_of", "interval"),
 ]
+ENSEMBLE_COLUMNS = ["arm_id", *AXES, "settings", "members", "subsets", *ENSEMBLE_METRICS, "made_of"]
 
 
 def write_logit_tables(experiment: Experiment) -> None:
@@ -56,14 +60,20 @@ def write_logit_tables(experiment: Experiment) -> None:
         return None if arrays is None else {"labels": arrays["test_labels"], **resample(arrays)}
 
     of_arms = {}
-    for name, make in (("reliability.csv", _bin_arm), ("confusion.csv", _confuse_arm)):
+    for name, make in (
+        ("reliability.csv", _bin_arm),
+        ("confusion.csv", _confuse_arm),
+        ("ensemble.csv", _ensemble_arm),
+    ):
         old = _by_key(read_csv(folder / name), ("arm_id",))
         of_arms[name] = [_renew(old.get((arm,), []), list(each.values()), make, results) for arm, each in runs.items()]
+    named = [[{**row, **_name(runs[row["arm_id"]])} for row in part] for part in of_arms["ensemble.csv"]]
     old = _by_key(map(_say_interval, read_csv(folder / "test_set.csv")), ("arm_id", "baseline"))
     test_set = [_renew(old.get(pair, []), rows, _resample_pair, resampled) for pair, rows in behind.items() if rows]
     with wait_for(folder):  # whoever comes later made them of at least these runs
         _write(folder / "reliability.csv", RELIABILITY_COLUMNS, of_arms["reliability.csv"])
         _write(folder / "confusion.csv", CONFUSION_COLUMNS, of_arms["confusion.csv"])
+        _write(folder / "ensemble.csv", ENSEMBLE_COLUMNS, named)
         _write(folder / "test_set.csv", TEST_SET_COLUMNS, test_set)
 
 
@@ -115,14 +125,30 @@ def _bin_arm(runs: Sequence[Row], results: Path) -> list[dict[str, Any]]:
 
 def _confuse_arm(runs: Sequence[Row], results: Path) -> list[dict[str, Any]]:
     """The arm's rows of confusion.csv; none where a run's logits are gone, or the test images are not the same."""
+    logits, labels = _read_test(runs, results)
+    return [{"arm_id": runs[0]["arm_id"], **row} for row in confusion(logits, labels)] if logits else []
+
+
+def _ensemble_arm(runs: Sequence[Row], results: Path) -> list[dict[str, Any]]:
+    """The arm's rows of ensemble.csv, but for its words; none where `_confuse_arm` has none."""
+    logits, labels = _read_test(runs, results)
+    return [{"arm_id": runs[0]["arm_id"], **row} for row in ensemble(logits, labels)] if logits else []
+
+
+def _read_test(runs: Sequence[Row], results: Path) -> tuple[list[Any], Any]:
+    """Each run's test logits, and the labels of all; nothing where some are gone, or the images are not the same."""
     arrays = [part for row in runs if (part := read_logits(run_folder(results, row["run_id"]))) is not None]
     if not arrays or len(arrays) < len(runs):
-        return []
+        return [], None
     labels = arrays[0]["test_labels"]
-    if not all(np.array_equal(labels, part["test_labels"]) for part in arrays):
-        return []
-    rows = confusion([part["test_logits"] for part in arrays], labels)
-    return [{"arm_id": runs[0]["arm_id"], **row} for row in rows]
+    same = all(np.array_equal(labels, part["test_labels"]) for part in arrays)
+    return ([part["test_logits"] for part in arrays] if same else []), labels
+
+
+def _name(runs: Mapping[str, Row]) -> Row:
+    """An arm's words; what its settings must tell depends on which other arms there are."""
+    row = next(iter(runs.values()))
+    return {column: row[column] for column in (*AXES, "settings")}
 
 
 def _say_interval(row: Row) -> Row:

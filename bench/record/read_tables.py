@@ -33,6 +33,10 @@ _NUMBERS = {
         "count",
         "confidence",
         "share",
+        "accuracy",
+        "nll",
+        "ece",
+        "ece_debiased",
     ),
 }
 # What is asked of each table's rows, whatever version has written it: a table laid over another has other columns.
@@ -42,9 +46,10 @@ _NEEDED = {
     "comparison.csv": {"arm_id", "baseline", "metric", "difference"},
     "reliability.csv": {"arm_id", "scaled", "bin", "count", "made_of"},
     "confusion.csv": {"arm_id", "label", "prediction", "made_of"},
+    "ensemble.csv": {"arm_id", "members", "accuracy", "made_of"},
     "test_set.csv": {"arm_id", "baseline", "metric", "difference", "low", "high", "made_of"},
 }
-_COUNTS = ("epoch", "bin", "classes", "label", "prediction", "images")
+_COUNTS = ("epoch", "bin", "classes", "label", "prediction", "images", "members", "subsets")
 
 
 def read_lines(path: Path) -> list[str]:

@@ -8,7 +8,7 @@ from bench.measure import OF_SOME_RUNS, QUALITIES
 from bench.measure.quantities import COSTS, DECLARED
 from bench.record.columns import RUN_COLUMNS, SUMMARISED, SUMMARY_COLUMNS
 from bench.record.folder import HISTORY_COLUMNS
-from bench.record.logit_tables import RELIABILITY_COLUMNS, TEST_SET_COLUMNS
+from bench.record.logit_tables import ENSEMBLE_COLUMNS, RELIABILITY_COLUMNS, TEST_SET_COLUMNS
 from bench.report.ranks import PAIR_COLUMNS, RANK_COLUMNS
 
 _INTRODUCTION = """\
@@ -71,7 +71,7 @@ _SHARED = {
     "bin": "of confidence, from 0",
     "count": "predictions in the bin",
     "confidence": "mean confidence in the bin",
-    "accuracy": "accuracy in the bin",
+    "accuracy": "share of the predictions that are right; higher is better",
     "made_of": "a digest of what the row was made of",
     "examples": "test images",
     "interval": "of which difference the interval is",
@@ -80,6 +80,11 @@ _SHARED = {
     "prediction": "class id, from 0",
     "images": "test images of the label",
     "share": "of these, taken for the prediction",
+    "members": "runs whose probabilities are averaged: 1 is the mean over single runs",
+    "subsets": "sets of so many members that the row is the mean over: all, or, of more than 70, 70 drawn",
+    "nll": "mean negative log-likelihood in nats; lower is better",
+    "ece": "expected calibration error, as `test_ece`; lower is better",
+    "ece_debiased": "as `test_ece_debiased`; nearer 0 is better",
     "place": "a dataset and a model",
     "value": "mean of the metric over seeds",
     "rank": "1 is best",
@@ -104,6 +109,11 @@ def as_markdown() -> str:
         ("reliability.csv", "a row per arm and bin of confidence", RELIABILITY_COLUMNS),
         ("test_set.csv", "the differences over resampled test images", TEST_SET_COLUMNS),
         ("confusion.csv", "a row per arm, label and prediction", CONFUSION_COLUMNS),
+        (
+            "ensemble.csv",
+            "a row per arm and number of its runs, averaged into one model",
+            ENSEMBLE_COLUMNS,
+        ),
         ("across/ranks.csv", "a row per metric, place and arm", RANK_COLUMNS),
         ("across/pairs.csv", "a row per metric and two arms", PAIR_COLUMNS),
     ):

@@ -24,6 +24,7 @@ from bench.record.tables import Row
 from bench.report.cells import find_supported
 from bench.report.classes import Classes, read_classes
 from bench.report.differences import difference_grid, interaction_grid, name_arm
+from bench.report.ensembles import ensemble_grid
 from bench.report.figure.style import INK
 from bench.report.findings import describe_findings
 from bench.report.formats import Grid, html_table, make_grid
@@ -60,7 +61,7 @@ def write_page(experiment: Experiment, figures: Iterable[str]) -> None:
     main = [each for each in experiment.comparisons if each.metric in MAIN_METRICS]
     compared = {"none": [each for each in main if not each.is_of_optimizers]}
     compared["sgd"] = [each for each in main if each.is_of_optimizers]
-    test_set = experiment.read("test_set")
+    test_set, ensembles = experiment.read("test_set"), experiment.read("ensemble")
     pictures = {name: _inline(folder / "figures" / f"{name}.svg", name) for name in figures}
     leading = _choose_leading(pictures)
     shared = _shared(settings)
@@ -82,6 +83,7 @@ def write_page(experiment: Experiment, figures: Iterable[str]) -> None:
         classes=classes,
         differences={key: difference_grid(each, test_set, words) for key, each in compared.items()},
         interactions=interaction_grid(interactions(experiment.arms), words),
+        ensembles=ensemble_grid([row for row in ensembles if row["arm_id"] in experiment.arms], words),
         at_bound=sum(row["temperature_at_bound"] == "True" for row in rows),
         leading={name: pictures[name] for name in leading},
         figures={name: svg for name, svg in pictures.items() if name not in leading},
