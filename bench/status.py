@@ -9,7 +9,7 @@ class Status(StrEnum):
     DONE = "done"
     DIVERGED = "diverged"
     FAILED = "failed"
-    PARTIAL = "partial"  # there is a checkpoint
+    PARTIAL = "partial"  # there is a checkpoint, or a probe of its model is left
     RUNNING = "running"
     MISSING = "missing"
 

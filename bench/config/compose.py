@@ -45,7 +45,7 @@ class Composed(NamedTuple):
     results: Path
     launcher: str
     launcher_settings: dict[str, Any]
-    switches: dict[str, bool]
+    switches: dict[str, Any]
     config: DictConfig
 
     @property
@@ -80,6 +80,8 @@ def _compose(typed: Sequence[str], loader: ConfigLoader) -> Composed:
     choices = dict(config.hydra.runtime.choices)
     restore_text(config, choices)
     settings = {key: OmegaConf.select(config, key) for key in ("results_dir", *SWITCHES)}
+    if OmegaConf.is_list(settings["evaluation"]):
+        settings["evaluation"] = OmegaConf.to_object(settings["evaluation"])
     for key, value in settings.items():
         check(key, key, value)
     params = parser.parse_overrides([loosen(f"{key}={value}") for key, value in config.hydra.sweeper.params.items()])

@@ -17,7 +17,7 @@ from bench.config.plugins import config_files
 from bench.config.ranges import RANGES, Word, check, is_text
 from bench.errors import UsageError
 
-SWITCHES = ("force", "retry_failed", "fail_fast", "keep_weights")
+SWITCHES = ("force", "retry_failed", "fail_fast", "keep_weights", "evaluation")
 PLAIN_KEYS = ("seed", "results_dir", *SWITCHES)
 GROUPS = (*AXES, "train")
 _SHOWS = {"--help", "-h", "--hydra-help", "--version", "--cfg", "-c", "--info", "-i", "--shell-completion", "-sc"}
@@ -27,7 +27,7 @@ _ELEMENT = re.compile(r"""\s*("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*'|(?:\\.|\[(?:\[
 _ESCAPED = re.compile(r"\\([\\()\[\]{}:=, \t])")
 _FUNCTION = re.compile(r"(choice|range|shuffle|sort|str|tag)\(.*\)")  # Hydra's own ways to write a sweep
 _NOT_NOTED = re.compile(
-    r"\+*(results_dir=|hydra(?!\.sweeper)[/.]|(force|keep_weights|retry_failed|fail_fast)=|dataset\.root=)|--?m"
+    r"\+*(results_dir=|hydra(?!\.sweeper)[/.]|(force|keep_weights|retry_failed|fail_fast|evaluation)=|dataset\.root=)|--?m"
 )
 _NUMBER_LIKE = re.compile(r"(?<![\w.'\"-])([-+]?[\d.][\w.+-]*|true|false|inf|nan)(?![\w.'\"-])", re.IGNORECASE)
 

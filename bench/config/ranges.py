@@ -67,6 +67,19 @@ class OneOf:
 
 
 @dataclass(frozen=True)
+class Some:
+    """A list of some of a few words."""
+
+    words: tuple[str, ...]
+
+    def __contains__(self, value: Any) -> bool:
+        return isinstance(value, list) and all(word in self.words for word in value) and len({*value}) == len(value)
+
+    def __str__(self) -> str:
+        return f"a list of some of these: [{','.join(self.words)}]"
+
+
+@dataclass(frozen=True)
 class Path:
     """The path of a folder, or of a file."""
 
@@ -152,7 +165,7 @@ FRACTION = Range(low=0, high=1, high_open=True)
 NOT_NEGATIVE = Range(low=0)
 POSITIVE = Range(low=0, low_open=True)
 
-Rule = Range | OneOf | Path | Word | Colour | Name | Mapping | Pair
+Rule = Range | OneOf | Some | Path | Word | Colour | Name | Mapping | Pair
 
 # Those of training/schedule.py, and which begin below 1: after a warm-up the rate would fall, and rise once more.
 SCHEDULES, RISING = ("cosine", "one_cycle", "step", "constant"), ("one_cycle",)
@@ -164,6 +177,7 @@ RANGES: dict[str, Rule] = {
     "keep_weights": SWITCH,
     "retry_failed": SWITCH,
     "fail_fast": SWITCH,
+    "evaluation": Some(("sharpness", "robustness")),  # bench/probe/
     "dataset.root": Path(),
     "dataset.train_size": Range(integer=True, low=1, optional=True),
     "dataset.val_fraction": FRACTION,

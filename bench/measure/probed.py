@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from math import inf
 from typing import Any, NamedTuple
 
-from bench.measure.quantities import Better, Declared, Quantity, percent
+from bench.measure.quantities import DECLARED, Better, Declared, Quantity, percent
 
 
 class Measured(NamedTuple):
@@ -29,7 +29,8 @@ PROBED: dict[str, dict[str, Declared]] = {"sharpness": {}, "robustness": {}}  # 
 
 def _of_probe(probe: str, column: str, meaning: str, title: str, better: Better, **more: Any) -> None:
     quantity = Quantity(column, title, better, **more)
-    PROBED[probe][column] = Declared({"test": column}, {"test": quantity}, None, meaning)
+    where = f"evaluation=[{probe}]"
+    PROBED[probe][column] = DECLARED[column] = Declared({"test": column}, {"test": quantity}, None, meaning, where)
 
 
 for _column, _rho in (("sharpness_0_05", 0.05), ("sharpness_0_1", 0.1), ("sharpness_0_2", 0.2)):

@@ -25,7 +25,7 @@ def backfill(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     kept = _read_made(folder, record)
     if kept is None:
         try:
-            kept = {"made_of": _stamp(record), **score_run(record, read_logits(folder) or {})}
+            kept = {"made_of": stamp(record), **score_run(record, read_logits(folder) or {})}
         except (KeyError, ValueError):  # there are no logits, or none that fit
             return dict(record)
         with suppress(OSError):  # results that may only be read: they are made again next time
@@ -39,9 +39,9 @@ def _read_made(folder: Path, record: Mapping[str, Any]) -> dict[str, Any] | None
         made = unseal((folder / BACKFILLED).read_bytes())
     except (OSError, ValueError, TypeError, AttributeError):
         return None
-    return made if made.get("made_of") == _stamp(record) and made.keys() >= set(SCORES) else None
+    return made if made.get("made_of") == stamp(record) and made.keys() >= set(SCORES) else None
 
 
-def _stamp(record: Mapping[str, Any]) -> list[Any]:
+def stamp(record: Mapping[str, Any]) -> list[Any]:
     """What tells a record from the one of a later training that replaced it."""
     return [record.get("test_nll"), record.get("train_seconds")]

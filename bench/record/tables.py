@@ -29,6 +29,7 @@ from bench.measure.quantities import COSTS
 from bench.record.backfill import backfill
 from bench.record.columns import PARTS, RUN_COLUMNS, SUMMARISED, SUMMARY_COLUMNS
 from bench.record.folder import HISTORY_COLUMNS, RESULT, check_protocol, read_result, run_folder
+from bench.record.probes import read_numbers
 from bench.record.read_tables import Row as Row
 from bench.record.read_tables import check_identities, explaining_damage, others_columns, read_lines
 from bench.record.read_tables import read_csv as read_csv
@@ -137,7 +138,8 @@ def collect(results: Path, exp: str) -> tuple[list[Row], dict[str, dict[str, Any
     asked = read_requested_runs(results, exp)
     records = {i: record for i in dict.fromkeys([*kept, *asked]) if (record := read_result(run_folder(results, i)))}
     for identifier, record in records.items():
-        row = make_row(backfill(run_folder(results, identifier), record)) | {"exp": exp}
+        folder = run_folder(results, identifier)
+        row = make_row(backfill(folder, record) | read_numbers(folder, record)) | {"exp": exp}
         kept[identifier] = others_columns(kept.get(identifier, {}), row) | row
     arms = read_settings(results, exp)
     check_identities(results / exp / "runs.csv", [kept[i] for i in kept.keys() - records.keys()], arms)

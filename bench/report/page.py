@@ -17,6 +17,7 @@ from bench.disk.lock import wait_for
 from bench.evidence.comparison import MAIN_METRICS, Comparison, interactions
 from bench.evidence.margins import describe_margins, read_margins
 from bench.measure import OF_SOME_RUNS, QUALITIES, SCORES
+from bench.measure.probed import PROBED
 from bench.measure.quantities import format_number
 from bench.record.data import describe_doubles, describe_dropping, read_data
 from bench.record.experiment import Experiment
@@ -42,9 +43,10 @@ _MEANS = {
     "Beyond accuracy": ("test_top5_accuracy", "test_brier", "test_entropy", "test_aurc", "nll_gap"),
     "Classes": ("test_balanced_accuracy", "test_macro_f1", "test_worst_class_accuracy", "test_minority_accuracy"),
 }
-_PLACED = {column for columns in _MEANS.values() for column in columns}
+_PLACED = {column for columns in (*_MEANS.values(), *PROBED.values()) for column in columns}
 _FURTHER = [column for column in (*SCORES, *OF_SOME_RUNS) if column in QUALITIES and column not in _PLACED]
 _MEANS["Beyond accuracy"] += tuple(_FURTHER)
+_MEANS |= {name.capitalize(): tuple(columns) for name, columns in PROBED.items()}
 _OF_A_RUN = ("test_accuracy", "test_nll", "test_ece", "temperature")
 
 
@@ -137,6 +139,7 @@ def _mean_grids(
     """For each dataset and model its layout, the means under their headings, and what single seeds do not ruin."""
     lacking = {metric for metric in OF_SOME_RUNS if not any(row.get(metric) for row in experiment.rows)}
     means = {heading: [metric for metric in each if metric not in lacking] for heading, each in _MEANS.items()}
+    means = {heading: each for heading, each in means.items() if each}
     metrics = list(dict.fromkeys(metric for each in means.values() for metric in each))
     places = []
     for layout in make_tables(experiment, metrics, test_set=test_set):

@@ -34,7 +34,7 @@ def show_forecast(command: Command) -> int:
     plan = make_plan(command)
     todo = [planned for planned in plan if command.asks_for(planned)]
     runs = [planned.run for planned in plan]
-    states = [_state(planned, command.results) for planned in plan]
+    states = [_state(planned, command) for planned in plan]
     names = name_runs(runs, whole=True)
     width = max(len(state) for state, _ in states)
     for planned, (state, note), name in zip(plan, states, names, strict=True):
@@ -52,17 +52,21 @@ def show_forecast(command: Command) -> int:
     return 0
 
 
-def _state(planned: Planned, results: Path) -> tuple[str, str]:
-    """The run's state, and who holds it."""
-    folder = run_folder(results, planned.run_id)
+def _state(planned: Planned, command: Command) -> tuple[str, str]:
+    """The run's state, and who holds it, or what is left of one that is trained."""
+    folder = run_folder(command.results, planned.run_id)
     owner = holder(folder)
     if owner:
         return f"{Status.RUNNING} elsewhere", f": {owner}"
+    if planned.is_trained and command.asks_for(planned):
+        return Status.PARTIAL, ": " + ", ".join(planned.evaluation) + " of its weights"
     return planned.status or (Status.PARTIAL if is_file(folder / CHECKPOINT) else Status.MISSING), ""
 
 
 def _evaluations_left(planned: Planned, results: Path) -> int:
     """The run's gradient evaluations, less those that its checkpoint has behind it."""
+    if planned.is_trained:
+        return 0
     folder = run_folder(results, planned.run_id)
     checkpoint = read_checkpoint(folder, lazily=True) if planned.status in (None, Status.FAILED) else None
     return planned.evaluations - (checkpoint["gradient_evaluations"] if checkpoint else 0)

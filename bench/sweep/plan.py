@@ -17,6 +17,7 @@ from bench.disk.gone import is_file
 from bench.errors import UsageError
 from bench.model.weights import weights_fingerprint
 from bench.record.folder import WEIGHTS, read_result, record_stamp, run_folder
+from bench.record.probes import lacking
 from bench.status import Status
 from bench.sweep.device import resolve_device
 from bench.sweep.fit import Tried, as_usage_error, check_fit
@@ -33,6 +34,8 @@ class Planned:
         run_id: of the run.
         result: its record, if any.
         stamp: the record's, to tell it from the one that a new training makes.
+        evaluation: the probes that are asked for.
+        is_trained: whether its record and its weights stand, and only probes are left to be measured.
         evaluations: gradient evaluations of the whole run; 0 where it is not to be trained.
     """
 
@@ -41,6 +44,8 @@ class Planned:
     result: dict[str, Any] | None = None
     stamp: str = ""
     evaluations: int = 0
+    evaluation: tuple[str, ...] = ()
+    is_trained: bool = False
 
     @property
     def status(self) -> str | None:
@@ -48,9 +53,17 @@ class Planned:
         return self.result["status"] if self.result else None
 
     def read_new_record(self, results: Path) -> dict[str, Any] | None:
-        """Its record, if it has been made, by whomever, since the run was planned."""
+        """Its record, if it has been made, by whomever, since the run was planned, with all that is to be measured."""
         folder = run_folder(results, self.run_id)
-        return read_result(folder) if record_stamp(folder) not in ("", self.stamp) else None
+        if not self.is_trained and record_stamp(folder) in ("", self.stamp):
+            return None
+        record = read_result(folder)
+        return None if lacking(folder, record, self.evaluation) else record
+
+    def has_model(self, results: Path) -> bool:
+        """Whether the training that is asked for is on record with its weights, and only probes may be left."""
+        folder = run_folder(results, self.run_id)
+        return (self.is_trained or record_stamp(folder) not in ("", self.stamp)) and is_file(folder / WEIGHTS)
 
 
 class Command(NamedTuple):
@@ -64,18 +77,42 @@ class Command(NamedTuple):
     retry_failed: bool = False
     fail_fast: bool = False
     keep_weights: bool = False
+    evaluation: Sequence[str] = ()
     arguments: tuple[str, ...] = ()  # as typed after `regbench run`
     verb: str = "run"  # which `regbench` was typed
     combinations: Sequence[tuple[str, ...]] = ()  # Hydra's overrides of each run
     tuned: tuple[str, ...] = ()  # the settings that each arm has of its own
 
     def asks_for(self, planned: Planned) -> bool:
-        """Whether a run is to be trained; one on record, too, if its weights are asked for and were not kept."""
+        """Whether a run is to be trained or measured; one on record, too, if it lacks weights or probes."""
+        return self._trains(planned) or bool(self._find_lacking(planned))
+
+    def _trains(self, planned: Planned) -> bool:
         if planned.status is None or self.force:
             return True
-        kept = is_file(run_folder(self.results, planned.run_id) / WEIGHTS)
         failed = self.retry_failed and planned.status == Status.FAILED
-        return failed or (self.keep_weights and planned.status == Status.DONE and not kept)
+        wanted = self.keep_weights or self._find_lacking(planned)
+        return failed or bool(wanted and planned.status == Status.DONE and not self._has_weights(planned))
+
+    def _has_weights(self, planned: Planned) -> bool:
+        return is_file(run_folder(self.results, planned.run_id) / WEIGHTS)
+
+    def _find_lacking(self, planned: Planned) -> list[str]:
+        return lacking(run_folder(self.results, planned.run_id), planned.result, self.evaluation)
+
+    def look_up(self, run: Run, identifier: str) -> Planned:
+        """The run with what is on record of it.
+
+        Raises:
+            UsageError: the record cannot be read.
+        """
+        folder = run_folder(self.results, identifier)
+        stamp = record_stamp(folder)  # before the record is read: if it is replaced in between, that counts as new
+        try:
+            planned = Planned(run, identifier, read_result(folder), stamp, evaluation=tuple(self.evaluation))
+        except OSError as error:
+            raise UsageError(f"{error.filename} cannot be read: {error.strerror}.") from error
+        return replace(planned, is_trained=planned.status == Status.DONE and not self._trains(planned))
 
 
 def make_plan(command: Command) -> list[Planned]:
@@ -93,7 +130,7 @@ def make_plan(command: Command) -> list[Planned]:
         identifier = run_id(run)
         if identifier in planned:
             continue
-        each = _look_up(run, identifier, command.results)
+        each = command.look_up(run, identifier)
         if command.asks_for(each):
             load_writer(run.train.tracker)
             arm = arm_id(run)
@@ -134,15 +171,6 @@ def load_data(choice: Choice) -> Source:
     """
     with as_usage_error(f"dataset {choice.name}"):
         return load_source(choice)
-
-
-def _look_up(run: Run, identifier: str, results: Path) -> Planned:
-    folder = run_folder(results, identifier)
-    stamp = record_stamp(folder)  # before the record is read: if it is replaced in between, that counts as new
-    try:
-        return Planned(run, identifier, read_result(folder), stamp)
-    except OSError as error:
-        raise UsageError(f"{error.filename} cannot be read: {error.strerror}.") from error
 
 
 def _hash_contents(run: Run, hash_weights: Callable[[str], str]) -> dict[str, str]:

@@ -23,13 +23,14 @@ from bench.errors import LockLost
 from bench.machine import device
 from bench.machine.cores import limit_threads
 from bench.machine.memory import release_and_settle
-from bench.record.folder import run_folder
+from bench.record.folder import RunFolder, run_folder
 from bench.status import Status
 from bench.sweep.describe import describe_epoch, name_runs
 from bench.sweep.fail_fast import FailFast
 from bench.sweep.launcher import Launcher
 from bench.sweep.plan import Planned
 from bench.training import interrupt
+from bench.training.probing import measure_kept
 from bench.training.run import train_run
 from bench.training.trainer import Epoch
 
@@ -137,7 +138,10 @@ class Worker:
 
         workers = self.launcher.count_workers([each.run for each in self.todo])
         folder = run_folder(self.results, planned.run_id)
-        result = train_run(planned.run, folder, on_epoch, self.keep_weights, workers, lock.check)
+        if planned.has_model(self.results):
+            return measure_kept(planned.run, RunFolder(folder, lock.check), planned.evaluation)
+        asked = planned.evaluation
+        result = train_run(planned.run, folder, on_epoch, self.keep_weights, workers, lock.check, asked)
         if self.fail_fast and result["status"] == Status.FAILED:
             self.fail_fast.note()
         if device.is_lost(torch.device(planned.run.train.device)):

@@ -3,7 +3,7 @@
 import errno
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from bench.training.checkpoint import Checkpoints, read_checkpoint, resume
 from bench.training.compile import forget_compiled
 from bench.training.evaluate import compute_logits, score
 from bench.training.interrupt import deferring
+from bench.training.probing import measure
 from bench.training.tracker import tracking
 from bench.training.trainer import Epoch, Trainer, count_evaluations
 from bench.version import __version__
@@ -49,6 +50,7 @@ def train_run(
     keep_weights: bool = False,
     workers: int = 1,
     may_write: Callable[[], None] = lambda: None,
+    evaluation: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Trains and records one run, and returns its result; what goes wrong in it is recorded, not raised.
 
@@ -61,6 +63,7 @@ def train_run(
         keep_weights: whether the trained model's state dict is kept as weights.pt, as it is where there is one.
         workers: trainings at a time on this machine, for the record.
         may_write: raises LockLost where the run is another process's by now; nothing is recorded then.
+        evaluation: probes that measure the trained model, once it is recorded.
 
     Raises:
         OSError: it could not be recorded, on a full disk for one.
@@ -94,6 +97,8 @@ def train_run(
         own.record(run, result, weights)
         if result.row["status"] != Status.FAILED:  # where it failed, going on may be worth hours
             remove(folder / CHECKPOINT)
+        if result.row["status"] == Status.DONE and evaluation:
+            measure(model, run, own, result.row | result.progress, evaluation)
     return result.row | result.progress
 
 

@@ -1,0 +1,63 @@
+"""What probes have measured of a run's trained model, kept beside its record, in probes.json.
+
+It is no part of the record: a run's identity does not hold what was measured of it, and it counts for the very training
+that it is of. What could not be measured is noted, too, so that it is not tried again each time.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from bench.disk.files import write_atomically
+from bench.disk.gone import read_if_there
+from bench.measure.probed import PROBED, Measured
+from bench.record.backfill import stamp
+from bench.record.folder import seal, unseal
+from bench.status import Status
+
+PROBES = "probes.json"  # in a run's folder
+
+
+def lacking(folder: Path, record: Mapping[str, Any] | None, asked: Sequence[str]) -> list[str]:
+    """Of the probes that are asked for those that a finished run lacks."""
+    if not asked or record is None or record["status"] != Status.DONE:
+        return []
+    return [name for name in asked if name not in _read(folder, record)]
+
+
+def keep_measured(folder: Path, record: Mapping[str, Any], name: str, measured: Measured | str) -> None:
+    """Keeps what a probe has measured of the record's model, or why it could not.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    entry: dict[str, Any] = {"message": measured} if isinstance(measured, str) else _plain(measured)
+    made = {"made_of": stamp(record), "probes": {**_read(folder, record), name: entry}}
+    write_atomically(folder / PROBES, seal(made))
+
+
+def _plain(measured: Measured) -> dict[str, Any]:
+    numbers = {column: value if math.isfinite(value) else None for column, value in measured.numbers.items()}
+    return {"numbers": numbers, "rows": [*measured.rows]}
+
+
+def read_numbers(folder: Path, record: Mapping[str, Any]) -> dict[str, float]:
+    """What probes have measured of a record's model, by column of runs.csv."""
+    of_probes = [_read(folder, record).get(name, {}).get("numbers", {}) for name in PROBED]
+    return {column: value for numbers in of_probes for column, value in numbers.items() if value is not None}
+
+
+def read_rows(folder: Path, record: Mapping[str, Any], name: str) -> list[dict[str, Any]]:
+    """A probe's rows for a table of their own; none where it was not asked for."""
+    return list(_read(folder, record).get(name, {}).get("rows", []))
+
+
+def _read(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """By probe, what was measured of this very record."""
+    with suppress(ValueError, TypeError, AttributeError):
+        made = unseal(read_if_there(folder / PROBES) or b"null")
+        if made.get("made_of") == stamp(record):
+            return dict(made["probes"])
+    return {}
