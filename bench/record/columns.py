@@ -1,5 +1,8 @@
 """The columns of runs.csv and summary.csv, in their order; those of some runs alone come last where there are such."""
 
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
 from bench.config import AXES
 from bench.measure import OF_EVERY_SPLIT, OF_SOME_RUNS, QUALITIES, SCORES, SPLITS
 from bench.measure.quantities import COSTS
@@ -23,3 +26,8 @@ SUMMARY_COLUMNS = [
     *(f"{metric}_{part}" for metric in _ALWAYS for part in PARTS),
     "diverged_share",
 ]
+
+
+def with_others(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, None]:
+    """The columns, and behind them what else rows have: of some runs alone, or what regbench does not know."""
+    return dict.fromkeys([*columns, *(column for row in rows for column in row)])

@@ -27,7 +27,7 @@ from bench.evidence.stats import describe
 from bench.measure import OF_SOME_RUNS, QUALITIES
 from bench.measure.quantities import COSTS
 from bench.record.backfill import backfill
-from bench.record.columns import PARTS, RUN_COLUMNS, SUMMARISED, SUMMARY_COLUMNS
+from bench.record.columns import PARTS, RUN_COLUMNS, SUMMARISED, SUMMARY_COLUMNS, with_others
 from bench.record.folder import HISTORY_COLUMNS, RESULT, check_protocol, read_result, run_folder
 from bench.record.probes import read_numbers
 from bench.record.read_tables import Row as Row
@@ -122,7 +122,7 @@ def write_tables(results: Path, exp: str) -> list[Row]:
         write_runs(folder, rows)
         write_history(folder, _gather_history(results, exp, rows, records))
         arms_of_rows = summarise(rows)
-        write_atomically(folder / "summary.csv", to_csv(_with_unknown(SUMMARY_COLUMNS, arms_of_rows), arms_of_rows))
+        write_atomically(folder / "summary.csv", to_csv(with_others(SUMMARY_COLUMNS, arms_of_rows), arms_of_rows))
         compared = compare(read_arms(rows, arms), margins=read_margins())
         write_atomically(folder / "comparison.csv", to_csv(COMPARISON_COLUMNS, [each.to_row() for each in compared]))
     return rows
@@ -155,17 +155,13 @@ def collect(results: Path, exp: str) -> tuple[list[Row], dict[str, dict[str, Any
 
 def write_runs(folder: Path, rows: Collection[Row]) -> None:
     """Writes an experiment's runs.csv; columns that regbench does not know stay, behind its own."""
-    write_atomically(folder / "runs.csv", to_csv(_with_unknown(RUN_COLUMNS, rows), rows))
+    write_atomically(folder / "runs.csv", to_csv(with_others(RUN_COLUMNS, rows), rows))
 
 
 def write_history(folder: Path, rows: Iterable[Row]) -> None:
     """Writes an experiment's history.csv likewise."""
     rows = list(rows)
-    write_atomically(folder / "history.csv", to_csv(_with_unknown(HISTORY_COLUMNS, rows), rows))
-
-
-def _with_unknown(columns: Sequence[str], rows: Iterable[Mapping[str, Any]]) -> dict[str, None]:
-    return dict.fromkeys([*columns, *(column for row in rows for column in row)])
+    write_atomically(folder / "history.csv", to_csv(with_others(HISTORY_COLUMNS, rows), rows))
 
 
 def experiments(results: Path) -> list[str]:
