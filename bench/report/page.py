@@ -82,6 +82,7 @@ def write_page(results: Path, exp: str, rows: Sequence[Row], figures: Iterable[s
         places=_mean_grids(exp, rows, settings, classes, test_set),
         findings=_find(rows, compared["none"], test_set),
         classes=classes,
+        tuned=", ".join(sorted({key for arm in arms.values() for key in arm.tuned})),
         differences={key: difference_grid(each, test_set, words) for key, each in compared.items()},
         interactions=interaction_grid(interactions(arms), words),
         at_bound=sum(row["temperature_at_bound"] == "True" for row in rows),
