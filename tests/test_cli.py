@@ -171,7 +171,7 @@ def test_hydras_own_flags_work(tmp_path):
     assert "batch_size: 50" in shown.stdout
     for flags in (["-c", "job"], ["-m", "--info", "defaults"], ["model=mlp", "--cfg", "job", "-m", "seed=3"]):
         assert regbench("run", *flags, cwd=tmp_path).returncode == 0
-    for command in ("run", "plan", "speed"):  # one text, which names all three
+    for command in ("run", "plan", "tune", "speed"):  # one text, which names them all
         helped = regbench(command, "--help", cwd=tmp_path)
         assert helped.returncode == 0
         assert f"`{command}`" in helped.stdout
