@@ -20,8 +20,9 @@ def draw(exp: str, folder: Path, results: Path) -> list[str]:
     rows = runs.astype(object).where(runs.notna(), "").astype(str).to_dict("records")
     arms = read_arms(rows, tables.read_settings(results, exp))
     comparison = [{key: tables.cell(value) for key, value in row.items()} for row in compare(arms)]
-    history, reliability = (tables.read_csv(results / exp / f"{name}.csv") for name in ("history", "reliability"))
-    return write_figures(folder, Tables(rows, comparison, history, reliability))
+    names = ("history", "reliability", "ensemble")
+    history, reliability, ensemble = (tables.read_csv(results / exp / f"{name}.csv") for name in names)
+    return write_figures(folder, Tables(rows, comparison, history, reliability, ensemble))
 
 
 if __name__ == "__main__":

@@ -54,11 +54,16 @@ def test_nothing_is_drawn_twice_whatever_the_times_of_files(redraw, tmp_path):
     [
         ("history", "val_nll", None, "curves"),
         ("reliability", "count", None, "reliability"),
+        ("ensemble", "nll", None, "ensemble"),
         *(("comparison", "p_holm", metric, f"{metric}_differences") for metric in METRICS),
     ],
 )
 def test_what_changed_is_drawn_and_only_that(table, column, metric, drawn, redraw):
-    of = {"history": ("run_id", TABLES.runs[0]["run_id"]), "comparison": ("metric", metric)}
+    of = {
+        "history": ("run_id", TABLES.runs[0]["run_id"]),
+        "comparison": ("metric", metric),
+        "ensemble": ("members", "1"),
+    }
     key, value = of.get(table, ("scaled", "0"))
     rows = change(getattr(TABLES, table), column, "0.25", lambda row: row[key] == value)
     assert redraw(replace(TABLES, **{table: rows})) == [drawn]

@@ -16,13 +16,13 @@ def write_evidence(
 ) -> None:
     """Writes figures/ and report.html of an experiment whose tables are up to date; `tell` is told what is drawn."""
     folder = results / exp
-    history, comparison, reliability = (
-        read_csv(folder / f"{name}.csv") for name in ("history", "comparison", "reliability")
+    history, comparison, reliability, ensemble = (
+        read_csv(folder / f"{name}.csv") for name in ("history", "comparison", "reliability", "ensemble")
     )
     arms: dict[tuple[str, str], set[str]] = defaultdict(set)
     for row in rows:
         arms[row["dataset"], row["model"]].add(row["arm_id"])
     drawn = [row for row in rows if len(arms[row["dataset"], row["model"]]) <= _MOST_ARMS]
-    figures = write_figures(folder / "figures", Tables(drawn, comparison, history, reliability), tell)
+    figures = write_figures(folder / "figures", Tables(drawn, comparison, history, reliability, ensemble), tell)
     remove_others(folder / "figures", figures)
     write_page(results, exp, rows, figures)
