@@ -31,9 +31,10 @@ def draw_ensembles(arms: Sequence[Arm], rows: Sequence[Row], where: str) -> Figu
     grid = figure.subplots(2, len(groups), squeeze=False, sharex=True, sharey="row")
     for metric, line in zip((ACCURACY, NLL), grid, strict=True):
         line[0].set_ylabel(metric.axis)
+        column = metric.column.removeprefix("test_")
         for group, axes in zip(groups, line, strict=True):
             for arm in group:
-                found = [(int(row["members"]), number(row, metric.column.removeprefix("test_"))) for row in by_arm[arm.arm_id]]
+                found = [(int(row["members"]), number(row, column)) for row in by_arm[arm.arm_id]]
                 points = sorted((members, metric.factor * value) for members, value in found if value is not None)
                 mark_arms(axes.plot(*zip(*points, strict=True), **styles[arm.arm_id]), arm.arm_id)
             show_grid(axes)
