@@ -19,8 +19,8 @@ def draw(exp: str, folder: Path, results: Path) -> list[str]:
     runs = bench.results(exp, results)
     rows = runs.astype(object).where(runs.notna(), "").astype(str).to_dict("records")
     arms = read_arms(rows, tables.read_settings(results, exp))
-    history, reliability = (tables.read_csv(results / exp / f"{name}.csv") for name in ("history", "reliability"))
-    return write_figures(folder, Tables(rows, compare(arms), history, reliability))
+    others = (tables.read_csv(results / exp / f"{name}.csv") for name in ("history", "reliability", "ensemble"))
+    return write_figures(folder, Tables(rows, compare(arms), *others))
 
 
 if __name__ == "__main__":

@@ -59,8 +59,20 @@ def make_reliability(runs):
     return rows
 
 
+def make_ensemble(runs):
+    rows = []
+    for arm_id, arm in {run["arm_id"]: run for run in runs if run["test_nll"]}.items():
+        for members in (1, 2, 3):
+            row = {"arm_id": arm_id, **{axis: arm[axis] for axis in AXES}, "settings": arm["settings"]}
+            row |= {"members": str(members), "subsets": "3" if members < 3 else "1", "made_of": ""}
+            for name, factor in (("accuracy", 1.01), ("nll", 0.9), ("ece", 1.1), ("ece_debiased", 1.1)):
+                row[name] = str(float(arm[f"test_{name}"]) * factor ** (members - 1))
+            rows.append(row)
+    return rows
+
+
 def tables(runs):
-    return Tables(runs, make_comparison(runs), HISTORY, make_reliability(runs))
+    return Tables(runs, make_comparison(runs), HISTORY, make_reliability(runs), make_ensemble(runs))
 
 
 def draw(runs, name):

@@ -83,7 +83,7 @@ def write_page(experiment: Experiment, figures: Iterable[str]) -> None:
         places=_mean_grids(experiment, classes, test_set),
         findings=_find(experiment, compared["none"], test_set),
         classes=classes,
-        tuned=", ".join(sorted({key for arm in arms.values() for key in arm.tuned})),
+        tuned=", ".join(sorted({key for arm in experiment.arms.values() for key in arm.tuned})),
         differences={key: difference_grid(each, test_set, words) for key, each in compared.items()},
         interactions=interaction_grid(interactions(experiment.arms), words),
         ensembles=ensemble_grid([row for row in ensembles if row["arm_id"] in experiment.arms], words),

@@ -54,13 +54,18 @@ def draw_curves(arms: Sequence[Arm], history: Sequence[Row], where: str) -> Figu
     if not rows:
         return None
     curves = {key: _thin(curve, len(curves)) for key, curve in curves.items()}
-    styles = _make_styles(drawn)
+    styles = make_styles(drawn)
     by_optimizer = [[arm for arm in drawn if arm.optimizer == each] for each in gather_optimizers(drawn)]
-    alike = Counter(look_of(regularizer) for regularizer, _ in {_name(arm) for arm in drawn})
-    if max(alike.values()) <= len(_DASHES) and max(map(len, by_optimizer)) <= _MOST_LINES:
+    if fit_columns(by_optimizer):
         return _draw_columns(rows, by_optimizer, curves, styles, f"Training of {where}")
     parts = [group[i : i + len(_DASHES)] for group in by_optimizer for i in range(0, len(group), len(_DASHES))]
     return _draw_parts(rows, parts, curves, f"Training of {where}")
+
+
+def fit_columns(groups: Sequence[Sequence[Arm]]) -> bool:
+    """Whether a column of panels for each group of arms has lines that can be told apart."""
+    alike = Counter(look_of(regularizer) for regularizer, _ in {_name(arm) for group in groups for arm in group})
+    return max(alike.values()) <= len(_DASHES) and max(map(len, groups)) <= _MOST_LINES
 
 
 def _draw_columns(
@@ -71,9 +76,7 @@ def _draw_columns(
     title: str,
 ) -> Figure:
     """A column for each group of arms, those of one optimizer, and a legend for all."""
-    legend = {_name(arm): (_label(arm), Line2D([], [], **styles[arm.arm_id])) for group in groups for arm in group}
-    labels, handles = zip(*legend.values(), strict=True)
-    of_names = [[arm.arm_id for group in groups for arm in group if _name(arm) == name] for name in legend]
+    handles, labels, of_names = list_lines([arm for group in groups for arm in group], styles)
     width, height = 3.4 + 3.1 * len(groups), max(0.9 + 2.2 * len(rows), 1 + legend_height(labels))
     has_bands = len(labels) <= _MOST_BANDS
     figure = make_figure(width, height, title, _make_note(has_bands), legend=3)
@@ -87,7 +90,7 @@ def _draw_columns(
     for group, top, bottom in zip(groups, grid[0], grid[-1], strict=True):
         top.set_title(group[0].optimizer, loc="left")
         _label_epochs(bottom)
-    make_legend(figure, list(handles), list(labels), of_names)
+    make_legend(figure, handles, labels, of_names)
     return figure
 
 
@@ -165,7 +168,19 @@ def _label(arm: Arm) -> str:
     return "\n".join(wrap(", ".join(filter(None, _name(arm))), 34))
 
 
-def _make_styles(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
+def list_lines(
+    arms: Sequence[Arm], styles: Mapping[str, dict[str, Any]]
+) -> tuple[list[Line2D], list[str], list[list[str]]]:
+    """The handles, labels and arms of a legend, which has an entry per name whichever panels its lines are in."""
+    by_name: dict[tuple[str, str], list[Arm]] = {}
+    for arm in arms:
+        by_name.setdefault(_name(arm), []).append(arm)
+    handles = [Line2D([], [], **styles[alike[0].arm_id]) for alike in by_name.values()]
+    labels = [_label(alike[0]) for alike in by_name.values()]
+    return handles, labels, [[arm.arm_id for arm in alike] for alike in by_name.values()]
+
+
+def make_styles(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
     """How each arm's line is drawn: those whose regularizers look alike differ in their dashes, as far as these go."""
     seen: dict[Look, dict[tuple[str, str], int]] = {}
     styles = {}

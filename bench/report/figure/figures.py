@@ -1,7 +1,8 @@
 """The figures of an experiment, from its tables: which there are, and their files.
 
 Per dataset and model: each metric's means and its differences to the baseline, reliability diagrams, training curves,
-accuracy against cost, and calibration against accuracy. A figure that its tables have nothing for is left out.
+accuracy against cost, calibration against accuracy, and ensembles of the runs. A figure that its tables have nothing
+for is left out.
 
 Drawing takes most of a report's time, so a file says what it was made of, and is drawn anew where that has changed. All
 is drawn in this process: others would import for half a second each, and outlive a notebook's cell that is interrupted.
@@ -28,6 +29,7 @@ from bench.evidence.comparison import Comparison
 from bench.record.tables import Row
 from bench.report.figure.arms import METRICS, gather_arms, shown
 from bench.report.figure.curves import draw_curves
+from bench.report.figure.ensembles import draw_ensembles
 from bench.report.figure.forest import draw_differences, draw_metric
 from bench.report.figure.reliability import draw_reliability
 from bench.report.figure.style import OF_ARM, house_style
@@ -35,7 +37,7 @@ from bench.report.figure.tradeoffs import draw_calibration, draw_cost
 
 NAMES = [
     *(name for metric in METRICS for name in (metric.column, f"{metric.column}_differences")),
-    *("reliability", "curves", "cost", "calibration"),
+    *("reliability", "curves", "cost", "calibration", "ensemble"),
 ]
 _DPI = 150
 
@@ -49,12 +51,14 @@ class Tables:
         comparisons: those of comparison.csv.
         history: history.csv.
         reliability: each arm's bins of confidence, before and after temperature scaling.
+        ensemble: ensemble.csv.
     """
 
     runs: Sequence[Row]
     comparisons: Sequence[Comparison] = ()
     history: Sequence[Row] = ()
     reliability: Sequence[Row] = ()
+    ensemble: Sequence[Row] = ()
 
 
 @dataclass(frozen=True)
@@ -161,6 +165,7 @@ def _figures(
     arm_ids = {arm.arm_id for arm in arms}
     compared = [each for each in tables.comparisons if {each.arm.arm_id, each.baseline.arm_id} <= arm_ids]
     reliability = [row for row in tables.reliability if row["arm_id"] in arm_ids]
+    ensemble = [row for row in tables.ensemble if row["arm_id"] in arm_ids]
     history = [row for row in tables.history if row["run_id"] in run_ids]
     figures: dict[str, tuple[Callable[[], Figure | None], Sequence[Mapping[str, Any]]]] = {}
     for metric in METRICS:
@@ -172,6 +177,7 @@ def _figures(
     figures["curves"] = partial(draw_curves, arms, history, where), history
     figures["cost"] = partial(draw_cost, arms, where), ()
     figures["calibration"] = partial(draw_calibration, arms, where), ()
+    figures["ensemble"] = partial(draw_ensembles, arms, ensemble, where), ensemble
     return figures
 
 
