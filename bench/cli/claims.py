@@ -83,7 +83,8 @@ def _train_and_judge(claims: Sequence[Claim], overrides: Sequence[str]) -> int:
             outcome = train_missing(command, launch, console)
             experiment = Experiment.load(command.results, command.exp)
             arms = dict.fromkeys(row["arm_id"] for row in experiment.rows if row["run_id"] in {*outcome.asked})
-            found = judge(claim, experiment, find_pairs(claim, {arm: experiment.settings[arm] for arm in arms}))
+            settings = {arm: experiment.settings[arm] for arm in arms}
+            found = judge(claim, experiment, [find_pairs(each, settings) for each in (claim, *claim.beside)])
             write_claims(experiment, [found])
             return None if outcome.missing else found
 

@@ -4,7 +4,7 @@ What it says is fixed before its runs: which arms, which measure, and the region
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from bench.errors import UsageError
 
 GROUP = "exp/claims"
 _EFFECTS = ("difference", "ratio")
+_BESIDE = ("measure", "arm", "against")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Claim:
         against: those of the arms that they are compared with.
         effect: `difference` of arm and baseline in each seed, or their `ratio`.
         any_suffices: whether one of several arms makes the claim true, as in "can".
-        beside: other columns, whose effects are shown without a verdict.
+        beside: other columns, or other arms, whose effects are shown without a verdict.
         reported: what papers report, a line each.
     """
 
@@ -40,13 +41,8 @@ class Claim:
     against: Mapping[str, Any]
     effect: str = "difference"
     any_suffices: bool = False
-    beside: Sequence[str] = ()
+    beside: Sequence["Claim"] = ()
     reported: Sequence[str] = ()
-
-    @property
-    def measures(self) -> list[str]:
-        """The columns that it needs, the one that decides first."""
-        return [self.measure, *self.beside]
 
 
 def claim_files() -> dict[str, Path]:
@@ -67,12 +63,22 @@ def read_claim(identifier: str, node: Any) -> Claim:
         raise UsageError(f"{file} {there}.\nA claim has the keys: {', '.join(known)}")
     if lacking := [key for key in ("statement", "measure", "region", "arm", "against") if not node.get(key)]:
         raise UsageError(f"{file}: its claim lacks {', '.join(lacking)}.\nSee {GROUP}/sam_flat.yaml for an example.")
-    claim = Claim(identifier, **{key: node[key] for key in known if key in node})
+    claim = Claim(identifier, **{key: node[key] for key in known if key in node and key != "beside"})
     if claim.effect not in _EFFECTS:
         raise UsageError(f"{file}: claim.effect={claim.effect} is not allowed.\nIt is one of: {', '.join(_EFFECTS)}")
-    if not (isinstance(claim.arm, Mapping) and isinstance(claim.against, Mapping)):
-        raise UsageError(f"{file}: claim.arm and claim.against hold settings, such as {{regularizer: sam}}.")
-    return claim
+    beside = [_read_beside(file, claim, each) for each in node.get("beside") or ()]
+    for each in (claim, *beside):
+        if not (isinstance(each.arm, Mapping) and isinstance(each.against, Mapping)):
+            raise UsageError(f"{file}: claim.arm and claim.against hold settings, such as {{regularizer: sam}}.")
+    return replace(claim, beside=beside)
+
+
+def _read_beside(file: str, claim: Claim, node: Any) -> Claim:
+    """A column, or a mapping of `measure`, `arm` and `against`, of which the claim's own stand for what it lacks."""
+    values = {"measure": node} if isinstance(node, str) else node
+    if not isinstance(values, Mapping) or unknown_keys(values, dict.fromkeys(_BESIDE)):
+        raise UsageError(f"{file}: beside holds {node}.\nIt lists columns, or mappings of: {', '.join(_BESIDE)}")
+    return replace(claim, effect="difference", **values)
 
 
 def unknown_keys(node: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from bench.config import AXES
 from bench.config.claim import Claim
-from bench.config.identity import shorten, show_setting
+from bench.config.identity import ADDED_LATER, shorten, show_setting
 from bench.disk.files import to_csv, write_atomically
 from bench.disk.lock import wait_for
 from bench.errors import UsageError
@@ -27,8 +28,8 @@ CLAIM_COLUMNS = [
     *("seeds_needed", "gradient_evaluations", "value"),
 ]
 EFFECT_COLUMNS = [
-    *("id", "dataset", "model", "value", "arm_id", "baseline", "measure", "effect", "low", "high", "seeds", "verdict"),
-    "seeds_needed",
+    *("id", "dataset", "model", "number", "value", "arm_id", "baseline", "measure", "effect", "low", "high", "seeds"),
+    *("verdict", "seeds_needed"),
 ]
 _KEY = ("id", "dataset", "model")
 
@@ -43,14 +44,22 @@ class Pair:
 
 
 @dataclass(frozen=True)
+class Compared:
+    """The pairs of a claim, or of what stands beside it, with their effects by its measure."""
+
+    measure: str
+    pairs: Sequence[Pair]
+    effects: Sequence[Effect]
+
+
+@dataclass(frozen=True)
 class Judged:
-    """A claim on one dataset and model: its pairs of arms, its finding, and the effects by the measures beside."""
+    """A claim on one dataset and model: its finding, and the effects that it rests on, before those beside."""
 
     claim: Claim
     place: tuple[str, str]
-    pairs: Sequence[Pair]
     finding: Finding
-    beside: Mapping[str, Sequence[Effect]]
+    compared: Sequence[Compared]
     gradient_evaluations: int
 
 
@@ -65,21 +74,25 @@ def find_pairs(claim: Claim, arms: Mapping[str, Mapping[str, Any]]) -> list[Pair
     if not chosen or not others:
         which, selector = ("arm", claim.arm) if not chosen else ("against", claim.against)
         raise UsageError(f"claim {claim.id}: no arm has the settings of claim.{which}: {dict(selector)}.")
-    varying = {key for arm in chosen for key in arms[arm] if len({str(arms[each].get(key)) for each in chosen}) > 1}
+    shared = set.intersection(*({*arms[arm]} for arm in chosen))
+    varying = [key for key in arms[chosen[0]] if key in shared and len({str(arms[arm][key]) for arm in chosen}) > 1]
     pairs = []
     for arm in chosen:
         apart = {other: _count_differences(arms[arm], arms[other]) for other in others}
         nearest = [other for other in others if apart[other] == min(apart.values())]
         if len(nearest) > 1:
             raise UsageError(f"claim {claim.id}: several arms are as near to {arm}: {', '.join(nearest)}.")
-        own = [show_setting(key, arms[arm][key]) for key in arms[arm] if key in varying and "_target_" not in key]
-        pairs.append(Pair(" ".join(shorten(own, arms[arm]["regularizer"])), arm, nearest[0]))
+        words = [arms[arm][key] for key in varying if key in AXES]
+        own = [show_setting(key, arms[arm][key]) for key in varying if key not in AXES]
+        value = " ".join([*words, *shorten(own, arms[arm]["regularizer"])])
+        pairs.append(Pair(value, arm, nearest[0]))
     return pairs
 
 
 def _matches(settings: Mapping[str, Any], selector: Mapping[str, Any]) -> bool:
+    """Whether an arm has one of the selector's values of each key; a key that is younger has its neutral value."""
     of_key = ((key, value if isinstance(value, list) else [value]) for key, value in selector.items())
-    return all(key in settings and settings[key] in values for key, values in of_key)
+    return all(settings.get(key, ADDED_LATER.get(key, ...)) in values for key, values in of_key)
 
 
 def _count_differences(arm: Mapping[str, Any], other: Mapping[str, Any]) -> int:
@@ -87,19 +100,19 @@ def _count_differences(arm: Mapping[str, Any], other: Mapping[str, Any]) -> int:
     return sum(str(arm.get(key)) != str(other.get(key)) for key in keys)
 
 
-def judge(claim: Claim, experiment: Experiment, pairs: Sequence[Pair]) -> Judged:
-    """The claim, judged by the runs of these arms."""
-    arms = {arm for pair in pairs for arm in (pair.arm, pair.baseline)}
+def judge(claim: Claim, experiment: Experiment, pairs: Sequence[Sequence[Pair]]) -> Judged:
+    """The claim, judged by these pairs of arms: its own, then those of each thing that stands beside it."""
+    arms = {arm for each in pairs for pair in each for arm in (pair.arm, pair.baseline)}
     rows = [row for row in experiment.rows if row["arm_id"] in arms]
     ratio = claim.effect == "ratio"
-    effects = {pair.value: _pair_seeds(rows, pair, claim.measure, ratio=ratio) for pair in pairs}
-    finding = judge_claim(effects, parse_region(claim.region), any_suffices=claim.any_suffices)
-    beside = {
-        column: [measure_effect(pair.value, _pair_seeds(rows, pair, column)) for pair in pairs]
-        for column in claim.beside
-    }
+    own = {pair.value: _pair_seeds(rows, pair, claim.measure, ratio=ratio) for pair in pairs[0]}
+    finding = judge_claim(own, parse_region(claim.region), any_suffices=claim.any_suffices)
+    compared = [Compared(claim.measure, pairs[0], finding.effects)]
+    for each, of_each in zip(claim.beside, pairs[1:], strict=True):
+        effects = [measure_effect(pair.value, _pair_seeds(rows, pair, each.measure)) for pair in of_each]
+        compared.append(Compared(each.measure, of_each, effects))
     place = next(((row["dataset"], row["model"]) for row in rows), ("", ""))
-    return Judged(claim, place, pairs, finding, beside, sum(int(row["gradient_evaluations"] or 0) for row in rows))
+    return Judged(claim, place, finding, compared, sum(int(row["gradient_evaluations"] or 0) for row in rows))
 
 
 def _pair_seeds(rows: Iterable[Row], pair: Pair, column: str, *, ratio: bool = False) -> Floats:
@@ -116,9 +129,9 @@ def _pair_seeds(rows: Iterable[Row], pair: Pair, column: str, *, ratio: bool = F
 def check_measures(claim: Claim) -> None:
     """Raises UsageError where runs.csv has no such column, or the region is none."""
     known = QUALITIES | COSTS
-    for column in claim.measures:
-        if column not in known:
-            raise UsageError(f"claim {claim.id}: there is no measure {column}.\nThere are: {', '.join(known)}")
+    for each in (claim, *claim.beside):
+        if each.measure not in known:
+            raise UsageError(f"claim {claim.id}: there is no measure {each.measure}.\nThere are: {', '.join(known)}")
     try:
         parse_region(claim.region)
     except ValueError as error:
@@ -150,11 +163,12 @@ def _claim_rows(each: Judged) -> list[dict[str, Any]]:
 def _effect_rows(each: Judged) -> list[dict[str, Any]]:
     where = dict(zip(_KEY, (each.claim.id, *each.place), strict=True))
     rows = []
-    for column, effects in {each.claim.measure: each.finding.effects, **each.beside}.items():
-        for pair, effect in zip(each.pairs, effects, strict=True):
-            arms = {"value": pair.value, "arm_id": pair.arm, "baseline": pair.baseline, "measure": column}
-            verdict = effect.verdict if column == each.claim.measure else None
-            rows.append({**where, **arms, **_numbers(effect), "seeds": effect.seeds, "verdict": verdict})
+    for number, compared in enumerate(each.compared):
+        for pair, effect in zip(compared.pairs, compared.effects, strict=True):
+            arms = {"value": pair.value, "arm_id": pair.arm, "baseline": pair.baseline, "measure": compared.measure}
+            verdict = None if number else effect.verdict
+            of_effect = {**_numbers(effect), "seeds": effect.seeds, "verdict": verdict}
+            rows.append({**where, "number": number, **arms, **of_effect})
     return rows
 
 
@@ -165,10 +179,10 @@ def _numbers(effect: Effect) -> dict[str, float | None]:
     }
 
 
-def read_pairs(experiment: Experiment) -> dict[tuple[str, str, str], list[Pair]]:
-    """The pairs of effects.csv by claim, dataset and model."""
-    found: dict[tuple[str, str, str], dict[Pair, None]] = {}
+def read_pairs(experiment: Experiment) -> dict[tuple[str, str, str], list[list[Pair]]]:
+    """The pairs of effects.csv by claim, dataset and model: a claim's own, then those of each thing beside it."""
+    found: dict[tuple[str, str, str], dict[str, list[Pair]]] = {}
     for row in experiment.read("effects"):
-        key = (row["id"], row["dataset"], row["model"])
-        found.setdefault(key, {})[Pair(row["value"], row["arm_id"], row["baseline"])] = None
-    return {key: [*pairs] for key, pairs in found.items()}
+        of_claim = found.setdefault((row["id"], row["dataset"], row["model"]), {})
+        of_claim.setdefault(row["number"], []).append(Pair(row["value"], row["arm_id"], row["baseline"]))
+    return {key: [*pairs.values()] for key, pairs in found.items()}

@@ -32,7 +32,7 @@ def show_claims(console: Console, judged: Sequence[Judged]) -> None:
 def _make_row(each: Judged) -> list[str]:
     claim, effect = each.claim, each.finding.decisive
     mean, interval = describe_effect(effect, claim.measure, claim.effect)
-    name = "\n".join([claim.id, *([f"  {effect.value}"] if effect.value and len(each.pairs) > 1 else [])])
+    name = "\n".join([claim.id, *([f"  {effect.value}"] if effect.value and len(each.compared[0].pairs) > 1 else [])])
     needed = "" if effect.seeds_needed is None else str(effect.seeds_needed)
     measured = [find_quantity(claim.measure).title, describe_region(claim), mean, interval]
     return [name, each.finding.verdict, *measured, str(effect.seeds), needed]
