@@ -59,6 +59,7 @@ SLOW = pytest.mark.slow  # all of the cross product; the others are what a chang
     [
         *((stack, optimizer, "fp32") for stack in STACKS for optimizer in ("sgd", "adam")),
         *(("[mixup,sam]", optimizer, "bf16") for optimizer in ("sgd", "adam")),
+        *((stack, "adam_sgd", "fp32") for stack in ("none", "[mixup,sam]")),  # it switches after step 3
         *(pytest.param(stack, "adamw", "fp32", marks=SLOW) for stack in STACKS),
         *(pytest.param(stack, o, "bf16", marks=SLOW) for stack in STACKS for o in ("sgd", "adam", "adamw")),
     ],

@@ -19,7 +19,7 @@ from bench.model import build_model
 from bench.optimizer import make_optimizer
 from bench.regularizer import Slots, make_slots
 from bench.rng import global_stream, stream
-from bench.training.trainer import count_evaluations, total_steps, warmup_steps
+from bench.training.trainer import PlansSteps, count_evaluations, total_steps, warmup_steps
 
 _CPU = torch.device("cpu")
 # By what was tried, the parameters of the model: without memory.
@@ -170,6 +170,8 @@ def _try_optimizer(choice: Choice, parameters: list[nn.Parameter]) -> None:
         try:
             optimizer = make_optimizer(choice, iter(weights))
             _check_optimizer(optimizer)
+            if isinstance(optimizer, PlansSteps):
+                optimizer.plan(2)
             for weight in weights:
                 weight.grad = torch.zeros_like(weight) if weight.requires_grad else None
             optimizer.step()

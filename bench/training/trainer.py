@@ -11,7 +11,7 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from fractions import Fraction
 from math import ceil
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,14 @@ class Pauses(Protocol):
 
     def write(self, trainer: "Trainer") -> None:
         """Does it."""
+
+
+@runtime_checkable
+class PlansSteps(Protocol):
+    """An optimizer whose steps depend on how many of them there are."""
+
+    def plan(self, steps: int) -> None:
+        """Says how many the training has."""
 
 
 @dataclass
@@ -148,6 +156,8 @@ class Trainer:
         train, per_epoch = self.run.train, batches.per_epoch
         steps = total_steps(train, per_epoch, self.slots.gradient.evaluations_per_step)
         epochs, warmup = ceil(steps / per_epoch), warmup_steps(train, per_epoch)
+        if isinstance(self.optimizer, PlansSteps):
+            self.optimizer.plan(steps)
         while self.epoch < epochs:
             self.model.train()
             started = time.perf_counter()
