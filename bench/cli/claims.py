@@ -11,7 +11,7 @@ from bench.config.claim import Claim, claim_files, read_claim
 from bench.config.compose import compose_command
 from bench.console.lines import Terminal, print_line
 from bench.errors import UsageError
-from bench.record.claims import Judged, check_measures, find_pairs, judge, read_pairs, write_claims
+from bench.record.claims import Judged, check_measures, find_all_pairs, judge, read_pairs, write_claims
 from bench.record.experiment import Experiment
 from bench.report.claims import show_claims
 
@@ -84,7 +84,7 @@ def _train_and_judge(claims: Sequence[Claim], overrides: Sequence[str]) -> int:
             experiment = Experiment.load(command.results, command.exp)
             arms = dict.fromkeys(row["arm_id"] for row in experiment.rows if row["run_id"] in {*outcome.asked})
             settings = {arm: experiment.settings[arm] for arm in arms}
-            found = judge(claim, experiment, [find_pairs(each, settings) for each in (claim, *claim.beside)])
+            found = judge(claim, experiment, find_all_pairs(claim, settings))
             write_claims(experiment, [found])
             return None if outcome.missing else found
 

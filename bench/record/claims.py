@@ -63,6 +63,21 @@ class Judged:
     gradient_evaluations: int
 
 
+def find_all_pairs(claim: Claim, arms: Mapping[str, Mapping[str, Any]]) -> list[list[Pair]]:
+    """The claim's own pairs, then those of each thing beside it: none of what overrides have taken away.
+
+    Raises:
+        UsageError: the claim has none of its own.
+    """
+    found = [find_pairs(claim, arms)]
+    for each in claim.beside:
+        try:
+            found.append(find_pairs(each, arms))
+        except UsageError:
+            found.append([])
+    return found
+
+
 def find_pairs(claim: Claim, arms: Mapping[str, Mapping[str, Any]]) -> list[Pair]:
     """The claim's arms among these settings by arm_id, each with the nearest of those that it is compared with.
 
@@ -108,7 +123,7 @@ def judge(claim: Claim, experiment: Experiment, pairs: Sequence[Sequence[Pair]])
     own = {pair.value: _pair_seeds(rows, pair, claim.measure, ratio=ratio) for pair in pairs[0]}
     finding = judge_claim(own, parse_region(claim.region), any_suffices=claim.any_suffices)
     compared = [Compared(claim.measure, pairs[0], finding.effects)]
-    for each, of_each in zip(claim.beside, pairs[1:], strict=True):
+    for each, of_each in zip(claim.beside, pairs[1:], strict=False):  # the last may have none
         effects = [measure_effect(pair.value, _pair_seeds(rows, pair, each.measure)) for pair in of_each]
         compared.append(Compared(each.measure, of_each, effects))
     place = next(((row["dataset"], row["model"]) for row in rows), ("", ""))
@@ -181,8 +196,9 @@ def _numbers(effect: Effect) -> dict[str, float | None]:
 
 def read_pairs(experiment: Experiment) -> dict[tuple[str, str, str], list[list[Pair]]]:
     """The pairs of effects.csv by claim, dataset and model: a claim's own, then those of each thing beside it."""
-    found: dict[tuple[str, str, str], dict[str, list[Pair]]] = {}
+    found: dict[tuple[str, str, str], list[list[Pair]]] = {}
     for row in experiment.read("effects"):
-        of_claim = found.setdefault((row["id"], row["dataset"], row["model"]), {})
-        of_claim.setdefault(row["number"], []).append(Pair(row["value"], row["arm_id"], row["baseline"]))
-    return {key: [*pairs.values()] for key, pairs in found.items()}
+        of_claim = found.setdefault((row["id"], row["dataset"], row["model"]), [])
+        of_claim += [[] for _ in range(int(row["number"]) + 1 - len(of_claim))]
+        of_claim[int(row["number"])].append(Pair(row["value"], row["arm_id"], row["baseline"]))
+    return found
