@@ -1,6 +1,7 @@
 """An arm's runs as one model: the rows of ensemble.csv, and what the page says of them."""
 
 import shutil
+from dataclasses import replace
 from itertools import combinations
 from math import comb, log
 
@@ -22,6 +23,7 @@ from bench.disk.files import to_csv
 from bench.evidence.ensemble import ENSEMBLE_METRICS, MOST_SUBSETS, choose_subsets, ensemble
 from bench.measure import metric
 from bench.record import tables
+from bench.record.experiment import Experiment
 from bench.record.logit_tables import ENSEMBLE_COLUMNS, write_logit_tables
 from bench.record.logits import read_logits
 from bench.report.evidence import write_evidence
@@ -107,7 +109,7 @@ def results(recorded, tmp_path):
 def make(results):
     """The runs and the rows of ensemble.csv."""
     runs = tables.write_tables(results, "adhoc")
-    write_logit_tables(results, "adhoc", runs)
+    write_logit_tables(Experiment.load(results, "adhoc"))
     return runs, tables.read_csv(results / "adhoc" / "ensemble.csv")
 
 
@@ -163,8 +165,8 @@ def test_rows_are_kept_where_logits_are_gone_and_are_named_as_the_runs_are(resul
 
 
 def test_the_page_has_the_ensembles_and_what_they_gain(results):
-    runs, rows = make(results)
-    write_page(results, "adhoc", runs, [])
+    _, rows = make(results)
+    write_page(Experiment.load(results, "adhoc"), [])
     page = (results / "adhoc" / "report.html").read_text()
     shown = [row for row in Tables(page).found["Ensembles"] if row]
     assert sorted(row["regularizer"] for row in shown) == ["mixup", "none"]
@@ -177,16 +179,16 @@ def test_the_page_has_the_ensembles_and_what_they_gain(results):
             assert shows(row[f"{title}, ensemble"], whole)
             assert shows(row[f"{title}, gain"], better * (whole - single))
     (results / "adhoc" / "ensemble.csv").unlink()
-    write_page(results, "adhoc", runs, [])
+    write_page(Experiment.load(results, "adhoc"), [])
     assert "Ensembles" not in (results / "adhoc" / "report.html").read_text()
 
 
 def test_one_seed_has_a_row_and_no_ensemble_on_the_page(results):
     runs, _ = make(results)
-    single = [run for run in runs if run["seed"] == "0"]
-    write_logit_tables(results, "adhoc", single)
+    single = replace(Experiment.load(results, "adhoc"), rows=[run for run in runs if run["seed"] == "0"])
+    write_logit_tables(single)
     assert [row["members"] for row in tables.read_csv(results / "adhoc" / "ensemble.csv")] == ["1", "1"]
-    write_page(results, "adhoc", single, [])
+    write_page(single, [])
     assert "Ensembles" not in (results / "adhoc" / "report.html").read_text()
 
 
@@ -234,7 +236,7 @@ def page_of_digits(page, tmp_path_factory):
     folder = shutil.copytree(page.parent, tmp_path_factory.mktemp("with ensembles") / "digits")
     runs = tables.read_csv(folder / "runs.csv")
     (folder / "ensemble.csv").write_text(to_csv(ENSEMBLE_COLUMNS, make_ensemble(runs)))
-    write_evidence(folder.parent, "digits", runs)
+    write_evidence(Experiment.load(folder.parent, "digits"))
     return folder / "report.html"
 
 

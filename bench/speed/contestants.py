@@ -176,7 +176,8 @@ def _make_still(run: Run, data: Data) -> Trainer:
     """A trainer whose weights as good as stay where they are, for as long as it is asked to train."""
     train = replace(run.train, epochs=10**9, gradient_evaluations=None, warmup_epochs=0)
     trainer = make_trainer(replace(run, train=train), data)
-    trainer.base_lrs = [1e-9] * len(trainer.base_lrs)
+    for group in trainer.optimizer.param_groups:
+        group["base_lr"] = 1e-9
     trainer.scale_lrs(1)
     return trainer
 

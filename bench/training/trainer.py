@@ -2,7 +2,7 @@
 
 A step is a fixed sentence with four replaceable words: mix the batch, compute the loss, compute the gradient, step
 the optimizer. Nothing here branches on a method's name. Nothing waits for the device but the end of an epoch, when
-the losses are read, and fp16's gradient scaling.
+the losses are read, fp16's gradient scaling, and adam_sgd once, where it switches.
 """
 
 import time
@@ -85,7 +85,6 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.run.train.precision == "fp16")
         self.forward = compile_model(self.model) if self.run.train.compile else self.model
         self.one = torch.ones((), device=self.device)
-        self.base_lrs = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.own = _find_own(self)
 
     def step(self, images: Tensor, targets: Tensor, step: int) -> Tensor:
@@ -174,16 +173,16 @@ class Trainer:
                     pauses.write(self)
                     started = time.perf_counter()
             train_loss = _read_losses(self.losses, first)
-            lr = max(self.base_lrs) * lr_factor(train.schedule, last, steps, warmup)
+            factor = lr_factor(train.schedule, last, steps, warmup)
+            lr = max(_base_lr(group) for group in self.optimizer.param_groups) * factor
             seconds = self.seconds + time.perf_counter() - started
             done, self.epoch, self.losses, self.seconds = len(self.losses), self.epoch + 1, [], 0.0
             yield Epoch(self.epoch, epochs, done, train_loss, lr, seconds)
 
     def scale_lrs(self, factor: float) -> None:
         """Sets the learning rate of each of the optimizer's groups to its own times `factor`."""
-        added = self.optimizer.param_groups[len(self.base_lrs) :]  # by the optimizer itself, since the last step
-        self.base_lrs += [float(group["lr"]) for group in added]
-        for group, lr in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+        for group in self.optimizer.param_groups:
+            lr = _base_lr(group)
             if isinstance(group["lr"], Tensor):
                 group["lr"].fill_(lr * factor)
             else:
@@ -234,6 +233,11 @@ class Trainer:
                 self.note = f"not compiled: {type(error).__name__}: {(str(error).strip() or '-').splitlines()[0]}"
         self.model.load_state_dict(before)
         self.synchronise()
+
+
+def _base_lr(group: dict[str, Any]) -> float:
+    """A group's learning rate before the schedule's factor, as it is when the group is first seen."""
+    return float(group.setdefault("base_lr", float(group["lr"])))
 
 
 def _find_own(trainer: Trainer) -> frozenset[str]:
