@@ -1,4 +1,5 @@
-"""What is added in one place: a regularizer is a Python file, a YAML and its test, a metric one function.
+"""What is added in one place: a regularizer, a model, a dataset or a launcher is a Python file and a YAML, and its
+test; a metric is one function.
 
 All else takes it up by itself.
 """
@@ -57,13 +58,88 @@ slot: loss
 _target_: bench.regularizer.focal.Focal
 gamma: 2.0  # at least 0; 0 is cross-entropy
 """
+MODEL = '''"""One linear layer on the average of each block of pixels."""
+
+from typing import Annotated
+
+from torch import nn
+
+from bench.config.ranges import COUNT
+
+
+class Blocks(nn.Sequential):
+    """Logits of the means of `blocks` x `blocks` parts of an image."""
+
+    def __init__(self, channels: int, classes: int, blocks: Annotated[int, COUNT]) -> None:
+        super().__init__(nn.AdaptiveAvgPool2d(blocks), nn.Flatten(), nn.Linear(channels * blocks**2, classes))
+'''
+MODEL_YAML = """# linear in the means of blocks of pixels
+_target_: bench.model.blocks.Blocks
+blocks: 4  # on a side, at least 1
+"""
+DATASET = '''"""Stripes: which way they run is the class."""
+
+from typing import Annotated
+
+import numpy as np
+
+from bench.config.ranges import COUNT
+from bench.dataset import Source
+from bench.rng import stream
+
+
+def load_stripes(images: Annotated[int, COUNT]) -> Source:
+    """So many images for training, and as many for test, of 8x8 pixels."""
+    labels = np.arange(images) % 2
+    bars = np.tile(np.array([0, 200], dtype=np.uint8), (8, 4))
+    clean = np.stack([bars if label else bars.T for label in labels])[..., None]
+    train, test = (
+        clean + stream(0, "synthetic", k).integers(56, size=clean.shape, dtype=np.uint8) for k in (1, 2)
+    )
+    return Source(train, labels, test, labels, classes=2, flips=True, class_names=["flat", "upright"])
+'''
+DATASET_YAML = """# 8x8 stripes, flat or upright
+_target_: bench.dataset.stripes.load_stripes
+images: 80
+"""
+LAUNCHER = '''"""Two processes of joblib, whatever the machine has."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from bench.sweep.launcher.joblib import Joblib
+
+
+@dataclass(frozen=True)
+class TwoAtOnce(Joblib):
+    """As joblib with n_jobs=2."""
+
+    name = "two_at_once"
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any]) -> Self:
+        """Two."""
+        return cls(2)
+'''
+LAUNCHER_YAML = """# two processes on this machine
+_target_: hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher
+n_jobs: 2
+"""
+ADDED = {
+    **{"bench/regularizer/focal.py": FOCAL, "conf/regularizer/focal.yaml": YAML},
+    **{"bench/model/blocks.py": MODEL, "conf/model/blocks.yaml": MODEL_YAML},
+    **{"bench/dataset/stripes.py": DATASET, "conf/dataset/stripes.yaml": DATASET_YAML},
+    **{"bench/sweep/launcher/two_at_once.py": LAUNCHER, "conf/hydra/launcher/two_at_once.yaml": LAUNCHER_YAML},
+    "bench/measure/median_confidence.py": METRIC,
+}
 ROOT = CONF.parent
 CONTRACTS = ("test_conf.py", "test_record.py", "test_completion.py", "test_pairing.py", "test_meta.py", "test_train.py")
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory):
-    """A copy of the tree with one more regularizer and one more metric."""
+    """A copy of the tree with one more of each."""
     tree = tmp_path_factory.mktemp("tree")
     for name in ("bench", "conf", "tests", "docs", "results", "scripts"):
         if (ROOT / name).is_dir():
@@ -71,13 +147,12 @@ def tree(tmp_path_factory):
             shutil.copytree(ROOT / name, tree / name, ignore=ignored)
     for file in (file for file in ROOT.iterdir() if file.is_file()):
         shutil.copy(file, tree)
-    files = {"bench/regularizer/focal.py": FOCAL, "conf/regularizer/focal.yaml": YAML}
-    return write(tree, {**files, "bench/measure/median_confidence.py": METRIC})
+    return write(tree, ADDED)
 
 
-def run(tree, *arguments, code=0):
+def run(tree, *arguments, code=0, more=()):
     """What a command in the copy prints."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("REGBENCH_")}
+    env = {key: value for key, value in os.environ.items() if not key.startswith("REGBENCH_")} | dict(more)
     command = [sys.executable, "-m", *arguments]
     done = subprocess.run(
         command, cwd=tree, env={**env, "PYTHONPATH": str(tree)}, capture_output=True, text=True, timeout=600
@@ -91,6 +166,33 @@ def test_it_is_listed_checked_completed_and_in_the_reference(tree):
     refused = run(tree, "bench", "run", *TINY, "regularizer=focal", "regularizer.focal.gamma=-1", code=2)
     assert "regularizer.focal.gamma=-1 is not allowed.\nIt must be a number of at least 0." in refused
     assert "| `regularizer.focal.gamma` | a number of at least 0 |" in run(tree, "bench.config.reference")
+
+
+def test_model_dataset_and_launcher_are_listed_checked_and_completed(tree):
+    listed = run(tree, "bench", "list")
+    for line in ("blocks +linear in the means", "stripes +8x8 stripes", "two_at_once +two processes"):
+        assert re.search(rf"^  {line}", listed, re.M), line
+    refused = run(
+        tree, "bench", "run", "dataset=stripes", "train.batch_size=8", "model=blocks", "model.blocks=0", code=2
+    )
+    assert "model.blocks=0 is not allowed.\nIt must be an integer of at least 1." in refused
+    assert "| `model.blocks` | an integer of at least 1 |" in run(tree, "bench.config.reference")
+    assert "| `dataset.images` | an integer of at least 1 |" in run(tree, "bench.config.reference")
+    refused = run(tree, "bench", "run", "dataset=stripes", "dataset.images=0", code=2)
+    assert "dataset.images=0 is not allowed.\nIt must be an integer of at least 1." in refused
+    line = "regbench run model=bloc"
+    asked = {"COMP_LINE": line, "COMP_POINT": str(len(line)), "COMP_TYPE": "9", "_ARGCOMPLETE": "1"}
+    assert "model=blocks" in run(tree, "bench", more={**asked, "_ARGCOMPLETE_STDOUT_FILENAME": "/dev/stdout"})
+
+
+def test_model_dataset_and_launcher_train(tree, tmp_path):
+    typed = ("dataset=stripes", "model=blocks", "model.blocks=8", "hydra/launcher=two_at_once", "seed=0,1")
+    small = ("train.batch_size=8", "train.epochs=20", "dataset.augment=none", "train.device=cpu")
+    printed = run(tree, "bench", "run", *typed, *small, "regularizer=none,focal", f"results_dir={tmp_path}")
+    assert "adhoc: blocks on stripes" in printed
+    runs = pandas.read_csv(tmp_path / "adhoc" / "runs.csv")
+    assert runs["status"].tolist() == ["done"] * 4
+    assert runs["test_accuracy"].min() > 0.9
 
 
 def test_experiments_on_all_hold_it(tree):

@@ -85,6 +85,12 @@ KEEPS = {
     "train.tracker": "tensorboard",
     "train.device": "auto",
 }
+ELSEWHERE = {"model.weights", "dataset.background", "dataset.white"}  # see test_model.py and test_image_folder.py
+for key in re.findall(r"^\| `((?:dataset|model)\.[^`]*)`", as_markdown(), re.M):  # numbers of what is added in one file
+    axis, name = key.split(".")
+    for path in () if key in MOVES | KEEPS or key in ELSEWHERE else (CONF / axis).glob("*.yaml"):
+        if name in (values := yaml.safe_load(path.read_text())):
+            MOVES[key] = f"{2 * values[name]} {axis}={path.stem} train.batch_size=4"
 
 
 @cache
@@ -117,11 +123,9 @@ def test_what_cannot_change_the_numbers_keeps_the_id(key, flat):
 
 
 def test_every_key_is_known_to_move_the_id_or_to_keep_it():
-    """model.weights moves it by the file's content, and some by what is in the pictures: see test_model.py and
-    test_image_folder.py."""
     keys = set(re.findall(r"^\| `([^`]*)`", as_markdown(), re.M))
     tested = {key if key in keys else re.sub(r"^optimizer\.\w+\.", "optimizer.", key) for key in MOVES | KEEPS}
-    assert tested == keys - {"model.weights", "dataset.background", "dataset.white"}
+    assert tested == keys - ELSEWHERE
     assert not MOVES.keys() & KEEPS.keys()
 
 

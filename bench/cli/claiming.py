@@ -66,7 +66,7 @@ def _train_and_judge(claims: Sequence[Claim], overrides: Sequence[str]) -> int:
     from bench.sweep.launch import with_command
     from bench.sweep.plan import Command
 
-    console, judged, code = Terminal(), [], 0
+    console, judged, places, code = Terminal(), [], set(), 0
 
     for number, claim in enumerate(claims, 1):
         print_line(console, f"claim {number} of {len(claims)}: {claim.id}: {claim.statement}")
@@ -78,14 +78,25 @@ def _train_and_judge(claims: Sequence[Claim], overrides: Sequence[str]) -> int:
             settings = {arm: experiment.settings[arm] for arm in arms}
             found = judge(claim, experiment, find_all_pairs(claim, settings))
             write_claims(experiment, [found])
+            places.add((command.results, command.exp))
             return None if outcome.missing else found
 
         found = with_command([_choose(claim.id), *overrides], train)
         judged += [found] if found else []
         code = code if found else 1
-    return max(code, _show(judged))
+    show_claims(console, judged)
+    for results, exp in places:  # one, unless overrides name several
+        print_line(console, f"Page: {_write_page(Experiment.load(results, exp), judged)}")
+    return code
 
 
 def _show(judged: Sequence[Judged]) -> int:
     show_claims(Terminal(), judged)
     return 0
+
+
+def _write_page(experiment: Experiment, judged: Sequence[Judged]) -> Path:
+    from bench.report.claims_page import write_claims_page  # here because Matplotlib takes half a second to import
+
+    write_claims_page(experiment, judged)
+    return experiment.folder / "claims.html"

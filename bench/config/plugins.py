@@ -59,6 +59,12 @@ def read_sources(file: Path) -> list[str]:
     return _SOURCE.findall(file.read_text("utf-8"))
 
 
+def split_source(source: str) -> tuple[str, str]:
+    """A paper's text and its address, empty where it names none."""
+    text, _, link = source.partition(", https://")
+    return text, f"https://{link}" if link else ""
+
+
 def _check_file(file: Path, group: str) -> None:
     """Raises UsageError where a file could not work, or would do so other than it says."""
     if file.suffix != ".yaml":

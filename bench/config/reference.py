@@ -15,11 +15,11 @@ def as_markdown() -> str:
 
 def _of_constructors() -> dict[str, Rule]:
     found: dict[str, Rule] = {}
-    for axis in ("model", "regularizer", "optimizer"):
+    for axis in ("dataset", "model", "regularizer", "optimizer"):
         for file in sorted((CONF / axis).glob("*.yaml")):
             values = yaml.safe_load(file.read_text("utf-8"))
             of_file = find_ranges(resolve(values["_target_"])) if "_target_" in values else {}
-            prefix = f"{axis}.{file.stem}" if axis != "model" else axis
+            prefix = f"{axis}.{file.stem}" if axis in ("regularizer", "optimizer") else axis
             found |= {f"{prefix}.{key}": rule for key, rule in of_file.items() if key in values}
             if "sets" in values:
                 found[f"{prefix}.value"] = RANGES[values["sets"]]

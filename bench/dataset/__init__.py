@@ -177,7 +177,7 @@ def load_source(choice: Choice) -> Source:
 @cache
 def _load(values: str) -> Source:
     with global_stream(torch.device("cpu"), SPLIT_SEED, "load"):
-        source: Source = make(json.loads(values))
+        source: Source = make(json.loads(values), path="dataset")
     if not isinstance(source, Source):
         raise ValueError(f"the loader gives {type(source).__name__} instead of a bench.dataset.Source")
     return replace(source, fingerprint=source.fingerprint or source.hash_content())

@@ -74,6 +74,7 @@ class Effect:
         high: likewise.
         seeds: how many pairs.
         verdict: of this effect alone.
+        values: of the seeds.
         seeds_needed: with how many seeds of this spread the interval would leave the end of the region that is nearest
             to the mean; None where it does by now, where that is not known, or beyond 10,000.
     """
@@ -85,6 +86,7 @@ class Effect:
     seeds: int
     verdict: Verdict
     seeds_needed: int | None
+    values: Sequence[float] = ()
 
 
 @dataclass(frozen=True)
@@ -147,14 +149,14 @@ def _measure(value: str, differences: Floats, region: Region, level: float) -> E
     n = len(differences)
     mean = float(np.mean(differences)) if n else math.nan
     if n < FEWEST_SEEDS:
-        return Effect(value, mean, math.nan, math.nan, n, INCONCLUSIVE, None)
+        return Effect(value, mean, math.nan, math.nan, n, INCONCLUSIVE, None, differences.tolist())
     deviation = float(differences.std(ddof=1))
     half = _half_width(deviation, n, level)
     # Differences that do not vary have no t; that they are all on one side has the probability 2 / 2^n by chance alone.
     known = varies(differences, float(np.abs(differences).max())) or 2 ** (1 - n) < LEVEL_OF_TESTS
     verdict: Verdict = region.judge(mean - half, mean + half) if known else INCONCLUSIVE
     needed = _count_needed(deviation, n, level, region.distance(mean)) if verdict == INCONCLUSIVE else None
-    return Effect(value, mean, mean - half, mean + half, n, verdict, needed)
+    return Effect(value, mean, mean - half, mean + half, n, verdict, needed, differences.tolist())
 
 
 def _half_width(deviation: float, n: int, level: float) -> float:

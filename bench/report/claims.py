@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.text import Text
 
 from bench.config.claim import Claim
 from bench.console.blocks import print_table
@@ -15,7 +16,7 @@ from bench.measure.quantities import COSTS, Quantity
 from bench.record.claims import Judged
 from bench.report.differences import signed
 
-_HEADER = ["claim", "verdict", "measure", "claimed", "effect", "95 % interval", "seeds", "needed"]
+HEADER = ["claim", "verdict", "measure", "claimed", "effect", "95 % interval", "seeds", "needed"]
 
 
 def show_claims(console: Console, judged: Sequence[Judged]) -> None:
@@ -25,11 +26,12 @@ def show_claims(console: Console, judged: Sequence[Judged]) -> None:
         here = [each for each in judged if each.place == place]
         console.print()
         print_line(console, f"claims: {place[1]} on {place[0]}", style="bold")
-        print_table(console, _HEADER, [_make_row(each) for each in here], names=2)
-    print_line(console, describe_verdicts(judged))
+        print_table(console, HEADER, [make_row(each) for each in here], names=2)
+    console.print(Text(describe_verdicts(judged)))
 
 
-def _make_row(each: Judged) -> list[str]:
+def make_row(each: Judged) -> list[str]:
+    """A claim's cells; the value that decides stands below its id."""
     claim, effect = each.claim, each.finding.decisive
     mean, interval = describe_effect(effect, claim.measure, claim.effect)
     name = "\n".join([claim.id, *([f"  {effect.value}"] if effect.value and len(each.compared[0].pairs) > 1 else [])])

@@ -64,7 +64,7 @@ def write_page(experiment: Experiment, figures: Iterable[str]) -> None:
     compared = {"none": [each for each in main if not each.is_of_optimizers]}
     compared["sgd"] = [each for each in main if each.is_of_optimizers]
     test_set, ensembles = experiment.read("test_set"), experiment.read("ensemble")
-    pictures = {name: _inline(folder / "figures" / f"{name}.svg", name) for name in figures}
+    pictures = {name: inline(folder / "figures" / f"{name}.svg", name) for name in figures}
     leading = _choose_leading(pictures)
     shared = _shared(settings)
     classes = read_classes(experiment)
@@ -110,8 +110,7 @@ def _find_papers(rows: Sequence[Row]) -> list[tuple[str, str]]:
     used |= {("optimizer", row["optimizer"]) for row in rows}
     files = [(axis, file) for axis in ("regularizer", "optimizer") for file in plugins.config_files(axis)]
     named = [source for axis, file in files if (axis, file.stem) in used for source in plugins.read_sources(file)]
-    papers = [source.partition(", https://") for source in sorted({*named})]
-    return [(text, f"https://{link}" if link else "") for text, _, link in papers]
+    return [plugins.split_source(source) for source in sorted({*named})]
 
 
 def _choose_leading(figures: Iterable[str]) -> list[str]:
@@ -191,7 +190,7 @@ def _about(exp: str) -> str:
     return plugins.first_comment(file) if file else ""
 
 
-def _inline(file: Path, name: str) -> Markup:
+def inline(file: Path, name: str) -> Markup:
     """A figure as an element of the page: in the page's ink, its ids its own."""
     svg = file.read_text("utf-8")
     svg = svg[svg.index("<svg") :].replace(INK, "currentColor")
