@@ -5,7 +5,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from probing import CLASSES, make_images, make_net, small_batches  # noqa: F401
+from probing import CLASSES, make_data, make_images, make_net, small_batches  # noqa: F401
 from reference.sam import sharpness_aware_gradient
 from torch import nn
 from torch.func import functional_call, hessian
@@ -13,7 +13,7 @@ from torch.nn.functional import cross_entropy, scaled_dot_product_attention
 
 from bench.probe.curvature import Hessian, largest_eigenvalue, trace
 from bench.probe.passes import loss_shares, untouched
-from bench.probe.sharpness import batch_rises, loss_rises
+from bench.probe.sharpness import CURVATURE, batch_rises, loss_rises, measure_sharpness
 from bench.regularizer.asam import ASAM
 from bench.regularizer.sam import SAM
 
@@ -163,6 +163,12 @@ def test_attention_is_differentiated_twice():
         product = Hessian(net, loss_shares(net, images, labels)).times(vector)
         expected = full_hessian(net, images, labels) @ vector
     torch.testing.assert_close(product, expected)
+
+
+def test_a_part_without_a_second_derivative_leaves_the_hessians_columns_empty():
+    net = nn.Sequential(make_net(), nn.Hardsigmoid())
+    numbers = measure_sharpness(net, make_data(), 0).numbers
+    assert [column for column, value in numbers.items() if np.isnan(value)] == list(CURVATURE)
 
 
 def test_the_rise_on_a_quadratic():

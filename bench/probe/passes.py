@@ -12,8 +12,7 @@ from torch.nn.functional import cross_entropy
 from bench.model.buffers import kept_buffers
 from bench.rng import global_stream
 
-_VALUES = 2**19  # of the images of a batch: 170 of 32x32 in colour, 3 of 224x224
-_MOST = 512
+_VALUES, _MOST = 2**19, 128  # of a batch, values and images: 128 of 32x32 in colour, 3 of 224x224
 Shares = Sequence[Callable[[], Tensor]]  # scalars with their graph, a batch each, whose sum is a mean loss
 
 

@@ -7,6 +7,7 @@ below 0. m-sharpness is the mean over small batches, each with an ascent of its 
 """
 
 from collections.abc import Callable, Sequence
+from math import nan
 
 import numpy as np
 import torch
@@ -33,11 +34,15 @@ OF_ALL: dict[str, SAM] = {
     "adaptive_sharpness_1": ASAM(1.0, eta=0.01),
     "adaptive_sharpness_2": ASAM(2.0, eta=0.01),
 }
+CURVATURE = ("hessian_max", "hessian_trace", "hessian_trace_error")
 OF_BATCHES = {"m_sharpness_0_05": SAM(0.05), "m_sharpness_0_1": SAM(0.1), "m_sharpness_0_2": SAM(0.2)}
 
 
 def measure_sharpness(model: nn.Module, data: Data, seed: int) -> Measured:
-    """The columns of `sharpness`."""
+    """The columns of `sharpness`.
+
+    Those of the Hessian are NaN where torch has no second derivative of a part of the model, such as a hard sigmoid.
+    """
     order = stream(seed, "sample").permutation(min(SAMPLE, len(data.train)))  # which batches of M are cut from
     sample = torch.from_numpy(order).to(data.train.labels.device)
     images, labels = normalise(data.train.images[sample], data), data.train.labels[sample]
@@ -58,9 +63,14 @@ def _measure_curvature(model: nn.Module, shares: Shares, seed: int) -> dict[str,
     weight, n = hessian.weights[0], sum(hessian.sizes)
     start = torch.from_numpy(stream(seed, "lanczos").standard_normal(n)).to(weight)
     signs = 2 * stream(seed, "hutchinson").integers(2, size=(SIGNS, n), dtype=np.int8) - 1
-    estimate, error = trace(hessian, torch.from_numpy(signs).to(weight.device))
-    largest = largest_eigenvalue(hessian.times, start)
-    return {"hessian_max": largest, "hessian_trace": estimate, "hessian_trace_error": error}
+    try:
+        largest = largest_eigenvalue(hessian.times, start)
+        found = largest, *trace(hessian, torch.from_numpy(signs).to(weight.device))
+    except RuntimeError as error:
+        if "is not implemented" not in str(error):
+            raise
+        found = nan, nan, nan
+    return dict(zip(CURVATURE, found, strict=True))
 
 
 def loss_rises(model: nn.Module, shares: Shares, ascents: Sequence[SAM]) -> Tensor:
