@@ -111,7 +111,7 @@ def test_a_claim_of_ones_own_is_trained_judged_shown_and_judged_again(own, tmp_p
     before = {path: path.stat().st_mtime_ns for path in results.glob("runs/*/result.json")}
     again = claims(capsys, *typed)
     assert {path: path.stat().st_mtime_ns for path in results.glob("runs/*/result.json")} == before
-    table = printed[printed.index("\nclaims: ") : printed.index("Page:")]
+    table = printed[printed.index("\nclaims: mlp") : printed.index("Page:")]
     assert table in again
     elsewhere = claims(capsys, "--config-dir", str(own()), "--from", str(folder))
     assert table.strip() in elsewhere

@@ -48,7 +48,7 @@ def test_commands_choices_and_experiments_are_offered(tmp_path):
     assert in_bash("regbench list reg", tmp_path) == {"regularizer"}
     assert {"dataset=", "model=", "optimizer=", "+exp=", "seed=", "train.epochs="} <= in_bash("regbench run ", tmp_path)
     assert values(in_bash("regbench run dataset=fash", tmp_path)) == {"fashion_mnist"}
-    assert values(in_bash("regbench run +exp=dig", tmp_path)) == {"digits", "digits_smoke"}
+    assert values(in_bash("regbench run +exp=dig", tmp_path)) == {"digits", "digits_noisy", "digits_smoke"}
     assert values(in_bash("regbench run seed=0 train.schedule=c", tmp_path)) == {"cosine", "constant"}
     assert values(in_bash("regbench run regularizer=none,label", tmp_path)) == {"none,label_smoothing"}
     assert values(in_bash("regbench run regularizer=none,[mixup,as", tmp_path)) == {"none,[mixup,asam"}
@@ -63,8 +63,8 @@ def test_a_users_own_and_recorded_experiments_are_offered(tmp_path):
     assert values(in_bash("regbench run model=my", tmp_path, REGBENCH_CONFIG="mine")) == {"my_net"}
     assert in_bash("regbench report dig", tmp_path, REGBENCH_RESULTS="results") == {"digits_x"}
     named = in_bash("regbench run exp=digits_", tmp_path, REGBENCH_RESULTS="results")
-    assert values(named) == {"digits_smoke", "digits_x"}
-    assert values(in_bash("regbench run +exp=digits_", tmp_path, REGBENCH_RESULTS="results")) == {"digits_smoke"}
+    assert values(named) == {"digits_noisy", "digits_smoke", "digits_x"}
+    assert values(in_bash("regbench run +exp=digits_", tmp_path, REGBENCH_RESULTS="results")) == {"digits_noisy", "digits_smoke"}
 
 
 @pytest.mark.skipif(not shutil.which("zsh"), reason="zsh is not installed")

@@ -24,6 +24,7 @@ EXPERIMENTS = sorted(path.stem for path in (CONF / "exp").glob("*.yaml"))
 RUNS = {
     **dict.fromkeys(["digits", "fashion", "cifar_all", "cifar100_all"], len(REGULARIZERS) * 2 * 5),
     **{"digits_smoke": 4, "cifar_sam": 20, "cifar_fast": 5, "cifar_fast_all": (len(REGULARIZERS) + 1) * 5, "speed": 12},
+    "digits_noisy": 35,
     "cheap_sam": 45,  # of which 25 are distinct: intervals are SAM's alone
 }
 HUGE = {"wide_resnet28_10"}  # a step of it takes seconds on a CPU
