@@ -1,7 +1,7 @@
 # Every target works on a fresh machine: it makes the environment first where that is missing.
 PYTHON ?= python3
 VENV   ?= .venv
-EXP    ?= digits
+EXP    ?= digits_noisy
 ARGS   ?=
 BIN     = $(VENV)/bin
 # Two workers of one thread each: most of the tests' time is spent outside torch.
