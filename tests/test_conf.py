@@ -16,6 +16,7 @@ from bench.config.ranges import RANGES
 from bench.config.reference import as_markdown
 from bench.config.settings import SLOTS, apply_settings
 from bench.record.columns import RUN_COLUMNS
+from bench.sweep.launcher import find_launcher
 from bench.training.run import train_run
 
 ROOT = CONF.parent
@@ -61,6 +62,12 @@ def test_every_file_begins_with_what_it_is_on_a_line_that_fits(path):
     lines = [line for line in path.read_text().splitlines() if not line.startswith("# @package")]
     assert re.match(r"# \S", lines[0])
     assert len(lines[0]) <= 64  # `regbench list` shows it at 80 columns
+
+
+@pytest.mark.parametrize("path", sorted((CONF / "hydra" / "launcher").glob("*.yaml")), ids=ids)
+def test_every_launcher_has_a_class_of_its_name_and_a_line_that_fits(path):
+    assert find_launcher(path.stem).name == path.stem
+    assert 10 < len(path.read_text().splitlines()[0]) <= 64
 
 
 @pytest.mark.parametrize("path", FILES, ids=ids)

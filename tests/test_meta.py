@@ -22,7 +22,8 @@ from bench.training.trainer import Trainer
 
 META = torch.device("meta")
 OPTIMIZERS = sorted(path.stem for path in (CONF / "optimizer").glob("*.yaml"))
-MODELS = ("convnet", "mlp", "resnet8", "preact_resnet18", "wide_resnet", "fastnet")
+WITH_PACKAGES, HUGE = {"timm", "torchvision"}, {"wide_resnet28_10"}
+MODELS = sorted({path.stem for path in (CONF / "model").glob("*.yaml")} - WITH_PACKAGES - HUGE)
 
 
 class NothingWaits(TorchDispatchMode):

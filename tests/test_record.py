@@ -89,8 +89,9 @@ ELSEWHERE = {"model.weights", "dataset.background", "dataset.white"}  # see test
 for key in re.findall(r"^\| `((?:dataset|model)\.[^`]*)`", as_markdown(), re.M):  # numbers of what is added in one file
     axis, name = key.split(".")
     for path in () if key in MOVES | KEEPS or key in ELSEWHERE else (CONF / axis).glob("*.yaml"):
-        if name in (values := yaml.safe_load(path.read_text())):
-            MOVES[key] = f"{2 * values[name]} {axis}={path.stem} train.batch_size=4"
+        value = yaml.safe_load(path.read_text()).get(name)
+        if isinstance(value, int | float):
+            MOVES[key] = f"{value + 1 if isinstance(value, int) else value / 2} {axis}={path.stem} train.batch_size=4"
 
 
 @cache

@@ -98,16 +98,22 @@ def read_launcher(name: str, settings: Mapping[str, Any]) -> Launcher:
     known = sorted(file.stem for file in (CONF / "hydra" / "launcher").glob("*.yaml"))
     if name not in known:
         raise UsageError(f"hydra/launcher={name} is not known to regbench.\nThere are: basic, {', '.join(known)}")
-    module = import_module(f"bench.sweep.launcher.{name}")
-    kind: type[Launcher] = getattr(module, "".join(part.title() for part in name.split("_")))
+    kind = find_launcher(name)
     if not _is_installed(kind.plugin):
         raise UsageError(f"hydra/launcher={name} is not installed.\nInstall it: pip install 'regbench[launchers]'")
     return kind.read(settings)
 
 
+def find_launcher(name: str) -> type[Launcher]:
+    """The class of a launcher, in the module of its name."""
+    module = import_module(f"bench.sweep.launcher.{name}")
+    kind: type[Launcher] = getattr(module, "".join(part.title() for part in name.split("_")))
+    return kind
+
+
 def _is_installed(plugin: str) -> bool:
     try:
-        return find_spec(plugin) is not None
+        return not plugin or find_spec(plugin) is not None
     except ModuleNotFoundError:
         return False
 
