@@ -18,6 +18,7 @@ from bench.record import folder as record
 from bench.record import tables
 from bench.record.backfill import BACKFILLED
 from bench.record.columns import RUN_COLUMNS, SUMMARY_COLUMNS
+from bench.record.experiment import Experiment
 from bench.record.folder import (
     CHECKPOINT,
     HISTORY,
@@ -124,7 +125,7 @@ def assert_only_its_own_numbers(folder, expected):
     """What a command that only reads makes of it: each row as it was, or none, or a word about what is wrong."""
     known = {row["run_id"]: row for row in expected["runs.csv"]}
     try:
-        rows, _, records = tables.collect(folder, "adhoc")
+        rows, settings, records = tables.collect(folder, "adhoc")
     except UsageError as error:
         check_words(error)
         return
@@ -133,7 +134,7 @@ def assert_only_its_own_numbers(folder, expected):
             assert known[row["run_id"]].items() <= row.items()
     for each in run_folders(folder):
         read_logits(each)
-    list(_find_damage(folder, "adhoc", rows))
+    list(_find_damage(Experiment("adhoc", folder, rows, settings)))
 
 
 def assert_mended(folder, expected):
