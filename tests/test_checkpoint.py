@@ -84,6 +84,20 @@ def test_a_run_on_noisy_labels_and_a_long_tail_goes_on_with_the_same(tiny, tmp_p
     assert resumed["train_clean_accuracy"] != resumed["train_accuracy"]
 
 
+def test_a_checkpoint_whose_groups_do_not_hold_their_base_rate_goes_on_the_same(tiny, tmp_path):
+    """As those of an older regbench."""
+    run, folder = tiny(*NET, "train.batch_size=20", "train.schedule=cosine"), tmp_path / "interrupted"
+    train_run(run, tmp_path / "whole")
+    interrupt_after(2, run, folder)
+    state = read_checkpoint(folder)
+    for group in state["trainer"]["optimizer"]["param_groups"]:
+        del group["base_lr"]
+    checkpoint.write_checkpoint(folder, state)
+    with interrupt.handling():
+        train_run(run, folder)
+    assert content_of(folder) == content_of(tmp_path / "whole")
+
+
 def test_an_interrupt_during_the_last_evaluation_loses_no_step(tiny, tmp_path):
     run = tiny(*NET, "train.batch_size=20")
     train_run(run, tmp_path / "whole")

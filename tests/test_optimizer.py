@@ -54,6 +54,14 @@ def test_all_parameters_in_one_call_give_the_same_weights_to_the_last_bit(name, 
     assert torch.equal(train(lambda weights: make_optimizer(run.optimizer, weights)), one_by_one)
 
 
+def test_a_rate_that_is_a_tensor_is_read_once(groups, tiny):
+    trainer, _ = make_trainer(tiny(groups, "optimizer.groups.as_tensor=true"))
+    trainer.scale_lrs(1)
+    for group in trainer.optimizer.param_groups:
+        group["lr"] = group["lr"].to("meta")  # which cannot be read
+    trainer.scale_lrs(0.5)
+
+
 @pytest.mark.parametrize("as_tensor", ["false", "true"])
 def test_every_group_has_its_own_rate_times_the_schedules_factor(as_tensor, groups, tiny):
     trainer, batches = make_trainer(tiny(groups, f"optimizer.groups.as_tensor={as_tensor}"))

@@ -71,7 +71,7 @@ class Effect:
         value: the value of the setting that tells it from the claim's other effects; empty where there is one.
         mean: over the seeds; NaN of none.
         low: with `high` its interval, at the level of its place among the claim's effects; NaN with fewer than 3 seeds.
-        high: likewise.
+        high: the upper end; NaN with fewer than 3 seeds.
         seeds: how many pairs.
         verdict: of this effect alone.
         values: of the seeds.

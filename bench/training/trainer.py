@@ -202,8 +202,11 @@ class Trainer:
         """Goes on from what `state_dict` gave."""
         self.steps, self.epoch, self.seconds = state["steps"], state["epoch"], state["seconds"]
         self.losses = list(state["losses"].to(self.device))
+        rates = [_base_lr(group) for group in self.optimizer.param_groups]
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
+        for group, rate in zip(self.optimizer.param_groups, rates, strict=False):
+            group.setdefault("base_lr", rate)  # an older regbench's checkpoint has none
 
     def _parts(self) -> dict[str, Any]:
         """What has a state: model, optimizer, gradient scaler, and a slot's filling where it keeps any."""
@@ -237,7 +240,9 @@ class Trainer:
 
 def _base_lr(group: dict[str, Any]) -> float:
     """A group's learning rate before the schedule's factor, as it is when the group is first seen."""
-    return float(group.setdefault("base_lr", float(group["lr"])))
+    if "base_lr" not in group:  # once: to read a rate that is a tensor waits for the device
+        group["base_lr"] = float(group["lr"])
+    return float(group["base_lr"])
 
 
 def _find_own(trainer: Trainer) -> frozenset[str]:
