@@ -39,7 +39,8 @@ needs_browser = pytest.mark.skipif(_LACKS, reason="needs a browser (Debian: chro
 CPU = torch.device("cpu")
 _RANDOM = np.random.default_rng(0)
 REGULARIZERS = sorted(path.stem for path in (CONF / "regularizer").glob("*.yaml"))
-STACKS = [*REGULARIZERS, "[mixup,sam]", "[cutmix,label_smoothing,asam,dropout,weight_decay]"]
+STACKS = [*REGULARIZERS, "[mixup,sam]", "[cutmix,label_smoothing,asam,ema,dropout,weight_decay]"]
+AVERAGES = ["ema", "swa"]  # which change what is evaluated, and not how it is trained
 
 
 # Files of few but long tests: where two processes share the files, these must not come last.

@@ -70,7 +70,8 @@ MOVES = {
 for key in re.findall(r"^\| `(regularizer[^`]*)`", as_markdown(), re.M):
     _, name, last = key.split(".")
     value = yaml.safe_load((CONF / "regularizer" / f"{name}.yaml").read_text())[last]
-    MOVES[key] = f"{value + 1 if isinstance(value, int) else float(value) / 2} regularizer={name}"
+    moved = 0.1 if value is None else value + 1 if isinstance(value, int) else float(value) / 2
+    MOVES[key] = f"{moved} regularizer={name}"
 # A path, the index of a device, what is kept and how, and how often a checkpoint is written cannot.
 KEEPS = {
     "results_dir": "elsewhere",

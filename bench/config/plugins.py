@@ -17,7 +17,7 @@ from bench.errors import UsageError
 VARIABLE = "REGBENCH_CONFIG"
 _SOURCE = re.compile(r"^# source: (.*)$", re.MULTILINE)
 _GROUPS = (*AXES, "train", "exp")
-_SLOTS = ("mixing", "loss", "gradient", "setting")
+_SLOTS = ("mixing", "loss", "gradient", "average", "setting")
 
 
 def user_folder() -> Path | None:

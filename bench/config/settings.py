@@ -9,7 +9,7 @@ from bench.config import CONF
 from bench.config.ranges import RISING, check
 from bench.errors import UsageError
 
-SLOTS = ("none", "mixing", "loss", "gradient", "setting")  # also the order of a stack's parts in its name
+SLOTS = ("none", "mixing", "loss", "gradient", "average", "setting")  # also the order of a stack's parts in its name
 # Keys of every dataset that say what is made of it, and are not its loader's.
 PROTOCOL = (
     *("train_size", "val_fraction", "drop_duplicates", "split_seed", "imbalance", "label_noise", "noisy_validation"),
@@ -177,7 +177,7 @@ def _read_stack(choices: list[Choice]) -> tuple[Choice, ...]:
         if first.slot == second.slot != "setting":
             raise UsageError(
                 f"regularizers {first.name} and {second.name} both fill the slot {first.slot}: they cannot stack.\n"
-                "A stack takes at most one regularizer for each of the slots mixing, loss and gradient."
+                "A stack takes at most one regularizer for each of the slots mixing, loss, gradient and average."
             )
     return tuple(stack)
 

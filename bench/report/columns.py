@@ -35,8 +35,9 @@ _SHARED = {
     "batch_size": "images of a step",
     "precision": "fp32, bf16 or fp16",
     "device": "cpu or cuda",
-    "gradient_evaluations": "forward and backward passes of a batch, of the whole run",
-    "train_seconds": "of the training steps, without evaluation",
+    "gradient_evaluations": "forward and backward passes of a batch, of the whole run; with an average of the weights "
+    "also the batches of the pass that makes BatchNorm's statistics anew, each as one",
+    "train_seconds": "of the training steps, and of the pass for an average's BatchNorm; without evaluation",
     "images_per_second": "trained on",
     "protocol_version": "of the records; a newer one moves numbers under equal settings",
     "workers": "trainings at a time on that machine",

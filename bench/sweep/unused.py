@@ -11,7 +11,7 @@ from bench.config.overrides import GROUPS, is_override, typed_key
 from bench.config.settings import Run, apply_settings
 from bench.dataset import load_source, split_source
 from bench.sweep.plan import Command
-from bench.training.trainer import warmup_steps
+from bench.training.budget import warmup_steps
 
 # A key, another one, and the value of the other at which the first does nothing.
 _SWITCHED_OFF = (
@@ -23,6 +23,7 @@ _SWITCHED_OFF = (
     ("regularizer.asam.eta", "regularizer.asam.rho", 0),
     ("regularizer.look_sam.alpha", "regularizer.look_sam.rho", 0),
     ("regularizer.look_sam.alpha", "regularizer.look_sam.interval", 1),
+    ("regularizer.swa.lr", "regularizer.swa.start", 1),
 )
 
 
