@@ -55,7 +55,10 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]],
     if not path.is_file():
         raise UsageError(f"dataset.file={path} is no file that is there.\nName an .npz file of NumPy.")
     if not zipfile.is_zipfile(path):
-        raise UsageError(f"dataset.file={path} is no .npz file.\nSave one by numpy.savez(FILE, train_images=..., ...).")
+        raise UsageError(
+            f"dataset.file={path} is no .npz file, or a damaged one.\n"
+            "Save one by numpy.savez(FILE, train_images=..., train_labels=..., ...), or download it anew."
+        )
     with np.load(path, allow_pickle=False) as file:
         images, labels = _find_keys(path, file.files)
         parts = [{split: _load(path, file, key) for split, key in keys.items()} for keys in (images, labels)]
