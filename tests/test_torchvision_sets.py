@@ -199,8 +199,8 @@ def test_the_files_that_are_asked_for_are_those_that_torchvision_downloads(tmp_p
     for module in ("svhn", "usps", "semeion", "flowers102"):
         monkeypatch.setattr(f"torchvision.datasets.{module}.download_url", note)
     for name, each in _SETS.items():
-        if not each.downloads or name in ("PCAM", "StanfordCars"):
-            continue
+        if not each.downloads or name in ("PCAM", "StanfordCars", "Caltech101"):
+            continue  # by other means, or, in older releases, by another name
         asked.clear()
         with pytest.raises(UsageError):
             load(name, tmp_path / name)
