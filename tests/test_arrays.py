@@ -7,6 +7,7 @@ from conftest import compose
 from bench.config.identity import identity
 from bench.dataset import _load, load_source
 from bench.dataset.arrays import load_arrays
+from bench.dataset.digits import load_digits
 from bench.errors import UsageError
 from bench.sweep.plan import Command, make_plan
 from bench.sweep.unused import find_unused
@@ -82,6 +83,24 @@ def test_labels_may_count_from_1_skip_numbers_or_be_text(labels, classes, file):
     assert [source.class_names[label] for label in source.train_labels] == given.astype(str).tolist()
 
 
+def test_whatever_integers_the_labels_are_they_become_one_kind(file):
+    given = {"y_train": numbers(24).astype(np.uint64), "y_test": numbers(6).astype(np.int8)}
+    source = load(file, x_train=images(24), x_test=images(6), **given)
+    assert (source.train_labels == numbers(24)).all()
+    assert (source.test_labels == numbers(6)).all()
+
+
+def test_digits_in_a_file_are_digits(file):
+    digits = load_digits()
+    arrays = {f"{split}_images": each for split, each, _ in digits.splits()}
+    arrays |= {f"{split}_labels": each for split, _, each in digits.splits()}
+    source = load(file, flips=False, **arrays)
+    for (_, ours, labels), (_, theirs, their_labels) in zip(source.splits(), digits.splits(), strict=True):
+        assert (ours == theirs).all()
+        assert (labels == their_labels).all()
+    assert source.class_names == digits.class_names
+
+
 def test_names_of_classes_may_stand_beside(file):
     assert load(file, **med(), class_names=["ant", "bee", "cat"]).class_names == ["ant", "bee", "cat"]
     with pytest.raises(UsageError, match="a label 2, but the names of 2 classes only"):
@@ -103,6 +122,7 @@ BAD = {
     "wide integers": ({**ONE, "train_images": images(4).astype(int)}, ["int64", "images.astype('uint8')"]),
     "volumes": ({**ONE, "train_images": images(4, 9, 9, 9)}, ["(4, 9, 9, 9)", "Volumes"]),
     "fewer labels": ({**ONE, "train_labels": numbers(3)}, ["4 images and 3 labels"]),
+    "an empty split": ({**ONE, "test_images": images(0), "test_labels": numbers(0)}, ["test split has no images"]),
     "float labels": ({**ONE, "train_labels": np.ones(4)}, ["labels that are float64", "integers or text"]),
     "a test split without labels": (
         {**ONE, "test_images": images(2), "test_labels": np.array([-1, -1])},

@@ -8,7 +8,7 @@ import numpy as np
 import pandas
 import pyarrow as pa
 import pytest
-from conftest import compose
+from conftest import compose, load_folder
 from PIL import Image
 from pyarrow import parquet
 
@@ -161,6 +161,19 @@ def test_pictures_are_read_by_the_rules_of_a_folders(tmp_path):
     assert source.train_images[1, 0, 0].tolist() == [16, 32, 48]
     assert source.settings["background"] == "#102030"
     assert load(tmp_path, channels=1).train_images.shape == (2, 10, 12, 1)
+
+
+def test_the_same_pictures_in_a_folder_and_in_parquet_files_are_the_same_images(split, tmp_path):
+    for part in ("train", "test"):
+        files = sorted((split / part).rglob("*.png"))
+        stored = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+        write(tmp_path / "hub" / f"{part}.parquet", [file.parent.name for file in files], stored=stored)
+    for size in (None, 8):
+        ours, theirs = load(tmp_path / "hub", image_size=size), load_folder(split, image_size=size)
+        assert ours.class_names == theirs.class_names
+        for (_, images, labels), (_, others, their_labels) in zip(ours.splits(), theirs.splits(), strict=True):
+            assert (images == others).all()
+            assert (labels == their_labels).all()
 
 
 # --- what cannot serve -----------------------------------------------------------------------------------------------

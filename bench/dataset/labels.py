@@ -26,7 +26,7 @@ def number_classes(
         UsageError: no labels, several for an image, labels that are no integers or below 0, or that have no name.
     """
     checked = {split: _check(origin, split, np.asarray(each)) for split, each in labels.items()}
-    if len({each.dtype.kind for each in checked.values()}) > 1:
+    if len({each.dtype.kind == "U" for each in checked.values()}) > 1:
         raise UsageError(f"{origin}: the labels of some splits are numbers, and those of others are text.")
     present = np.unique(np.concatenate(list(checked.values())))
     names = () if present.dtype.kind == "U" else names
@@ -45,17 +45,19 @@ def _check(origin: str, split: str, labels: NDArray[Any]) -> NDArray[Any]:
             f"{origin}: the {split} split has several labels for each image ({labels.shape}); training takes one."
             "\nWhere one of them is 1 and the others are 0, save labels.argmax(1); else keep one column."
         )
-    if labels.dtype.kind == "b":
-        labels = labels.astype(np.int64)
-    if labels.dtype.kind not in "iuU":
+    if len(labels) == 0:
+        raise UsageError(f"{origin}: the {split} split has no images.\nFill it, or leave it out.")
+    if labels.dtype.kind not in "biuU":
         missing = labels.dtype.kind == "O" and any(label is None for label in labels.tolist())
         what = "has images without a label" if missing else f"has labels that are {labels.dtype}"
         raise UsageError(f"{origin}: the {split} split {what}.\nLabels must be integers or text, one for each image.")
-    if labels.dtype.kind != "U" and len(labels) and labels.min() < 0:
+    if labels.dtype.kind == "U":
+        return labels
+    if labels.min() < 0:
         some = "all labels" if labels.max() < 0 else "some labels"
         hint = "Leave that split out: without one for test, dataset.test_fraction of the training images is for test."
         raise UsageError(
             f"{origin}: {some} of the {split} split are below 0, as where the true ones were not published.\n"
             + ("Leave those images out." if split == "train" else hint)
         )
-    return labels
+    return labels.astype(np.int64)

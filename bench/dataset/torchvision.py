@@ -210,7 +210,7 @@ class _Unopened:
         self.file, self.grey = file if isinstance(file, str | Path) else file.name, False
 
     def convert(self, mode: str) -> Self:
-        """Nothing is read."""
+        """Itself, unread."""
         self.grey = mode == "L"
         return self
 
@@ -232,7 +232,7 @@ def _read(dataset: Any, by_folder: bool) -> _Part:
         if images.ndim == 4 and images.shape[1] < images.shape[3]:
             images = images.transpose(0, 2, 3, 1)  # SVHN and STL10 have channels first
         return _Part(labels if labels.ndim == 1 else labels[:, 0], images)  # QMNIST has more, of who wrote the digit
-    with patch.object(Image, "open", _Unopened):
+    with patch.object(Image, "open", _Unopened):  # of all classes and releases the one way to a picture's file
         items = [dataset[index] for index in range(len(dataset))]
     files = [picture for picture, _ in items if isinstance(picture, _Unopened)]
     labels = np.array([label for _, label in items])
