@@ -86,7 +86,9 @@ KEEPS = {
     "train.tracker": "tensorboard",
     "train.device": "auto",
 }
-ELSEWHERE = {"model.weights", "dataset.background", "dataset.white"}  # see test_model.py and test_image_folder.py
+# See test_model.py, test_image_folder.py, and those of what reads such files.
+ELSEWHERE = {"model.weights", "dataset.background", "dataset.white"}
+ELSEWHERE |= {"dataset.file", "dataset.arch", "dataset.image_column", "dataset.label_column"}
 for key in re.findall(r"^\| `((?:dataset|model)\.[^`]*)`", as_markdown(), re.M):  # numbers of what is added in one file
     axis, name = key.split(".")
     for path in () if key in MOVES | KEEPS or key in ELSEWHERE else (CONF / axis).glob("*.yaml"):

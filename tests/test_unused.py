@@ -93,7 +93,7 @@ def test_what_the_data_make_idle_is_said(split, tmp_path):
             draw_picture(tmp_path / "flat" / name / f"{i}.png")
     typed = ("dataset=image_folder", "model=mlp", "train.batch_size=2", "dataset.val_fraction=0")
     fraction = ("dataset.test_fraction=0.3", "dataset.flips=false")
-    assert said(*typed, f"dataset.root={split}", *fraction) == {fraction[0]: f"{split} has a test folder."}
+    assert said(*typed, f"dataset.root={split}", *fraction) == {fraction[0]: f"{split} has a test split."}
     assert said(*typed, f"dataset.root={split},{tmp_path / 'flat'}", *fraction) == {}
     assert said(*typed, f"dataset.root={tmp_path / 'flat'}", *fraction, "dataset.augment=none") == {
         fraction[1]: "dataset.augment is none."

@@ -29,6 +29,7 @@ OmegaConf.register_new_resolver(
     lambda axis: ",".join(sorted((f.stem for f in (CONF / axis).glob("*.yaml")), key=lambda n: (n != "none", n))),
 )
 OmegaConf.register_new_resolver("folder_name", lambda path: re.sub(r"[^\w.-]+", "_", Path(str(path)).resolve().name))
+OmegaConf.register_new_resolver("file_name", lambda path: re.sub(r"[^\w.-]+", "_", Path(str(path)).stem))
 
 
 class Composed(NamedTuple):

@@ -86,7 +86,8 @@ def _reason_of_data(key: str, run: Run) -> str | None:
         return "the data have a validation split"
     if name == "noisy_validation" and run.dataset.values["val_fraction"] == 0 and source.val_labels is None:
         return "there is no validation split"
-    depends = name == "max_pixels" or source.settings.get(name, "") is not None  # which is asked of each picture
+    # A file counts by its content, and max_pixels is asked of each picture, though the identity has neither.
+    depends = name in ("file", "max_pixels") or source.settings.get(name, "") is not None
     return source.unused.get(name, None if depends else "the data do not depend on it")
 
 
