@@ -107,8 +107,9 @@ class Tracker:
 
     def end_left(self, result: RunResult) -> None:
         """Ends the curves of a recorded run whose process died; those that are there stay."""
-        make = _CURVES.get(self.run.train.tracker)
-        self.curves = make and make(self.run, self.exp, self.folder, resumed=True)
+        name = self.run.train.tracker
+        if name != "none":
+            self.curves = _CURVES[name](self.run, self.exp, self.folder, resumed=True)
         self.end(result)
 
     def _close(self) -> None:
