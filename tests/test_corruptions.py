@@ -21,7 +21,7 @@ from bench.measure.probed import Measured
 from bench.record import tables
 from bench.record.corruptions import CORRUPTED_METRICS, CORRUPTION_COLUMNS, write_corruptions
 from bench.record.experiment import Experiment
-from bench.record.folder import read_result, run_folder
+from bench.record.folder import read_result, run_folder, seal, unseal
 from bench.record.probes import PROBES, keep_measured
 from bench.report.evidence import write_evidence
 from bench.report.figure.figures import Tables, draw_figures
@@ -143,6 +143,30 @@ def test_rows_are_kept_where_run_folders_are_gone_and_made_anew_where_a_seed_has
     assert [row for row in more if row["regularizer"] == "mixup"] == rows[16:]
     shutil.rmtree(results / "runs")
     assert make(results)[1] == more
+
+
+@pytest.mark.parametrize("measured_there", [set(), {"sharpness"}, {"sharpness", "robustness"}])
+def test_a_merge_brings_what_was_measured_of_the_same_trainings(measured_there, results, tmp_path):
+    """Trained here, measured there."""
+    runs, rows = make(results)
+    ours = shutil.copytree(results, tmp_path / "ours")
+    for file in (ours / "runs").glob(f"*/{PROBES}"):
+        file.unlink()
+    for table in (ours / "adhoc").glob("*.csv"):
+        table.unlink()
+    (ours / "adhoc" / "asked.txt").write_text("".join(f"{run['run_id']}\n" for run in runs))
+    for run in runs:
+        folder = run_folder(results, run["run_id"])
+        kept = unseal((folder / PROBES).read_bytes())
+        kept["probes"] = {name: entry for name, entry in kept["probes"].items() if name in measured_there}
+        (folder / PROBES).write_bytes(seal(kept))
+    with pytest.raises(SystemExit) as stop:
+        main(["merge", str(results), "--results-dir", str(ours)])
+    assert stop.value.code == 0
+    merged, made = make(ours)
+    assert made == (rows if "robustness" in measured_there else [])
+    assert all(bool(run.get("sharpness_0_1")) == ("sharpness" in measured_there) for run in merged)
+    assert (ours / "runs" / runs[0]["run_id"] / PROBES).exists() == bool(measured_there)
 
 
 def test_merged_results_have_the_same_table(results, tmp_path):
