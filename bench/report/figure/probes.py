@@ -132,14 +132,16 @@ def _draw(
 def _draw_panel(
     axes: Axes, lines: Mapping[str, _Line], styles: Mapping[str, dict[str, Any]], shows_intervals: bool
 ) -> None:
-    """A line per arm; the intervals of a place stand side by side."""
+    """A line per arm; the intervals of a place stand side by side around it, and the lines where they belong."""
     apart = min((b - a for line in lines.values() for (a, _), (b, _) in pairwise(line)), default=1.0)
     for index, (arm_id, line) in enumerate(lines.items()):
-        move = apart * _WIDTH * (index / (len(lines) - 1) - 0.5) if shows_intervals and len(lines) > 1 else 0.0
-        at = [x + move for x, _ in line]
+        move = apart * _WIDTH * (index - (len(lines) - 1) / 2) / len(lines)
+        at = [x for x, _ in line]
         drawn: list[Artist] = [*axes.plot(at, [estimate.mean for _, estimate in line], **styles[arm_id])]
         if shows_intervals:
             low, high = ([estimate.ends[end] for _, estimate in line] for end in (0, 1))
-            drawn.append(axes.vlines(at, low, high, color=styles[arm_id]["color"], linewidth=1.1, alpha=0.8))
+            drawn.append(
+                axes.vlines([x + move for x in at], low, high, color=styles[arm_id]["color"], linewidth=1.1, alpha=0.8)
+            )
         mark_arms(drawn, arm_id)
     show_grid(axes)
