@@ -20,7 +20,7 @@ from bench.config.overrides import SWITCHES, check_arguments, loosen, take_name,
 from bench.config.ranges import check
 from bench.config.session import explaining, own_hydra
 from bench.config.settings import Run, read_run
-from bench.config.yaml_text import restore_text
+from bench.config.yaml_text import restore_sweep, restore_text
 from bench.errors import UsageError
 
 # Every choice that conf/ has on an axis, as a sweep takes them: experiments on "all" need not be written anew for one.
@@ -85,9 +85,10 @@ def _compose(typed: Sequence[str], loader: ConfigLoader) -> Composed:
         settings["evaluation"] = OmegaConf.to_object(settings["evaluation"])
     for key, value in settings.items():
         check(key, key, value)
-    params = parser.parse_overrides([loosen(f"{key}={value}") for key, value in config.hydra.sweeper.params.items()])
+    of_exp, arms = restore_sweep(config.hydra.sweeper, choices.get("exp"))
+    params = parser.parse_overrides([loosen(f"{key}={value}") for key, value in of_exp.items()])
     _check_sweeps(params)
-    combinations = combine(parser, params, config.hydra.sweeper.get("arms"), task)
+    combinations = combine(parser, params, arms, task)
     runs = _read_runs(combinations, shared)
     launcher_settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
     return Composed(
