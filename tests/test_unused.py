@@ -31,6 +31,9 @@ UNUSED = {
     "regularizer=look_sam regularizer.look_sam.interval=1 regularizer.look_sam.alpha=0.7": {
         "regularizer.look_sam.alpha=0.7": "interval is 1"
     },
+    "regularizer=random_erasing regularizer.random_erasing.probability=0 regularizer.random_erasing.ratio=[1,1]": {
+        "regularizer.random_erasing.ratio=[1,1]": "probability is 0"
+    },
     "regularizer=asam regularizer.asam.rho=0 regularizer.asam.eta=1": {"regularizer.asam.eta=1": "rho is 0"},
     "regularizer=dropout model.dropout=0": {"model.dropout=0": "regularizer dropout sets it"},
     "regularizer=[weight_decay,sam] optimizer.sgd.weight_decay=0": {

@@ -21,9 +21,10 @@ from bench.config.ranges import check
 from bench.config.session import explaining, own_hydra
 from bench.config.settings import Run, read_run
 from bench.config.yaml_text import restore_text
-from bench.errors import UsageError
+from bench.errors import Unfit, UsageError
 
 # Every choice that conf/ has on an axis, as a sweep takes them: experiments on "all" need not be written anew for one.
+# Of these a sweep leaves out what the chosen model has no place for.
 OmegaConf.register_new_resolver(
     "all_of",
     lambda axis: ",".join(sorted((f.stem for f in (CONF / axis).glob("*.yaml")), key=lambda n: (n != "none", n))),
@@ -86,8 +87,13 @@ def _compose(typed: Sequence[str], loader: ConfigLoader) -> Composed:
         check(key, key, value)
     params = parser.parse_overrides([loosen(f"{key}={value}") for key, value in config.hydra.sweeper.params.items()])
     _check_sweeps(params)
-    combinations = combine(parser, params, config.hydra.sweeper.get("arms"), task)
-    runs = _read_runs(combinations, shared)
+    runs_of = _read_runs(
+        combine(parser, params, config.hydra.sweeper.get("arms"), task),
+        shared,
+        leave_out="${all_of:" in str(OmegaConf.to_container(config.hydra.sweeper.params, resolve=False))
+        and not any(override.key_or_group == "regularizer" for override in task),
+    )
+    combinations, runs = [combination for combination, _ in runs_of], [run for _, run in runs_of]
     launcher_settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
     return Composed(
         exp=(choices.get("exp") or "adhoc").partition("/")[0],  # claims/sam_flat belongs to claims
@@ -114,8 +120,10 @@ def _check_sweeps(overrides: Iterable[Override]) -> None:
             raise UsageError(f"{key} cannot be swept.\nGive it one value.")
 
 
-def _read_runs(combinations: Sequence[Combination], shared: Sequence[str]) -> list[Run]:
-    """A checked run of each combination."""
+def _read_runs(
+    combinations: Sequence[Combination], shared: Sequence[str], leave_out: bool
+) -> list[tuple[Combination, Run]]:
+    """Each combination with its checked run; `leave_out` those whose regularizer the model has no place for."""
     parse = functools.cache(OverridesParser.create().parse_override)
     read = functools.cache(Arms(shared).read)  # seeds share an arm
     runs = []
@@ -123,7 +131,11 @@ def _read_runs(combinations: Sequence[Combination], shared: Sequence[str]) -> li
         seeds = [override for override in combination if override.startswith("seed=")]
         settings, choices = read(tuple(override for override in combination if override not in seeds))
         seed = {"seed": parse(seeds[-1]).value()} if seeds else {}
-        runs.append(read_run({**settings, **seed}, choices))
+        try:
+            runs.append((combination, read_run({**settings, **seed}, choices)))
+        except Unfit:
+            if not leave_out:
+                raise
     return runs
 
 

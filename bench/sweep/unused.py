@@ -20,6 +20,8 @@ _SWITCHED_OFF = (
     ("regularizer.cutmix.alpha", "regularizer.cutmix.prob", 0),
     ("regularizer.mixup_cutmix.cutmix_alpha", "regularizer.mixup_cutmix.cutmix_prob", 0),
     ("regularizer.mixup_cutmix.mixup_alpha", "regularizer.mixup_cutmix.cutmix_prob", 1),
+    ("regularizer.random_erasing.scale", "regularizer.random_erasing.probability", 0),
+    ("regularizer.random_erasing.ratio", "regularizer.random_erasing.probability", 0),
     ("regularizer.asam.eta", "regularizer.asam.rho", 0),
     ("regularizer.look_sam.alpha", "regularizer.look_sam.rho", 0),
     ("regularizer.look_sam.alpha", "regularizer.look_sam.interval", 1),
