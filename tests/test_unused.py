@@ -89,6 +89,14 @@ def test_what_an_experiment_holds_for_others_is_not_said():
     }
 
 
+def test_what_an_experiment_on_all_leaves_out_is_said():
+    (line,) = find_unused(app.compose(["+exp=digits"]))
+    assert (
+        line == "left out: regularizer stochastic_depth sets model.stochastic_depth, which model convnet does not have."
+    )
+    assert not [*find_unused(app.compose(["+exp=digits", "model=resnet8"]))]
+
+
 def test_what_the_data_make_idle_is_said(split, tmp_path):
     for name in "ab":
         for i in range(8):

@@ -35,13 +35,15 @@ OmegaConf.register_new_resolver("folder_name", lambda path: re.sub(r"[^\w.-]+", 
 class Composed(NamedTuple):
     """What a command line asks for: the experiment, its runs, where and by what launcher they are trained.
 
-    `combinations` are the overrides of each run, and `tuned` the settings that each arm has of its own. `config` is all
-    that Hydra composes of it but for what is swept: for launching.
+    `combinations` are the overrides of each run, `left_out` has a line for each choice of an experiment on all that its
+    model has no place for, and `tuned` the settings that each arm has of its own. `config` is all that Hydra composes
+    of it but for what is swept: for launching.
     """
 
     exp: str
     runs: list[Run]
     combinations: list[Combination]
+    left_out: tuple[str, ...]
     tuned: tuple[str, ...]
     results: Path
     launcher: str
@@ -87,18 +89,16 @@ def _compose(typed: Sequence[str], loader: ConfigLoader) -> Composed:
         check(key, key, value)
     params = parser.parse_overrides([loosen(f"{key}={value}") for key, value in config.hydra.sweeper.params.items()])
     _check_sweeps(params)
-    runs_of = _read_runs(
-        combine(parser, params, config.hydra.sweeper.get("arms"), task),
-        shared,
-        leave_out="${all_of:" in str(OmegaConf.to_container(config.hydra.sweeper.params, resolve=False))
-        and not any(override.key_or_group == "regularizer" for override in task),
-    )
-    combinations, runs = [combination for combination, _ in runs_of], [run for _, run in runs_of]
+    on_all = "${all_of:" in str(OmegaConf.to_container(config.hydra.sweeper.params, resolve=False))
+    on_all &= not any(override.key_or_group == "regularizer" for override in task)
+    combinations = combine(parser, params, config.hydra.sweeper.get("arms"), task)
+    combinations, runs, left_out = _read_runs(combinations, shared, on_all)
     launcher_settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
     return Composed(
         exp=(choices.get("exp") or "adhoc").partition("/")[0],  # claims/sam_flat belongs to claims
         runs=runs,
         combinations=combinations,
+        left_out=left_out,
         tuned=_read_tuned(config.hydra.sweeper.get("tuned") or (), runs),
         results=Path(settings["results_dir"]),
         launcher=choices["hydra/launcher"],
@@ -121,22 +121,29 @@ def _check_sweeps(overrides: Iterable[Override]) -> None:
 
 
 def _read_runs(
-    combinations: Sequence[Combination], shared: Sequence[str], leave_out: bool
-) -> list[tuple[Combination, Run]]:
-    """Each combination with its checked run; `leave_out` those whose regularizer the model has no place for."""
+    combinations: Sequence[Combination], shared: Sequence[str], on_all: bool
+) -> tuple[list[Combination], list[Run], tuple[str, ...]]:
+    """The combinations, a checked run of each, and why some are left out.
+
+    Of all regularizers (`on_all`) these are those that the model has no place for.
+    """
     parse = functools.cache(OverridesParser.create().parse_override)
     read = functools.cache(Arms(shared).read)  # seeds share an arm
-    runs = []
+    kept: list[Combination] = []
+    runs: list[Run] = []
+    left_out: dict[str, None] = {}  # each line once
     for combination in combinations:
         seeds = [override for override in combination if override.startswith("seed=")]
         settings, choices = read(tuple(override for override in combination if override not in seeds))
         seed = {"seed": parse(seeds[-1]).value()} if seeds else {}
         try:
-            runs.append((combination, read_run({**settings, **seed}, choices)))
-        except Unfit:
-            if not leave_out:
+            runs.append(read_run({**settings, **seed}, choices))
+            kept.append(combination)
+        except Unfit as error:
+            if not on_all:
                 raise
-    return runs
+            left_out[f"left out: {error}".splitlines()[0]] = None
+    return kept, runs, tuple(left_out)
 
 
 def _read_tuned(keys: Any, runs: Sequence[Run]) -> tuple[str, ...]:

@@ -82,6 +82,7 @@ class Command(NamedTuple):
     verb: str = "run"  # which `regbench` was typed
     combinations: Sequence[tuple[str, ...]] = ()  # Hydra's overrides of each run
     tuned: tuple[str, ...] = ()  # the settings that each arm has of its own
+    left_out: tuple[str, ...] = ()  # a line for each choice that the model has no place for
 
     def asks_for(self, planned: Planned) -> bool:
         """Whether a run is to be trained or measured; one on record, too, if it lacks weights or probes."""

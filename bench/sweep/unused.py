@@ -29,7 +29,9 @@ _SWITCHED_OFF = (
 
 
 def find_unused(command: Command) -> Iterator[str]:
-    """A line for each override that changes nothing in any of the command's runs, with the reason; loads their data."""
+    """A line for each choice that is left out, and for each override that changes nothing in any of the command's runs,
+    with the reason; loads their data."""
+    yield from command.left_out
     typed = [argument for argument in command.arguments if is_override(argument) and argument[0] != "~"]
     last = {typed_key(override): override for override in typed}
     for override in typed:
