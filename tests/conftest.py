@@ -54,8 +54,9 @@ def fits(regularizer, model):
 # Of the small models that most tests train, which have no residual blocks.
 STACKS = [
     *(name for name in REGULARIZERS if fits(name, "mlp") and fits(name, "convnet")),
-    *("[mixup,sam]", "[random_erasing,cutmix,label_smoothing,asam,dropout,weight_decay]"),
+    *("[mixup,sam]", "[random_erasing,cutmix,label_smoothing,asam,ema,dropout,weight_decay]"),
 ]
+AVERAGES = ["ema", "swa"]  # which change what is evaluated, and not how it is trained
 
 
 # Files of few but long tests: where two processes share the files, these must not come last.

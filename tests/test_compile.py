@@ -29,6 +29,7 @@ def graphs(monkeypatch):
     torch.compiler.reset()
 
 
+@pytest.mark.slow
 def test_the_tenth_run_of_a_process_is_compiled_as_the_first(graphs, tiny, tmp_path):
     """Dynamo keeps 8 graphs of a piece of code; later runs were eager, and recorded as compiled."""
     compiled = []

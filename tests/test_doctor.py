@@ -22,6 +22,8 @@ def test_it_tells_versions_devices_data_and_extras_and_that_training_works(capsy
     assert "bf16" in told["cpu"]
     assert f"put cifar-10-python.tar.gz into {tmp_path / 'data'}" in told["cifar10"]
     assert told["digits"] == "needs no files"
+    assert told["arrays"] == "your own: dataset.file=FILE"
+    assert told["parquet"] == "your own: dataset.root=FOLDER"
     assert told["no-such-package"] == "missing: pip install 'no-such-package'"
     assert not (tmp_path / "data").exists()  # it downloads nothing
 

@@ -54,6 +54,7 @@ def test_each_dataset_and_model_is_a_family_of_its_own():
     assert {each.family_size for each in compare(read_arms(rows, settings))} == {9, 10}
 
 
+@pytest.mark.slow
 def test_false_alarms_of_each_question_stay_below_5_percent_over_1000_simulated_experiments():
     """At 5 % of 1,000 the Monte Carlo error is 0.7 points; the bound is three of them above. Tests against one
     baseline depend on each other, so the rate may be well below."""

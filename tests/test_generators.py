@@ -67,6 +67,10 @@ class Gradient(Backward):
             parameter.grad += 0.01 * (before + draw())
         return loss
 
+class Average:
+    def __call__(self, step, steps, per_epoch):
+        return 0.4 + 0.2 * draw()
+
 class Optimizer(torch.optim.SGD):
     def step(self, closure=None):
         for parameter in self.param_groups[0]["params"]:
@@ -95,9 +99,9 @@ def noisy(tmp_path):
     """Choices of a user's own, each of which draws from all global generators."""
     own = {"noisy.py": NOISY, "dataset/noisy.yaml": "_target_: noisy.load\naugment: none\n"}
     own["model/noisy.yaml"] = "_target_: noisy.Net\n"
-    for name, slot in (("erase", "erase"), ("mixing", "mixing"), ("loss", "loss"), ("gradient", "gradient")):
-        own[f"regularizer/n_{name}.yaml"] = (
-            f"# @package regularizer.n_{name}\nslot: {slot}\n_target_: noisy.{name.title()}\n"
+    for slot in ("erase", "mixing", "loss", "gradient", "average"):
+        own[f"regularizer/n_{slot}.yaml"] = (
+            f"# @package regularizer.n_{slot}\nslot: {slot}\n_target_: noisy.{slot.title()}\n"
         )
     own["optimizer/noisy.yaml"] = "# @package optimizer.noisy\nslot: optimizer\n_target_: noisy.Optimizer\nlr: 0.05\n"
     plugins.use_folder(write(tmp_path / "own", own))
@@ -108,6 +112,7 @@ NOISE = [
     "regularizer=n_mixing",
     "regularizer=n_loss",
     "regularizer=n_gradient",
+    "regularizer=n_average",
     "optimizer=noisy",
     "model=noisy",
     "dataset=noisy",
@@ -128,7 +133,9 @@ def disturb():
 @pytest.mark.parametrize("choice", [*NOISE, "all"])
 def test_whatever_generator_a_users_own_draws_from_it_is_a_function_of_the_seed(choice, noisy, tiny, tmp_path):
     """And it is put back, so that nothing else is moved."""
-    choices = ["regularizer=[n_erase,n_mixing,n_loss,n_gradient]", *NOISE[4:]] if choice == "all" else [choice]
+    choices = (
+        ["regularizer=[n_erase,n_mixing,n_loss,n_gradient,n_average]", *NOISE[5:]] if choice == "all" else [choice]
+    )
     choices += ["~model.width"] if "model=noisy" in choices else []
     choices += ["~dataset.train_images", "~dataset.test_images"] if "dataset=noisy" in choices else []
     results = []
@@ -189,7 +196,7 @@ def test_both_passes_of_sam_draw_the_same_whatever_the_generator(noisy, tiny):
 def test_planning_puts_back_what_a_users_own_has_drawn(noisy, plan):
     disturb()
     before = globals_now()
-    arguments = ("regularizer=[n_erase,n_mixing,n_loss,n_gradient]", *NOISE[4:], "~model.width")
+    arguments = ("regularizer=[n_erase,n_mixing,n_loss,n_gradient,n_average]", *NOISE[5:], "~model.width")
     ids = [planned.run_id for planned in plan(*arguments, "~dataset.train_images", "~dataset.test_images")]
     assert str(globals_now()) == str(before)
     disturb()

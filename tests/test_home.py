@@ -62,6 +62,7 @@ def test_a_home_stays(monkeypatch, tmp_path):
     assert os.environ["HOME"] == str(tmp_path)
 
 
+@pytest.mark.slow
 def test_a_user_who_is_only_a_number_trains_and_reports(split, tmp_path):
     pictures = ("dataset=image_folder", f"dataset.root={split}", "model=mlp", "train.batch_size=2", "train.epochs=1")
     compiled = ("train.compile=true", "train.tracker=none")

@@ -110,7 +110,8 @@ def test_a_trained_model_takes_raw_images_and_gives_what_was_recorded(tmp_path):
 def test_weights_of_every_model_are_loaded(model, tmp_path):
     if model == "timm":
         pytest.importorskip("timm")
-    small = {"resnet18": [], "wide_resnet": [], "timm": ["model.arch=resnet10t"]}.get(model, [])
+    narrow = ["model.depth=10", "model.width=1"]
+    small = {"wide_resnet": narrow, "wide_resnet28_10": narrow, "timm": ["model.arch=resnet10t"]}.get(model, [])
     cheap = ["train.epochs=1", "dataset.train_images=32", "dataset.test_images=8", "dataset.val_fraction=0"]
     experiment = bench.run(TINY[0], *cheap, f"model={model}", small, TINY[6:], results_dir=tmp_path, keep_weights=True)
     (run_id,) = experiment.runs["run_id"]

@@ -16,6 +16,7 @@ from torch.utils._pytree import tree_leaves
 from bench.config.settings import apply_settings
 from bench.dataset import load_source, make_splits
 from bench.dataset.batches import Batches, normalise
+from bench.model.buffers import remake_statistics
 from bench.training import evaluate
 from bench.training import run as run_module
 from bench.training.trainer import Trainer
@@ -71,7 +72,13 @@ def train(trainer, batches):
         left = batches.epoch(0)
         first = next(left)  # after it was drawn, which waits
         with NothingWaits():
-            return [trainer.step(*each, step) for step, each in enumerate([first, *left])]
+            return [_step(trainer, each, step, batches.per_epoch) for step, each in enumerate([first, *left])]
+
+
+def _step(trainer, batch, step, per_epoch):
+    loss = trainer.step(*batch, step)
+    trainer.move_average(step, 2 * per_epoch, per_epoch)
+    return loss
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
@@ -85,6 +92,20 @@ def test_a_step_reads_nothing_from_the_device_and_makes_nothing_elsewhere(stack,
     assert all(each.device == META for each in trainer.model.state_dict().values())
     kept = getattr(trainer.slots.gradient, "kept", {})
     assert all(each.device == META for each in kept.values())
+
+
+@pytest.mark.parametrize("average", ["ema", "swa"])
+def test_an_average_lies_on_the_device_and_batch_norm_is_made_anew_without_reading_anything(average):
+    trainer, batches, _ = make("model=convnet", f"regularizer={average}", "regularizer.swa.start=0")
+    train(trainer, batches)
+    weights = trainer.averaged.weights
+    assert weights.keys() == dict(trainer.model.named_parameters()).keys()
+    assert all(each.device == META for each in weights.values())
+    left = batches.epoch(0)
+    images = [next(left)[0]]  # after it was drawn, which waits
+    with NothingWaits():
+        remake_statistics(trainer.model, images)
+    assert trainer.model[1].running_mean.device == META
 
 
 @pytest.mark.parametrize("model", MODELS)

@@ -162,23 +162,24 @@ def run(tree, *arguments, code=0, more=()):
     return done.stdout + done.stderr
 
 
-def test_it_is_listed_checked_completed_and_in_the_reference(tree):
-    assert re.search(r"^  poly +cross-entropy with more of its first", run(tree, "bench", "list", "regularizer"), re.M)
-    refused = run(tree, "bench", "run", *TINY, "regularizer=poly", "regularizer.poly.epsilon=-1", code=2)
-    assert "regularizer.poly.epsilon=-1 is not allowed.\nIt must be a number of at least 0." in refused
-    assert "| `regularizer.poly.epsilon` | a number of at least 0 |" in run(tree, "bench.config.reference")
-
-
-def test_model_dataset_and_launcher_are_listed_checked_and_completed(tree):
+def test_all_are_listed_and_in_the_reference(tree):
     listed = run(tree, "bench", "list")
+    assert re.search(r"^  poly +cross-entropy with more of its first", listed, re.M)
     for line in ("blocks +linear in the means", "stripes +8x8 stripes", "two_at_once +two processes"):
         assert re.search(rf"^  {line}", listed, re.M), line
+    reference = run(tree, "bench.config.reference")
+    assert "| `regularizer.poly.epsilon` | a number of at least 0 |" in reference
+    assert "| `model.blocks` | an integer of at least 1 |" in reference
+    assert "| `dataset.images` | an integer of at least 1 |" in reference
+
+
+def test_all_are_checked_and_completed(tree):
+    refused = run(tree, "bench", "run", *TINY, "regularizer=poly", "regularizer.poly.epsilon=-1", code=2)
+    assert "regularizer.poly.epsilon=-1 is not allowed.\nIt must be a number of at least 0." in refused
     refused = run(
         tree, "bench", "run", "dataset=stripes", "train.batch_size=8", "model=blocks", "model.blocks=0", code=2
     )
     assert "model.blocks=0 is not allowed.\nIt must be an integer of at least 1." in refused
-    assert "| `model.blocks` | an integer of at least 1 |" in run(tree, "bench.config.reference")
-    assert "| `dataset.images` | an integer of at least 1 |" in run(tree, "bench.config.reference")
     refused = run(tree, "bench", "run", "dataset=stripes", "dataset.images=0", code=2)
     assert "dataset.images=0 is not allowed.\nIt must be an integer of at least 1." in refused
     line = "regbench run model=bloc"
@@ -186,6 +187,7 @@ def test_model_dataset_and_launcher_are_listed_checked_and_completed(tree):
     assert "model=blocks" in run(tree, "bench", more={**asked, "_ARGCOMPLETE_STDOUT_FILENAME": "/dev/stdout"})
 
 
+@pytest.mark.slow
 def test_model_dataset_and_launcher_train(tree, tmp_path):
     typed = ("dataset=stripes", "model=blocks", "model.blocks=8", "hydra/launcher=two_at_once", "seed=0,1")
     small = ("train.batch_size=8", "train.epochs=20", "dataset.augment=none", "train.device=cpu")
@@ -196,6 +198,7 @@ def test_model_dataset_and_launcher_train(tree, tmp_path):
     assert runs["test_accuracy"].min() > 0.9
 
 
+@pytest.mark.slow
 def test_experiments_on_all_hold_it(tree):
     printed = run(tree, "bench", "plan", "+exp=digits")
     held = sum(fits(name, "convnet") for name in REGULARIZERS)
@@ -203,6 +206,7 @@ def test_experiments_on_all_hold_it(tree):
     assert "digits convnet poly adam seed 4" in printed
 
 
+@pytest.mark.slow
 def test_a_metric_is_in_every_table_the_page_and_the_reference(tree, tmp_path):
     folder = tmp_path / "adhoc"
     run(tree, "bench", "run", *TINY, "seed=0,1,2", "regularizer=none,mixup", f"results_dir={tmp_path}")

@@ -10,6 +10,7 @@ from bench.dataset import load_source, make_splits
 from bench.errors import UsageError
 from bench.optimizer import make_optimizer
 from bench.speed.contestants import make_ceiling
+from bench.training.rates import scale_lrs
 from bench.training.schedule import lr_factor
 
 GROUPS = """
@@ -56,10 +57,10 @@ def test_all_parameters_in_one_call_give_the_same_weights_to_the_last_bit(name, 
 
 def test_a_rate_that_is_a_tensor_is_read_once(groups, tiny):
     trainer, _ = make_trainer(tiny(groups, "optimizer.groups.as_tensor=true"))
-    trainer.scale_lrs(1)
+    scale_lrs(trainer.optimizer, 1)
     for group in trainer.optimizer.param_groups:
         group["lr"] = group["lr"].to("meta")  # which cannot be read
-    trainer.scale_lrs(0.5)
+    scale_lrs(trainer.optimizer, 0.5)
 
 
 @pytest.mark.parametrize("as_tensor", ["false", "true"])
@@ -136,6 +137,6 @@ def test_a_group_that_an_optimizer_adds_while_it_trains_has_its_own_rate_from_th
     steps = trainer.epochs(batches)
     next(steps)
     trainer.optimizer.add_param_group({"params": [torch.nn.Parameter(torch.zeros(1))], "lr": 0.5})
-    trainer.scale_lrs(0.1)
+    scale_lrs(trainer.optimizer, 0.1)
     *_, added = trainer.optimizer.param_groups
     assert added["lr"] == pytest.approx(0.05)

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
-from conftest import STACKS, equal, make_trainer, train
+from conftest import AVERAGES, STACKS, equal, make_trainer, train
 
 from bench.rng import stream
 
@@ -162,8 +162,9 @@ def test_neutral_settings_reduce_to_plain_training(overrides, tiny):
 
 
 @pytest.mark.parametrize("stack", [s for s in STACKS if s != "none"])
-def test_every_method_changes_the_trajectory(stack, tiny):
-    assert not equal(train(tiny("regularizer=none"))[0], train(tiny(f"regularizer={stack}"))[0])
+def test_every_method_but_an_average_changes_the_trajectory(stack, tiny):
+    same = equal(train(tiny("regularizer=none"))[0], train(tiny(f"regularizer={stack}"))[0])
+    assert same == (stack in AVERAGES)
 
 
 @pytest.mark.parametrize(

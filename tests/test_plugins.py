@@ -213,7 +213,7 @@ WRONG = {
     "exp/x.yaml: seed: 3\n": ["exp/x.yaml", "# @package _global_"],
     "regularizer/x.yaml: # @package regularizer.x\n_target_: x.X\n": [
         "slot=None",
-        "erase, mixing, loss, gradient, setting",
+        "erase, mixing, loss, gradient, average, setting",
     ],
     "regularizer/x.yaml: # @package regularizer.x\nslot: loss\n": ["lacks the key _target_"],
     "regularizer/x.yaml: # @package regularizer.x\nslot: setting\nvalue: 1\n": ["lacks the key sets"],
@@ -265,6 +265,9 @@ SLOTS = [
     ("gradient", "model, loss_closure, *, step=0", "pass", "AttributeError"),
     ("gradient", "model, loss_closure, *, step=0", "return loss_closure()", "detached"),
     ("gradient", "model, loss_closure, *, step=0", "return loss_closure().detach()", "no .grad"),
+    ("average", "step, steps, per_epoch", "return 2", "average gives 2; it must be a number in [0, 1]"),
+    ("average", "step, steps, per_epoch", "pass", "average gives None"),
+    ("average", "step", "return 1", "TypeError"),
 ]
 
 

@@ -72,9 +72,9 @@ MOVES = {
 for key in re.findall(r"^\| `(regularizer[^`]*)`", as_markdown(), re.M):
     _, name, last = key.split(".")
     value = yaml.safe_load((CONF / "regularizer" / f"{name}.yaml").read_text())[last]
-    moved = value + 1 if isinstance(value, int) else (np.asarray(value, float) / 2).tolist()
+    number = value + 1 if isinstance(value, int) else (np.asarray(value, float) / 2).tolist() if value else 0.1
     needs = "" if fits(name, "mlp") else " model=resnet8"
-    MOVES[key] = f"{str(moved).replace(' ', '')} regularizer={name}{needs}"
+    MOVES[key] = f"{str(number).replace(' ', '')} regularizer={name}{needs}"
 # A path, the index of a device, what is kept and how, and how often a checkpoint is written cannot.
 KEEPS = {
     "results_dir": "elsewhere",
@@ -89,7 +89,9 @@ KEEPS = {
     "train.tracker": "tensorboard",
     "train.device": "auto",
 }
-ELSEWHERE = {"model.weights", "dataset.background", "dataset.white"}  # see test_model.py and test_image_folder.py
+# See test_model.py, test_image_folder.py, and those of what reads such files.
+ELSEWHERE = {"model.weights", "dataset.background", "dataset.white"}
+ELSEWHERE |= {"dataset.file", "dataset.arch", "dataset.image_column", "dataset.label_column"}
 for key in re.findall(r"^\| `((?:dataset|model)\.[^`]*)`", as_markdown(), re.M):  # numbers of what is added in one file
     axis, name = key.split(".")
     for path in () if key in MOVES | KEEPS or key in ELSEWHERE else (CONF / axis).glob("*.yaml"):

@@ -11,7 +11,7 @@ from bench.regularizer import Backward
 from bench.regularizer.asam import ASAM
 from bench.regularizer.look_sam import LookSAM
 from bench.regularizer.sam import SAM
-from bench.training.trainer import count_evaluations
+from bench.training.budget import count_evaluations
 
 OPTIMIZERS = {
     "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, nesterov=True, weight_decay=1e-3),

@@ -159,6 +159,7 @@ def assert_shared(folder, arguments, processes, expected):
     assert set(trainings(folder).values()) == {1}
 
 
+@pytest.mark.slow
 def test_two_sweeps_at_once_train_each_run_once(alone, tmp_path):
     assert_shared(tmp_path, SMALL, 2, alone(*SMALL))
 

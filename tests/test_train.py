@@ -12,6 +12,7 @@ import torch
 from conftest import STACKS, TINY, compose, equal, make_trainer, train
 from torch.nn.functional import cross_entropy
 
+from bench.model.buffers import remake_statistics
 from bench.sweep.device import resolve_device
 from bench.training.run import train_run
 from bench.training.trainer import Trainer
@@ -233,7 +234,11 @@ def test_nothing_in_an_epochs_steps_waits_for_the_device(stack, tiny):
     left = batches.epoch(0)
     trainer.step(*next(left), 0)
     with waits_forbidden():
-        losses = [trainer.step(images, targets, 1 + step) for step, (images, targets) in enumerate(left)]
+        losses = []
+        for step, (images, targets) in enumerate(left, start=1):
+            losses.append(trainer.step(images, targets, step))
+            trainer.move_average(step, 2 * batches.per_epoch, batches.per_epoch)
+        remake_statistics(trainer.model, [images])
     assert torch.stack(losses).isfinite().all()
 
 

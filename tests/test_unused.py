@@ -34,6 +34,7 @@ UNUSED = {
     "regularizer=random_erasing regularizer.random_erasing.probability=0 regularizer.random_erasing.ratio=[1,1]": {
         "regularizer.random_erasing.ratio=[1,1]": "probability is 0"
     },
+    "regularizer=swa regularizer.swa.start=1 regularizer.swa.lr=0.1": {"regularizer.swa.lr=0.1": "start is 1"},
     "regularizer=asam regularizer.asam.rho=0 regularizer.asam.eta=1": {"regularizer.asam.eta=1": "rho is 0"},
     "regularizer=dropout model.dropout=0": {"model.dropout=0": "regularizer dropout sets it"},
     "regularizer=[weight_decay,sam] optimizer.sgd.weight_decay=0": {
@@ -103,7 +104,7 @@ def test_what_the_data_make_idle_is_said(split, tmp_path):
             draw_picture(tmp_path / "flat" / name / f"{i}.png")
     typed = ("dataset=image_folder", "model=mlp", "train.batch_size=2", "dataset.val_fraction=0")
     fraction = ("dataset.test_fraction=0.3", "dataset.flips=false")
-    assert said(*typed, f"dataset.root={split}", *fraction) == {fraction[0]: f"{split} has a test folder."}
+    assert said(*typed, f"dataset.root={split}", *fraction) == {fraction[0]: f"{split} has a test split."}
     assert said(*typed, f"dataset.root={split},{tmp_path / 'flat'}", *fraction) == {}
     assert said(*typed, f"dataset.root={tmp_path / 'flat'}", *fraction, "dataset.augment=none") == {
         fraction[1]: "dataset.augment is none."

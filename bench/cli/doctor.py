@@ -23,9 +23,11 @@ from bench.training.run import train_run
 from bench.version import __version__
 
 _PACKAGES = ("torch", "torchvision", "hydra-core", "omegaconf", "numpy", "pandas", "scikit-learn", "scipy", "rich")
+_PLACES = {"root": "FOLDER", "file": "FILE"}  # settings of data that lie in files
 _EXTRAS = {
     "timm": "regbench[timm]",
     "tensorboard": "regbench[tensorboard]",
+    "pyarrow": "regbench[parquet]",
     "hydra-joblib-launcher": "regbench[launchers]",
     "hydra-submitit-launcher": "regbench[launchers]",
     "hydra-ray-launcher": "regbench[launchers]",
@@ -98,11 +100,12 @@ def _dataset(name: str) -> tuple[str, str]:
     """Whether a dataset's files are there: beside its load_<name>, describe_<name> says it where it needs any."""
     try:
         values = compose([f"dataset={name}"]).runs[0].dataset.values
-        if "root" not in values:
+        place = next((key for key in _PLACES if key in values), None)
+        if place is None:
             return name, "needs no files"
         module, _, loader = values["_target_"].rpartition(".")
         describe = getattr(resolve(module), loader.replace("load_", "describe_", 1), None)
-        return name, describe(values["root"]) if describe else "your own: dataset.root=FOLDER"
+        return name, describe(values[place]) if describe else f"your own: dataset.{place}={_PLACES[place]}"
     except Exception as error:  # the user's own module may raise anything
         return name, f"{type(error).__name__}: {error}".splitlines()[0]
 

@@ -20,7 +20,7 @@ from bench.config.overrides import SWITCHES, check_arguments, loosen, take_name,
 from bench.config.ranges import check
 from bench.config.session import explaining, own_hydra
 from bench.config.settings import Run, read_run
-from bench.config.yaml_text import restore_text
+from bench.config.yaml_text import restore_sweep, restore_text
 from bench.errors import Unfit, UsageError
 
 # Every choice that conf/ has on an axis, as a sweep takes them: experiments on "all" need not be written anew for one.
@@ -30,6 +30,7 @@ OmegaConf.register_new_resolver(
     lambda axis: ",".join(sorted((f.stem for f in (CONF / axis).glob("*.yaml")), key=lambda n: (n != "none", n))),
 )
 OmegaConf.register_new_resolver("folder_name", lambda path: re.sub(r"[^\w.-]+", "_", Path(str(path)).resolve().name))
+OmegaConf.register_new_resolver("file_name", lambda path: re.sub(r"[^\w.-]+", "_", Path(str(path)).stem))
 
 
 class Composed(NamedTuple):
@@ -87,12 +88,12 @@ def _compose(typed: Sequence[str], loader: ConfigLoader) -> Composed:
         settings["evaluation"] = OmegaConf.to_object(settings["evaluation"])
     for key, value in settings.items():
         check(key, key, value)
-    params = parser.parse_overrides([loosen(f"{key}={value}") for key, value in config.hydra.sweeper.params.items()])
+    of_exp, arms = restore_sweep(config.hydra.sweeper, choices.get("exp"))
+    params = parser.parse_overrides([loosen(f"{key}={value}") for key, value in of_exp.items()])
     _check_sweeps(params)
     on_all = "${all_of:" in str(OmegaConf.to_container(config.hydra.sweeper.params, resolve=False))
     on_all &= not any(override.key_or_group == "regularizer" for override in task)
-    combinations = combine(parser, params, config.hydra.sweeper.get("arms"), task)
-    combinations, runs, left_out = _read_runs(combinations, shared, on_all)
+    combinations, runs, left_out = _read_runs(combine(parser, params, arms, task), shared, on_all)
     launcher_settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
     return Composed(
         exp=(choices.get("exp") or "adhoc").partition("/")[0],  # claims/sam_flat belongs to claims

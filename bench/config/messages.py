@@ -25,7 +25,7 @@ def explain_hydra_error(error: Exception) -> str:
     missing = re.search(r"Could not find '([^']+)/([^'/]+)'\s+Available options in '[^']*':((?:\n\t.*)+)", text)
     if missing:
         group, name, options = missing[1], missing[2], missing[3].split()
-        message = f"there is no {group} {name}{_did_you_mean(name, options) or '.'}\nThere are: {', '.join(options)}"
+        message = f"there is no {group} {name}{did_you_mean(name, options) or '.'}\nThere are: {', '.join(options)}"
         return message + "\nexp=NAME, without the plus, names a command of your own." * (group == "exp")
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     internal = re.compile(r"^(full_key|object_type|reference_type|Config search path|See https?:|provider=)")
@@ -35,10 +35,12 @@ def explain_hydra_error(error: Exception) -> str:
 def no_setting(key: str, holder: str, known: Iterable[str]) -> str:
     """That `holder` has no setting of that name, with the nearest ones, and all that it has."""
     keys = [k for k in known if k not in DESCRIBES]
-    nearest = _did_you_mean(key.rpartition(".")[2], keys)
+    nearest = did_you_mean(key.rpartition(".")[2], keys)
     return f"there is no setting {key}{nearest or '.'}\nIn {holder} there are: {', '.join(keys)}"
 
 
-def _did_you_mean(word: str, known: Sequence[str]) -> str:
-    nearest = get_close_matches(word, known, n=2, cutoff=0.5)
+def did_you_mean(word: str, known: Sequence[str]) -> str:
+    """The words that are most like one that is not known, as the end of a sentence; empty where none is."""
+    as_written = {each.lower(): each for each in known}
+    nearest = [as_written[each] for each in get_close_matches(word.lower(), as_written, n=2, cutoff=0.5)]
     return f"; did you mean {' or '.join(nearest)}?" if nearest else ""

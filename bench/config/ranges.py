@@ -179,6 +179,7 @@ RANGES: dict[str, Rule] = {
     "fail_fast": SWITCH,
     "evaluation": Some(("sharpness", "robustness")),  # bench/probe/
     "dataset.root": Path(),
+    "dataset.file": Path("file", optional=True),
     "dataset.train_size": Range(integer=True, low=1, optional=True),
     "dataset.val_fraction": FRACTION,
     "dataset.drop_duplicates": SWITCH,
@@ -188,6 +189,9 @@ RANGES: dict[str, Rule] = {
     "dataset.noisy_validation": SWITCH,
     "dataset.augment": OneOf(("none", "standard", "alternating")),
     "dataset.name": Word(),
+    "dataset.arch": Word(),
+    "dataset.image_column": Word(),
+    "dataset.label_column": Word(),
     "dataset.test_fraction": Range(low=0, high=1, low_open=True, high_open=True),
     "dataset.image_size": Range(integer=True, low=8, optional=True),
     "dataset.channels": COUNT,

@@ -10,7 +10,8 @@ from bench.config import CONF
 from bench.config.ranges import RISING, check
 from bench.errors import Unfit, UsageError
 
-SLOTS = ("none", "erase", "mixing", "loss", "gradient", "setting")  # also the order of a stack's parts in its name
+# Also the order of a stack's parts in its name.
+SLOTS = ("none", "erase", "mixing", "loss", "gradient", "average", "setting")
 # Keys of every dataset that say what is made of it, and are not its loader's.
 PROTOCOL = (
     *("train_size", "val_fraction", "drop_duplicates", "split_seed", "imbalance", "label_noise", "noisy_validation"),

@@ -19,7 +19,7 @@ from rich.console import Console
 from bench.errors import UsageError
 
 _NAMED = 5  # of many folders
-_WORDS = {
+SPLITS = {  # as people call them
     **dict.fromkeys(("train", "training"), "train"),
     **dict.fromkeys(("val", "valid", "validate", "validation", "dev"), "val"),
     **dict.fromkeys(("test", "testing"), "test"),
@@ -62,7 +62,7 @@ def find_pictures(root: Path) -> Pictures:
                 f"Give it pictures in train too, or take it out of {splits[split]}."
             )
     if "test" not in splits:
-        _say(root, "no folder test: dataset.test_fraction of the pictures in train are the test split")
+        say(root, "no folder test: dataset.test_fraction of the pictures in train are the test split")
     pictures = {split: _list_pictures(root, splits[split], folders, classes) for split, folders in found.items()}
     return Pictures(classes, **pictures)
 
@@ -72,7 +72,7 @@ def _find_splits(root: Path) -> dict[str, str]:
     folders = _folders(root)
     called: dict[str, list[str]] = {}
     for name in folders:
-        if split := _WORDS.get(name.lower().removesuffix("set").rstrip("_- ")):
+        if split := SPLITS.get(name.lower().removesuffix("set").rstrip("_- ")):
             called.setdefault(split, []).append(name)
     named = {name: split for split, names in called.items() for name in names}
     others = [name for name in folders if name not in named]
@@ -82,7 +82,7 @@ def _find_splits(root: Path) -> dict[str, str]:
         if len(names) > 1:
             raise UsageError(f"{root} has several folders for {split}: {', '.join(names)}.\nLeave one of them there.")
     if called and others:
-        _say(root, f"left out, beside {', '.join(sorted(named))}: {_name_some(others)}")
+        say(root, f"left out, beside {', '.join(sorted(named))}: {name_some(others)}")
     return {split: called[split][0] for split in ("train", "test", "val") if split in called}
 
 
@@ -103,7 +103,7 @@ def _find_classes(folder: Path) -> dict[str, list[str]]:
         there = f"one class only: {next(iter(classes))}" if classes else "no folder of a class"
         raise UsageError(f"{folder} has {there}.\nIt must hold a folder of pictures per class, two at least.")
     if beside := len(_files(folder)):
-        _say(folder, f"left out, beside the folders of classes: {beside} pictures")
+        say(folder, f"left out, beside the folders of classes: {beside} pictures")
     return classes
 
 
@@ -126,7 +126,7 @@ def _list_pictures(
                 "Put pictures (JPEG, PNG, ...) right there, or remove the folder."
             )
     if others:
-        _say(root / split, "left out, as no pictures: " + ", ".join(f"{n} {what}" for what, n in others.most_common(5)))
+        say(root / split, "left out, as no pictures: " + ", ".join(f"{n} {what}" for what, n in others.most_common(5)))
     return pictures
 
 
@@ -158,9 +158,11 @@ def _kind(entry: os.DirEntry[str]) -> str:
     return "folder" if entry.is_dir() else Path(entry.name).suffix or entry.name
 
 
-def _name_some(names: Sequence[str]) -> str:
+def name_some(names: Sequence[str]) -> str:
+    """The first of many names."""
     return ", ".join(names[:_NAMED]) + (", ..." if len(names) > _NAMED else "")
 
 
-def _say(folder: Path, what: str) -> None:
-    Console(stderr=True, highlight=False).print(f"{folder}: {what}", markup=False, soft_wrap=True)
+def say(place: str | Path, what: str) -> None:
+    """Prints a line on what was found in a folder or file."""
+    Console(stderr=True, highlight=False).print(f"{place}: {what}", markup=False, soft_wrap=True)

@@ -1,8 +1,8 @@
-"""One picture in a file to uint8 pixels, so that a folder's pictures are all read by the same rules.
+"""One stored picture to uint8 pixels, so that the pictures of a dataset are all read by the same rules.
 
 Pictures stand upright: the orientation in EXIF is read and the pixels are turned, while the EXIF, which Pillow cannot
 always write anew, is left alone. What is transparent is laid on one colour, before colours become grey. Deep pixels (16
-bits and more) are brought to 8 by one white for the whole folder, never by each picture's own range, which would change
+bits and more) are brought to 8 by one white for the whole set, never by each picture's own range, which would change
 the brightness from picture to picture. Pixels without a fixed white are refused until one is given.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,13 +64,13 @@ class Decoder:
     white: float | None = None
     max_pixels: int | None = None
 
-    def decode(self, path: Path) -> Picture:
-        """The picture of a file.
+    def decode(self, file: Path | IO[bytes]) -> Picture:
+        """The picture of a file, or of a stream.
 
         Raises:
             Exception: it is damaged or has no fixed white; Pillow's decoders raise nearly every kind.
         """
-        with warnings.catch_warnings(action="ignore"), _limit(self.max_pixels), Image.open(path) as opened:
+        with warnings.catch_warnings(action="ignore"), _limit(self.max_pixels), Image.open(file) as opened:
             raw = str(opened.tile)  # names how the file's values lie, until they are loaded
             opened.load()
             levels = _read_levels(opened, raw, self.white)
@@ -78,7 +78,7 @@ class Decoder:
             flat = _lay_on(whole, self.background)
             picture = _turn((flat or whole).convert("L" if self.channels == 1 else "RGB"), opened)
         if self.image_size is not None:
-            picture = _resize(picture, self.image_size)
+            picture = resize(picture, self.image_size)
         used: dict[str, Any] = {} if flat is None else {"background": self.background}
         if levels.white is not None:
             used |= {"white": levels.white}
@@ -176,7 +176,7 @@ def _turn(picture: Image.Image, opened: Image.Image) -> Image.Image:
     return picture
 
 
-def _resize(picture: Image.Image, size: int) -> Image.Image:
+def resize(picture: Image.Image, size: int) -> Image.Image:
     """The middle square after the shorter side was brought to `size`, as torchvision's Resize and CenterCrop do."""
     width, height = picture.size
     shorter = min(width, height)

@@ -4,18 +4,13 @@ As they were split (train/, val/, test/), or split here, stratified and by a fix
 class_folders.py; how the files become pixels, and where these are kept, in decode.py and pictures.py.
 """
 
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-from PIL import ImageColor
-
-from bench.dataset import Source, stratified_order
+from bench.dataset import Source
+from bench.dataset.assemble import assemble_pictures, make_decoder
 from bench.dataset.class_folders import find_pictures
-from bench.dataset.decode import Decoder
-from bench.dataset.pictures import load_pixels, make_fingerprint
-from bench.errors import UsageError
+from bench.dataset.pictures import in_files
 
 
 def load_image_folder(
@@ -45,53 +40,7 @@ def load_image_folder(
     Raises:
         UsageError: a folder or class that cannot serve, damaged pictures, sizes that differ, too little memory.
     """
-    if channels not in (1, 3):
-        raise UsageError(f"dataset.channels={channels} is not allowed.\nIt must be 1 (grey) or 3 (colour).")
-    found = find_pictures(Path(root))
-    pictures = found.train + found.test + found.val
-    files = [file for file, _ in pictures]
-    fingerprint = make_fingerprint(Path(root), files)
-    colour = "#{:02x}{:02x}{:02x}".format(*ImageColor.getrgb(background))
-    decoder = Decoder(image_size, channels, colour, white, max_pixels)
-    pixels, used = load_pixels(name, Path(root), files, fingerprint, decoder)
-    labels = np.array([label for _, label in pictures], dtype=np.int64)
-    trained, tested = len(found.train), len(found.train) + len(found.test)
-    train, test, val = slice(trained), slice(trained, tested), slice(tested, None)
-    one, other = (train, test) if found.test else _split(labels[train], found.classes, test_fraction)
-    order = np.arange(len(files))
-    return Source(
-        pixels[one],
-        labels[one],
-        pixels[other],
-        labels[other],
-        classes=len(found.classes),
-        flips=flips,
-        fingerprint=fingerprint,
-        val_images=pixels[val] if found.val else None,
-        val_labels=labels[val] if found.val else None,
-        settings={"background": None, "white": None, "max_pixels": None, **used},
-        class_names=found.classes,
-        names={
-            "train": [files[i] for i in order[one]],
-            "test": [files[i] for i in order[other]],
-            "val": [files[i] for i in order[val]],
-        },
-        unused={"test_fraction": f"{root} has a test folder"} if found.test else {},
-    )
-
-
-def _split(
-    labels: NDArray[np.int64], classes: Sequence[str], test_fraction: float
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Indices of training and test pictures."""
-    test, train = np.split(stratified_order(labels), [round(test_fraction * len(labels))])
-    if len(test) == 0:
-        raise UsageError(f"dataset.test_fraction={test_fraction} leaves no picture to test on.\nRaise it.")
-    everywhere, trained = (np.bincount(some, minlength=len(classes)) for some in (labels, labels[train]))
-    for name, n, left in zip(classes, everywhere, trained, strict=True):
-        if left == 0:
-            raise UsageError(
-                f"class {name} has too few pictures ({n}): the test split takes all of them.\n"
-                f"Lower dataset.test_fraction={test_fraction}, or add pictures."
-            )
-    return train, test
+    decoder = make_decoder(image_size, channels, background, white, max_pixels)
+    settings = {"background": None, "white": None, "max_pixels": None}
+    found, encode = find_pictures(Path(root)), partial(in_files, Path(root))
+    return assemble_pictures(name, found, encode, decoder, flips, test_fraction, root, settings)

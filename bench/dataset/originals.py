@@ -9,11 +9,11 @@ import shutil
 import socket
 import warnings
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, TypeVar
 from urllib.error import URLError
 
 import numpy as np
@@ -25,6 +25,8 @@ from bench.errors import UsageError
 
 _SECONDS_TO_CONNECT = 20
 _ASIDE = ".regbench-download-"
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ def load_originals(name: str, cls: Any, forms: Sequence[Originals], root: str, a
     Raises:
         UsageError: missing and not to be downloaded, or damaged.
     """
-    form, place = _find(forms, root, also) or _download(name, cls, root, forms)
+    form, place = _find(forms, root, also) or download(
+        name, [*forms[0].checksums], root, lambda: _find(forms, root, ()), lambda aside: cls(aside, download=True)
+    )
     with TemporaryDirectory(prefix="regbench-") as scratch:
         for file, md5 in form.checksums.items():
             _put(name, place / file, Path(scratch, form.folder), md5)
@@ -119,38 +123,51 @@ def _read(cls: Any, root: str, form: Originals) -> Source:
     )
 
 
-def _download(name: str, cls: Any, root: str, forms: Sequence[Originals]) -> tuple[Originals, Path]:
-    """A form of which every file is there after a download, and where."""
+def download(
+    name: str, files: Sequence[str], root: str, find: Callable[[], T | None], fetch: Callable[[str], object]
+) -> T:
+    """What `find` gives once the files are in the root.
+
+    Args:
+        name: the dataset's, for messages.
+        files: those to ask the user for.
+        root: the folder to download to; made if it is not there.
+        find: looks into the root: gives None while files are missing.
+        fetch: downloads all of them into an empty folder, in the layout of the root.
+
+    Raises:
+        UsageError: they cannot be downloaded.
+    """
     timeout = socket.getdefaulttimeout()
     socket.setdefaulttimeout(_SECONDS_TO_CONNECT)  # else a network that swallows packets would hang us
     try:
         Path(root).mkdir(parents=True, exist_ok=True)
         with wait_for(Path(root)):
-            if _find(forms, root, ()) is None:  # else another process was faster
-                _download_aside(cls, Path(root))
-        found = _find(forms, root, ())
+            if (found := find()) is None:  # else another process was faster
+                _download_aside(fetch, Path(root))
+                found = find()
         if found is None:
             raise RuntimeError("torchvision downloaded other files")
         return found
-    except (OSError, RuntimeError, URLError) as error:
+    except (OSError, RuntimeError, ValueError, URLError) as error:
         reason = (str(error).strip() or type(error).__name__).splitlines()[-1]
         raise UsageError(
-            f"dataset {name}: its files are not in {root}, and they could not be downloaded ({reason[:120]}).\n"
-            f"Put {', '.join(forms[0].checksums)} there,\n"
+            f"dataset {name}: its files are not whole in {root}, and could not be downloaded ({reason[:120]}).\n"
+            f"Put {', '.join(files)} there,\n"
             "or name the folder that holds them: dataset.root=FOLDER, or the environment variable REGBENCH_DATA."
         ) from error
     finally:
         socket.setdefaulttimeout(timeout)
 
 
-def _download_aside(cls: Any, root: Path) -> None:
+def _download_aside(fetch: Callable[[str], object], root: Path) -> None:
     """Has torchvision download the files and check their MD5 sums before they take their places, whole."""
     for left in names_in(root):  # by a process that died
         if left.startswith(_ASIDE) and (root / left).is_dir():
             remove_folder(root / left)
     with TemporaryDirectory(prefix=_ASIDE, dir=root) as aside:
-        cls(aside, train=True, download=True)
-        for file in sorted(path for path in Path(aside).rglob("*") if path.is_file()):
+        fetch(aside)
+        for file in sorted(path for path in Path(aside).rglob("*") if path.is_file() and not path.is_symlink()):
             place = root / file.relative_to(aside)
             place.parent.mkdir(parents=True, exist_ok=True)
             file.replace(place)

@@ -1,4 +1,4 @@
-"""Pictures in files to uint8 pixels, decoded once on all cores into a cache.
+"""Stored pictures to uint8 pixels, decoded once on all cores into a cache.
 
 How one is decoded is in decode.py. A cached array is named after the hash of the files' names and contents; that hash
 is kept under the files' sizes and times, so a later start reads no picture. The cache lies in REGBENCH_CACHE, else in
@@ -47,10 +47,30 @@ R = TypeVar("R")
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """Pictures as they are stored, each in a file of its own or many in one.
+
+    Attributes:
+        names: of all pictures, by which they are opened and which messages name.
+        open: what Pillow reads of a name, a path or a stream; it is pickled for the decoding processes.
+        identify: a hash of the names and contents as they are now, wherever they lie.
+    """
+
+    names: Sequence[str]
+    open: Callable[[str], Path | IO[bytes]]
+    identify: Callable[[], str]
+
+
+@dataclass(frozen=True)
 class _Unread:
-    """A file that cannot be read, and why."""
+    """A picture or file that cannot be read, and why."""
 
     reason: str
+
+
+def in_files(root: Path, files: Sequence[str]) -> Encoded:
+    """Pictures in a file each, below a folder."""
+    return Encoded(files, partial(Path, root), partial(make_fingerprint, root, files))
 
 
 def make_fingerprint(root: Path, files: Sequence[str]) -> str:
@@ -60,20 +80,26 @@ def make_fingerprint(root: Path, files: Sequence[str]) -> str:
         UsageError: files that cannot be read.
     """
     seen = list(_all_read(files, _in_turn(partial(_stat, root), files)))
-    known = _cached(f"{_hash(str((str(root.resolve()), seen)))}.fingerprint")
+    known = _cached(f"{hash_text(str((str(root.resolve()), seen)))}.fingerprint")
     with suppress(OSError):
         if len(fingerprint := known.read_text("utf-8")) == 64:
             return fingerprint
     hashes = list(_all_read(files, _on_all_cores(partial(_hash_file, root), files, "reading")))
-    fingerprint = _hash("\n".join(f"{file} {content}" for file, content in hashes))
+    fingerprint = hash_text("\n".join(f"{file} {content}" for file, content in hashes))
     _keep(known, lambda file: file.write(fingerprint.encode()))
     return fingerprint
 
 
 def load_pixels(
-    name: str, root: Path, files: Sequence[str], fingerprint: str, decoder: Decoder
+    name: str, pictures: Encoded, fingerprint: str, decoder: Decoder
 ) -> tuple[NDArray[np.uint8], dict[str, Any]]:
     """All pictures as uint8 (N, H, W, C), mapped from the cache or decoded into it, and what they used of the decoder.
+
+    Args:
+        name: the dataset's, for messages.
+        pictures: N of them.
+        fingerprint: of `pictures`, as they identify themselves.
+        decoder: how each is read.
 
     Raises:
         UsageError: damaged pictures, sizes that differ while image_size is None, no telling what is white, too little
@@ -84,34 +110,32 @@ def load_pixels(
     with suppress(OSError, ValueError, EOFError):  # not there yet, or damaged
         cached: NDArray[np.uint8] = np.load(cache, mmap_mode="r")
         used: dict[str, Any] = json.loads(cache.with_suffix(".json").read_bytes())
-        if len(cached) == len(files):
+        if len(cached) == len(pictures.names):
             _check_memory(name, cached.shape)
             return cached, used
     started = time.monotonic()
-    pixels, used = _decode_all(name, root, files, decoder)
-    if make_fingerprint(root, files) != fingerprint:
-        raise UsageError(f"{root} has changed while it was read.\nStart again when nothing writes to it.")
+    pixels, used = _decode_all(name, pictures, decoder)
+    if pictures.identify() != fingerprint:
+        raise UsageError(f"dataset {name} has changed while it was read.\nStart again when nothing writes to it.")
     _keep(cache, lambda file: np.save(file, pixels))
     _keep(cache.with_suffix(".json"), lambda file: file.write(json.dumps(used).encode()))
     seconds = time.monotonic() - started
-    decoded = Text(f"{name}: {len(files):,} pictures decoded in {seconds:.0f} s")  # a plain str loses [brackets]
+    decoded = Text(f"{name}: {len(pixels):,} pictures decoded in {seconds:.0f} s")  # a plain str loses [brackets]
     Console(stderr=True, highlight=False).print(decoded, soft_wrap=True)
     return pixels, used
 
 
-def _decode_all(
-    name: str, root: Path, files: Sequence[str], decoder: Decoder
-) -> tuple[NDArray[np.uint8], dict[str, Any]]:
+def _decode_all(name: str, pictures: Encoded, decoder: Decoder) -> tuple[NDArray[np.uint8], dict[str, Any]]:
     pixels = np.empty((0, 0, 0, 0), dtype=np.uint8)
     used: dict[str, Any] = {}
     shapes: dict[tuple[int, ...], str] = {}
     brightest = -1
-    decoded = _on_all_cores(partial(_decode, root, decoder), files, "decoding")
-    for index, (file, picture) in enumerate(_all_read(files, decoded)):
+    decoded = _on_all_cores(partial(_decode, pictures.open, decoder), pictures.names, "decoding")
+    for index, (each, picture) in enumerate(_all_read(pictures.names, decoded)):
         if index == 0:
-            _check_memory(name, (len(files), *picture.pixels.shape))
-            pixels = np.empty((len(files), *picture.pixels.shape), dtype=np.uint8)
-        shapes.setdefault(picture.pixels.shape, file)
+            _check_memory(name, (len(pictures.names), *picture.pixels.shape))
+            pixels = np.empty((len(pictures.names), *picture.pixels.shape), dtype=np.uint8)
+        shapes.setdefault(picture.pixels.shape, each)
         if len(shapes) == 1:
             pixels[index] = picture.pixels
         used |= picture.used
@@ -124,7 +148,7 @@ def _check_alike(shapes: Mapping[tuple[int, ...], str], brightest: int) -> None:
     """Raises UsageError where the pictures are no set of one size and one white.
 
     Args:
-        shapes: those that came up, each with a file that has it.
+        shapes: those that came up, each with a picture that has it.
         brightest: of all values of 16 bits whose white is taken to be 65535; -1 where there are none.
     """
     if len(shapes) > 1:
@@ -167,7 +191,7 @@ def _check_memory(name: str, shape: tuple[int, ...]) -> None:
         raise UsageError(
             f"dataset {name} is too large for memory: {n:,} pictures of {width}x{height}x{channels} are "
             f"{size / 2**30:.1f} GiB.\nA run needs three times as much, and {free / 2**30:.1f} GiB are free.\n"
-            "Lower dataset.image_size, or keep fewer pictures in the folder."
+            "Lower dataset.image_size, or use fewer pictures."
         )
 
 
@@ -182,7 +206,8 @@ def _free_memory() -> int:
     return free
 
 
-def _hash(text: str) -> str:
+def hash_text(text: str) -> str:
+    """Its SHA-256."""
     return hashlib.sha256(os.fsencode(text)).hexdigest()  # file names as they are on the disk, UTF-8 or not
 
 
@@ -192,11 +217,12 @@ def _stat(root: Path, file: str) -> tuple[int, int, int]:
 
 
 def _hash_file(root: Path, file: str) -> str:
-    return hashlib.sha256((root / file).read_bytes()).hexdigest()
+    with (root / file).open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()
 
 
-def _decode(root: Path, decoder: Decoder, file: str) -> Picture:
-    return decoder.decode(root / file)
+def _decode(open_: Callable[[str], Path | IO[bytes]], decoder: Decoder, name: str) -> Picture:
+    return decoder.decode(open_(name))
 
 
 def _all_read(files: Sequence[str], results: Iterable[R | _Unread]) -> Iterator[tuple[str, R]]:

@@ -1,4 +1,5 @@
-"""Which images are trained on and which validate: stratified, and with a long tail of rare classes where asked for.
+"""Which images are trained on and which validate: stratified, and with a long tail of rare classes where asked for;
+and which are for test where the data came without a split.
 
 Long tail: of K classes, in the order of their labels, the k-th keeps n_max * ratio^(k / (K - 1)) images, rounded down:
 the first is the most frequent, the last the rarest, as in the papers' own data.
@@ -8,6 +9,8 @@ Source: Cui et al. 2019, "Class-Balanced Loss Based on Effective Number of Sampl
 Deviation: they take n_max from classes of equal size; here it is the most for which no class has too few images, so
 that the ratio holds on data that are uneven to begin with, too.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +60,25 @@ def split_indices(choice: Choice, labels: NDArray[np.int64], kept: Indices | Non
             + f".\nAsk for at most {len(tail)}, or lower dataset.val_fraction."
         )
     return tail[:train_size], val
+
+
+def split_off_test(labels: Indices, class_names: Sequence[str], test_fraction: float) -> tuple[Indices, Indices]:
+    """Indices of the training and of the test images, stratified, of data that came without a test split.
+
+    Raises:
+        UsageError: no image for test, or none of a class for training.
+    """
+    test, train = np.split(stratified_order(labels), [round(test_fraction * len(labels))])
+    if len(test) == 0:
+        raise UsageError(f"dataset.test_fraction={test_fraction} leaves no picture to test on.\nRaise it.")
+    everywhere, trained = (np.bincount(some, minlength=len(class_names)) for some in (labels, labels[train]))
+    for name, n, left in zip(class_names, everywhere, trained, strict=True):
+        if n and left == 0:
+            raise UsageError(
+                f"class {name} has too few pictures ({n}): the test split takes all of them.\n"
+                f"Lower dataset.test_fraction={test_fraction}, or add pictures."
+            )
+    return train, test
 
 
 def stratified_order(labels: Indices, seed: int = SPLIT_SEED) -> Indices:

@@ -1,6 +1,6 @@
-"""A model's running state, and how to keep it as it is through a pass that is not to count."""
+"""A model's running state: how to keep it through a pass that is not to count, and BatchNorm's how to make it anew."""
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -53,6 +53,49 @@ def kept_buffers(modules: Collection[nn.Module], untracked: Collection[nn.Module
         if written:
             with torch.no_grad():
                 torch._foreach_copy_(written, copies)
+
+
+def has_statistics(model: nn.Module) -> bool:
+    """Whether a model in training mode has BatchNorm that tracks statistics; it is put into that mode."""
+    return bool(_find_tracking(model))
+
+
+def _find_tracking(model: nn.Module) -> list[_BatchNorm]:
+    model.train()
+    found = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    return [module for module in found if module.training]  # a model may keep its own in evaluation mode
+
+
+@torch.no_grad()
+def remake_statistics(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Makes BatchNorm's statistics anew: the means over batches of images of what each batch has.
+
+    The model is in training mode afterwards. Other running state stays as it was, and so do the statistics of layers
+    that a model keeps in evaluation mode, or does not call. Without BatchNorm there is no pass.
+
+    Source: Izmailov et al. 2018, sect. 3.2. Equals torch.optim.swa_utils.update_bn (tested), which waits for the device
+    in each layer: its momentum of None is read off a counter there.
+    """
+    tracking = _find_tracking(model)
+    if not tracking:
+        return
+    momenta, calls = [module.momentum for module in tracking], dict.fromkeys(tracking, 0)
+
+    def count(module: _BatchNorm, _: object) -> None:
+        if calls[module] == 0:
+            module.reset_running_stats()
+        calls[module] += 1
+        module.momentum = 1 / calls[module]
+
+    hooks = [module.register_forward_pre_hook(count) for module in tracking]
+    try:
+        with kept_buffers([*model.modules()], tracking):
+            for images in batches:
+                model(images)
+    finally:
+        for hook, module, momentum in zip(hooks, tracking, momenta, strict=True):
+            hook.remove()
+            module.momentum = momentum
 
 
 def _is_writable(buffer: Tensor) -> bool:

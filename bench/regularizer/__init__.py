@@ -1,9 +1,11 @@
-"""The slots of the training step that regularizers fill, and how a stack of them becomes a step.
+"""The slots that regularizers fill, and how a stack of them becomes a training step.
 
 erase     (images, random) -> images, once per batch, before mixing; neutral: as they are
 mixing    (images, targets, random) -> (images, targets), once per batch; neutral: as they are
 loss      (logits, targets) -> scalar; neutral: cross-entropy
 gradient  (model, loss closure, step) -> detached loss, and fills `.grad`; neutral: one backward pass
+average   (step, steps, steps of an epoch) -> how far the average of the weights moves to those after that step, and
+          what is evaluated is the average; neutral: there is none
 
 A loss or a gradient rule that also takes `random` is given a generator of its own, as erase and mixing are: a function
 of seed and step.
@@ -17,7 +19,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property
 from inspect import signature
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from torch import Tensor, nn
@@ -30,6 +32,9 @@ from bench.rng import stream
 Erase = Callable[[Tensor, np.random.Generator], Tensor]
 Mixing = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 Loss = Callable[..., Tensor]  # of logits and targets
+# Of a step, from 0, the run's steps, and those of an epoch: the share in [0, 1] of the way to the weights after that
+# step by which the average of the weights moves. 1/n makes the mean of n; the first that is above 0 counts as 1.
+Average = Callable[[int, int, int], float]
 
 
 class GradientRule(Protocol):
@@ -48,6 +53,14 @@ class GradientRule(Protocol):
                 and draws the same dropout each time.
             step: how many steps the run has taken, from 0.
         """
+
+
+@runtime_checkable
+class SetsLearningRate(Protocol):
+    """An average that has its weights trained at a learning rate of its own, such as SWA."""
+
+    def learning_rate(self, step: int, steps: int) -> float | None:
+        """Of the optimizer's fastest group at a step of so many; None: the schedule's."""
 
 
 @dataclass(frozen=True)
@@ -74,14 +87,20 @@ def keep(images: Tensor, targets: Tensor, random: np.random.Generator) -> tuple[
     return images, targets
 
 
+def no_average(step: int, steps: int, per_epoch: int) -> float:
+    """The neutral average: none ever begins, and the weights themselves are evaluated."""
+    return 0.0
+
+
 @dataclass(frozen=True)
 class Slots:
-    """What a stack puts into the training step; each default is the slot's neutral element."""
+    """What a stack puts into the training step, and after it; each default is the slot's neutral element."""
 
     erase: Erase = keep_images
     mixing: Mixing = keep
     loss: Loss = cross_entropy
     gradient: GradientRule = Backward()
+    average: Average = no_average
 
     def random(self, slot: str, seed: int, step: int) -> dict[str, np.random.Generator]:
         """The keyword `random` of a loss or a gradient rule that takes one: the same in each pass of a step."""

@@ -22,6 +22,7 @@ from bench.dataset import Data
 from bench.dataset.batches import PADDING, Batches, normalise
 from bench.machine.cores import count_cores
 from bench.training.evaluate import BATCH_SIZE, compute_logits
+from bench.training.rates import scale_lrs
 from bench.training.run import make_trainer
 from bench.training.trainer import DTYPES, Trainer
 
@@ -178,7 +179,7 @@ def _make_still(run: Run, data: Data) -> Trainer:
     trainer = make_trainer(replace(run, train=train), data)
     for group in trainer.optimizer.param_groups:
         group["base_lr"] = 1e-9
-    trainer.scale_lrs(1)
+    scale_lrs(trainer.optimizer, 1)
     return trainer
 
 

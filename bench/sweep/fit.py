@@ -4,6 +4,8 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import Parameter, signature
+from numbers import Real
+from typing import NamedTuple
 
 import torch
 from rich.console import Console
@@ -16,14 +18,25 @@ from bench.console.escape import escape
 from bench.dataset import Source, find_gaps, split_source
 from bench.errors import UsageError
 from bench.model import build_model
+from bench.model.buffers import has_statistics
 from bench.optimizer import make_optimizer
 from bench.regularizer import Slots, make_slots
 from bench.rng import global_stream, stream
-from bench.training.trainer import PlansSteps, count_evaluations, total_steps, warmup_steps
+from bench.training.budget import count_evaluations, evaluations_at_end, total_steps, warmup_steps
+from bench.training.trainer import PlansSteps
 
 _CPU = torch.device("cpu")
-# By what was tried, the parameters of the model: without memory.
-Tried = dict[str, list[nn.Parameter]]
+
+
+class TriedModel(NamedTuple):
+    """What a model that works has: its parameters, without memory, and whether it has BatchNorm's statistics."""
+
+    parameters: list[nn.Parameter]
+    has_statistics: bool
+
+
+# By what was tried: None, where it is no model.
+Tried = dict[str, TriedModel | None]
 
 
 @contextmanager
@@ -61,22 +74,26 @@ def check_fit(run: Run, source: Source, tried: Tried) -> int:
     if (data := str((run.dataset, run.fingerprint))) not in tried:
         for line in find_gaps(run.dataset, source):
             Console(stderr=True, highlight=False).print(escape(line), markup=False, soft_wrap=True)
-        tried[data] = []
+        tried[data] = None
     with as_usage_error(f"regularizer {run.regularizer}"), global_stream(_CPU, run.seed, "slots"):
         slots = make_slots(run.regularizers)
         _try_slots(slots, source)
-        steps = total_steps(run.train, per_epoch, slots.gradient.evaluations_per_step)
-    _check_budget(run, steps, per_epoch)
     model = str((run.model, run.train.batch_size, run.dataset.name, run.fingerprint))
     if model not in tried:
         with as_usage_error(f"model {run.model.name} on batches of {run.train.batch_size} of these images"):
             tried[model] = _try_model(run, source)
+    found = tried[model]
+    assert found is not None
+    per_step = slots.gradient.evaluations_per_step
+    at_end = evaluations_at_end(slots.average, found.has_statistics, per_epoch)
+    steps = total_steps(run.train, per_epoch, per_step, at_end)
+    _check_budget(run, steps, per_epoch)
     optimizer = str((model, run.optimizer))
     if optimizer not in tried:
         with as_usage_error(f"optimizer {run.optimizer.name}"), global_stream(_CPU, run.seed, "slots"):
-            _try_optimizer(run.optimizer, tried[model])
-        tried[optimizer] = []
-    return count_evaluations(steps, slots.gradient.evaluations_per_step)
+            _try_optimizer(run.optimizer, found.parameters)
+        tried[optimizer] = None
+    return count_evaluations(steps, per_step) + at_end
 
 
 def _count_batches(run: Run, source: Source) -> int:
@@ -96,8 +113,8 @@ def _check_budget(run: Run, steps: int, per_epoch: int) -> None:
     warmup = warmup_steps(run.train, per_epoch)
     if steps == 0:
         raise UsageError(
-            f"train.gradient_evaluations={run.train.gradient_evaluations} pays for no step: a step of "
-            f"{run.regularizer} costs more.\nRaise it."
+            f"train.gradient_evaluations={run.train.gradient_evaluations} pays for no step: what "
+            f"{run.regularizer} takes for a step, and after the last one, costs more.\nRaise it."
         )
     if steps <= warmup:
         raise UsageError(
@@ -131,17 +148,17 @@ def _try_slots(slots: Slots, source: Source) -> None:
         raise ValueError(f"gradient gives a loss of shape {tuple(loss.shape)}; it must be a detached scalar")
     if model.weight.grad is None:
         raise ValueError("gradient leaves no .grad behind")
+    for share in (slots.average(step, 4, 2) for step in range(4)):
+        if not isinstance(share, Real) or not 0 <= share <= 1:
+            raise ValueError(f"average gives {share!r:.100}; it must be a number in [0, 1]")
 
 
 def _kind(value: object) -> str:
     return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
 
 
-def _try_model(run: Run, source: Source) -> list[nn.Parameter]:
-    """Builds the model and shows it a batch: of shapes without memory, or where it cannot be built so, a real one.
-
-    Returns its parameters, without memory.
-    """
+def _try_model(run: Run, source: Source) -> TriedModel:
+    """Builds the model and shows it a batch: of shapes without memory, or where it cannot be built so, a real one."""
     _, height, width, channels = source.train_images.shape
     for device, most in (("meta", run.train.batch_size), ("cpu", 2)):
         n = min(run.train.batch_size, most)
@@ -163,7 +180,8 @@ def _try_model(run: Run, source: Source) -> list[nn.Parameter]:
             raise ValueError(f"gives {shape}{mode} instead of logits of shape {(n, source.classes)}")
     if not logits.requires_grad:
         raise ValueError("has nothing to train: its logits depend on no parameter that requires a gradient")
-    return [nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()]
+    parameters = [nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()]
+    return TriedModel(parameters, has_statistics(model))
 
 
 def _try_optimizer(choice: Choice, parameters: list[nn.Parameter]) -> None:

@@ -11,7 +11,7 @@ from bench.config.overrides import GROUPS, is_override, typed_key
 from bench.config.settings import Run, apply_settings
 from bench.dataset import load_source, split_source
 from bench.sweep.plan import Command
-from bench.training.trainer import warmup_steps
+from bench.training.budget import warmup_steps
 
 # A key, another one, and the value of the other at which the first does nothing.
 _SWITCHED_OFF = (
@@ -25,6 +25,7 @@ _SWITCHED_OFF = (
     ("regularizer.asam.eta", "regularizer.asam.rho", 0),
     ("regularizer.look_sam.alpha", "regularizer.look_sam.rho", 0),
     ("regularizer.look_sam.alpha", "regularizer.look_sam.interval", 1),
+    ("regularizer.swa.lr", "regularizer.swa.start", 1),
 )
 
 
@@ -89,7 +90,8 @@ def _reason_of_data(key: str, run: Run) -> str | None:
         return "the data have a validation split"
     if name == "noisy_validation" and run.dataset.values["val_fraction"] == 0 and source.val_labels is None:
         return "there is no validation split"
-    depends = name == "max_pixels" or source.settings.get(name, "") is not None  # which is asked of each picture
+    # A file counts by its content, and max_pixels is asked of each picture, though the identity has neither.
+    depends = name in ("file", "max_pixels") or source.settings.get(name, "") is not None
     return source.unused.get(name, None if depends else "the data do not depend on it")
 
 

@@ -19,7 +19,8 @@ from bench.disk.gone import is_gone, unless_gone
 from bench.machine.memory import ran_out
 from bench.record.folder import CHECKPOINT, RunFolder, RunResult
 from bench.training import interrupt
-from bench.training.trainer import Trainer, count_evaluations
+from bench.training.budget import count_evaluations
+from bench.training.trainer import Trainer
 
 
 @dataclass

@@ -4,7 +4,7 @@ import errno
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,16 +25,17 @@ from bench.model import build_model
 from bench.model.weights import weights_fingerprint, write_weights
 from bench.optimizer import make_optimizer
 from bench.record.folder import CHECKPOINT, RESULT, WEIGHTS, RunFolder, RunResult, read_result
-from bench.regularizer import make_slots
+from bench.regularizer import make_slots, no_average
 from bench.rng import global_stream, kept_numpy_and_python
 from bench.status import Status
+from bench.training.budget import count_evaluations
 from bench.training.checkpoint import Checkpoints, read_checkpoint, resume
 from bench.training.compile import forget_compiled
 from bench.training.evaluate import compute_logits, score
 from bench.training.interrupt import deferring
 from bench.training.probing import measure
 from bench.training.tracker import tracking
-from bench.training.trainer import Epoch, Trainer, count_evaluations
+from bench.training.trainer import Epoch, Trainer
 from bench.version import __version__
 
 _SHOWN = 5000  # training images that a model may look at before it is trained
@@ -160,9 +161,9 @@ def _train(
         result.history += checkpoint["history"]
         own.log(f"goes on after {len(result.history)} epochs and {len(trainer.losses)} steps\n")
 
-    def evaluate(name: str, split: Split) -> tuple[dict[str, float], dict[str, Any]]:
+    def evaluate(name: str, split: Split, trained: bool = True) -> tuple[dict[str, float], dict[str, Any]]:
         started = time.perf_counter()
-        with global_stream(device, run.seed, "evaluate"):
+        with nullcontext() if trained else trainer.averaged.shown(batches), global_stream(device, run.seed, "evaluate"):
             logits, labels = compute_logits(model, split, data), split.labels.cpu().numpy()
         true_labels = None if split.true_labels is None else split.true_labels.cpu().numpy()
         metrics = score(name, logits, labels, true_labels)
@@ -173,25 +174,27 @@ def _train(
     checkpoints = Checkpoints(own, run.train.checkpoint_minutes, result)
     with tracking(run.train.tracker, own, result.history) as track:
         for epoch in trainer.epochs(batches, checkpoints):
-            steps = (epoch.number - 1) * batches.per_epoch + epoch.steps
-            seconds = progress.get("train_seconds", 0.0) + epoch.seconds
             peaks = (progress.get("peak_memory_mib"), read_peak(device))
             progress |= {
                 "epochs": epoch.number,
-                "gradient_evaluations": count_evaluations(steps, slots.gradient.evaluations_per_step),
-                "train_seconds": seconds,
-                "images_per_second": steps * run.train.batch_size / seconds,
+                **_count_costs(trainer, progress.get("train_seconds", 0.0) + epoch.seconds),
                 "peak_memory_mib": max((peak for peak in peaks if peak is not None), default=None),
             }
             line = {"epoch": epoch.number, "train_loss": epoch.train_loss, "lr": epoch.lr, "seconds": epoch.seconds}
             if len(data.val):
-                line |= evaluate("val", data.val)[0]
+                line |= evaluate("val", data.val, trained=False)[0]
                 reset_peak(device)
             result.history.append(line)
             own.log(" ".join(f"{key}={value:.6g}" for key, value in line.items()) + "\n")
             track(line)
             on_epoch(epoch, line, progress["images_per_second"])
 
+    if slots.average is not no_average:  # a part of the training, done anew where a run goes on from here
+        started = time.perf_counter()
+        trainer.averaged.use(batches)
+        trainer.synchronise()
+        seconds = sum(line["seconds"] for line in result.history) + time.perf_counter() - started
+        progress |= _count_costs(trainer, seconds, trainer.evaluations_at_end(batches.per_epoch))
     # The test split is read here and nowhere else: once, after the last epoch.
     for name, split in (("train", data.train), ("val", data.val), ("test", data.test)):
         if len(split) == 0:
@@ -206,6 +209,16 @@ def _train(
         result.arrays.setdefault(key, result.arrays[key.replace("val", "test")][:0])
     row |= score_run(row, result.arrays) | {"message": trainer.note}
     return model
+
+
+def _count_costs(trainer: Trainer, seconds: float, more_evaluations: int = 0) -> dict[str, Any]:
+    """What the steps made so far have cost, by column; `more_evaluations` are those of no step."""
+    evaluations = count_evaluations(trainer.steps, trainer.slots.gradient.evaluations_per_step)
+    return {
+        "gradient_evaluations": evaluations + more_evaluations,
+        "train_seconds": seconds,
+        "images_per_second": trainer.steps * trainer.run.train.batch_size / seconds,
+    }
 
 
 def _load_data(run: Run, device: torch.device) -> Data:

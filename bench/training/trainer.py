@@ -1,15 +1,15 @@
 """The training step, and the epochs around it.
 
-A step is a fixed sentence with five replaceable words: erase parts of the images, mix the batch, compute the loss,
-compute the gradient, step the optimizer. Nothing here branches on a method's name. Nothing waits for the device but the
-end of an epoch, when the losses are read, fp16's gradient scaling, and adam_sgd once, where it switches.
+A step is a fixed sentence with six replaceable words: erase parts of the images, mix the batch, compute the loss,
+compute the gradient, step the optimizer, move the average of the weights. Nothing here branches on a method's name.
+Nothing waits for the device but the end of an epoch, when the losses are read, fp16's gradient scaling, and adam_sgd
+once, where it switches.
 """
 
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from fractions import Fraction
 from math import ceil
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,15 +19,17 @@ from torch.nn.utils import clip_grad_norm_
 from torch.optim import Optimizer
 
 from bench.config.own_code import is_published
-from bench.config.settings import Run, Train
+from bench.config.settings import Run
 from bench.dataset.batches import Batches
 from bench.errors import Diverged
 from bench.machine.memory import ran_out
-from bench.model.buffers import kept_buffers
-from bench.regularizer import Slots, keep, keep_images
+from bench.model.buffers import has_statistics, kept_buffers
+from bench.regularizer import Slots, keep, keep_images, no_average
 from bench.rng import global_stream, stream
+from bench.training.average import Averaged
+from bench.training.budget import evaluations_at_end, total_steps, warmup_steps
 from bench.training.compile import compile_model, hit_limit
-from bench.training.schedule import lr_factor
+from bench.training.rates import base_lr, largest_lr, plan_factors, scale_lrs
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
@@ -73,6 +75,7 @@ class Trainer:
     optimizer: Optimizer
     device: torch.device
     scaler: torch.amp.GradScaler = field(init=False)
+    averaged: Averaged = field(init=False)
     # The position: steps made, the epoch under way, the losses of its steps so far, and their time in seconds.
     steps: int = 0
     epoch: int = 0
@@ -85,6 +88,7 @@ class Trainer:
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.run.train.precision == "fp16")
         self.forward = compile_model(self.model) if self.run.train.compile else self.model
         self.one = torch.ones((), device=self.device)
+        self.averaged = Averaged(self.model, self.device, self.run.seed)
         self.own = _find_own(self)
 
     def step(self, images: Tensor, targets: Tensor, step: int) -> Tensor:
@@ -103,6 +107,17 @@ class Trainer:
             self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss
+
+    def move_average(self, step: int, steps: int, per_epoch: int) -> None:
+        """Moves the average of the weights, where the stack has one, to those after a step of so many."""
+        if self.slots.average is not no_average:
+            with self._seeded("average", step):
+                share = self.slots.average(step, steps, per_epoch)
+            self.averaged.move(share)
+
+    def evaluations_at_end(self, per_epoch: int) -> int:
+        """Gradient evaluations that come after the last step."""
+        return evaluations_at_end(self.slots.average, has_statistics(self.model), per_epoch)
 
     def _gradient(self, images: Tensor, targets: Tensor, step: int) -> Tensor:
         """Fills `.grad`; the detached loss."""
@@ -156,8 +171,10 @@ class Trainer:
             Diverged: a loss is not finite.
         """
         train, per_epoch = self.run.train, batches.per_epoch
-        steps = total_steps(train, per_epoch, self.slots.gradient.evaluations_per_step)
+        per_step, at_end = self.slots.gradient.evaluations_per_step, self.evaluations_at_end(per_epoch)
+        steps = total_steps(train, per_epoch, per_step, at_end)
         epochs, warmup = ceil(steps / per_epoch), warmup_steps(train, per_epoch)
+        factor = plan_factors(self.optimizer, self.slots.average, train.schedule, steps, warmup)
         if isinstance(self.optimizer, PlansSteps):
             self.optimizer.plan(steps)
         while self.epoch < epochs:
@@ -167,8 +184,9 @@ class Trainer:
             last = min(first + per_epoch, steps) - 1
             left = range(first + len(self.losses), last + 1)
             for step, (images, targets) in zip(left, batches.epoch(self.epoch, len(self.losses))):  # noqa: B905
-                self.scale_lrs(lr_factor(train.schedule, step, steps, warmup))
+                scale_lrs(self.optimizer, factor(step))
                 self.losses.append(self.step(images, targets, step))
+                self.move_average(step, steps, per_epoch)
                 self.steps = step + 1
                 if pauses and pauses.due():
                     self.synchronise()
@@ -176,20 +194,10 @@ class Trainer:
                     pauses.write(self)
                     started = time.perf_counter()
             train_loss = _read_losses(self.losses, first)
-            factor = lr_factor(train.schedule, last, steps, warmup)
-            lr = max(_base_lr(group) for group in self.optimizer.param_groups) * factor
+            lr = largest_lr(self.optimizer) * factor(last)
             seconds = self.seconds + time.perf_counter() - started
             done, self.epoch, self.losses, self.seconds = len(self.losses), self.epoch + 1, [], 0.0
             yield Epoch(self.epoch, epochs, done, train_loss, lr, seconds)
-
-    def scale_lrs(self, factor: float) -> None:
-        """Sets the learning rate of each of the optimizer's groups to its own times `factor`."""
-        for group in self.optimizer.param_groups:
-            lr = _base_lr(group)
-            if isinstance(group["lr"], Tensor):
-                group["lr"].fill_(lr * factor)
-            else:
-                group["lr"] = lr * factor
 
     def state_dict(self) -> dict[str, Any]:
         """All that a trainer of the same run needs to go on from here, as tensors and plain values."""
@@ -205,16 +213,18 @@ class Trainer:
         """Goes on from what `state_dict` gave."""
         self.steps, self.epoch, self.seconds = state["steps"], state["epoch"], state["seconds"]
         self.losses = list(state["losses"].to(self.device))
-        rates = [_base_lr(group) for group in self.optimizer.param_groups]
+        rates = [base_lr(group) for group in self.optimizer.param_groups]
         for name, part in self._parts().items():
             part.load_state_dict(state[name])
         for group, rate in zip(self.optimizer.param_groups, rates, strict=False):
             group.setdefault("base_lr", rate)  # an older regbench's checkpoint has none
 
     def _parts(self) -> dict[str, Any]:
-        """What has a state: model, optimizer, gradient scaler, and a slot's filling where it keeps any."""
+        """What has a state: model, optimizer, gradient scaler, the average, and a slot's filling where it keeps any."""
         slots = {name: filling for name, filling in vars(self.slots).items() if hasattr(filling, "load_state_dict")}
-        return {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler, **slots}
+        # An older regbench's checkpoint has no average, and its run none to go on from.
+        averaged = {} if self.slots.average is no_average else {"averaged": self.averaged}
+        return {"model": self.model, "optimizer": self.optimizer, "scaler": self.scaler, **averaged, **slots}
 
     def synchronise(self) -> None:
         """Waits for the device, so that a clock shows the truth."""
@@ -241,13 +251,6 @@ class Trainer:
         self.synchronise()
 
 
-def _base_lr(group: dict[str, Any]) -> float:
-    """A group's learning rate before the schedule's factor, as it is when the group is first seen."""
-    if "base_lr" not in group:  # once: to read a rate that is a tensor waits for the device
-        group["base_lr"] = float(group["lr"])
-    return float(group["base_lr"])
-
-
 def _find_own(trainer: Trainer) -> frozenset[str]:
     """Which parts of the step are, or may hold, a user's own code, which may draw from any global generator.
 
@@ -261,23 +264,6 @@ def _find_own(trainer: Trainer) -> frozenset[str]:
         places[name].add(choices[name].values["_target_"])
     own = {name for name, modules in places.items() if not all(map(is_published, modules))}
     return frozenset(own | {"gradient"} if "model" in own else own)
-
-
-def count_evaluations(steps: int, evaluations_per_step: int | Fraction) -> int:
-    """Gradient evaluations of the first so many steps."""
-    return ceil(steps * evaluations_per_step)
-
-
-def total_steps(train: Train, steps_per_epoch: int, evaluations_per_step: int | Fraction) -> int:
-    """Steps of a run: all of its epochs, or as many as its budget of gradient evaluations pays for."""
-    if train.gradient_evaluations is not None:
-        return int(train.gradient_evaluations // evaluations_per_step)
-    return train.epochs * steps_per_epoch
-
-
-def warmup_steps(train: Train, steps_per_epoch: int) -> int:
-    """Steps of linear warm-up."""
-    return round(train.warmup_epochs * steps_per_epoch)
 
 
 def _read_losses(losses: list[Tensor], first_step: int) -> float:

@@ -1,0 +1,115 @@
+"""Images and labels in one .npz file of NumPy, by the keys of MedMNIST or of Keras.
+
+MedMNIST has train_images and train_labels, Keras x_train and y_train, and so on for test and val. Nothing is unpickled,
+as a pickle can run any code.
+"""
+
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bench.dataset import Source
+from bench.dataset.assemble import assemble
+from bench.dataset.class_folders import say
+from bench.dataset.labels import number_classes
+from bench.errors import UsageError
+
+_KEYS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
+
+
+def load_arrays(name: str, file: str | None, flips: bool, test_fraction: float) -> Source:
+    """The arrays of a file.
+
+    Args:
+        name: the dataset's, in tables.
+        file: an .npz with images, uint8 (N, H, W) or (N, H, W, C), and labels, (N,) or (N, 1), of train and perhaps
+            of val and test; and perhaps with class_names, (K,), the texts of the labels 0 to K - 1.
+        flips: whether augmentation mirrors the images; not where that changes the class, as of digits and letters.
+        test_fraction: in (0, 1), of the training images, stratified; only where the file has no test images.
+
+    Raises:
+        UsageError: no such file or arrays; images that are not uint8; labels that are not one class for each image.
+    """
+    if file is None:
+        raise UsageError("dataset=arrays reads an .npz file of NumPy.\nName it: dataset.file=FILE.npz")
+    images, labels, names = _read(Path(file))
+    numbers, class_names = number_classes(file, labels, names)
+    for split, each in images.items():
+        _check(file, split, each, len(numbers[split]))
+    images = {split: each[..., None] if each.ndim == 3 else each for split, each in images.items()}
+    settings: dict[str, Any] = {"file": None}  # it counts by its content
+    if "test" in images:
+        settings["test_fraction"] = None
+    else:
+        say(file, "no test images: dataset.test_fraction of those in train are the test split")
+    return assemble(images, numbers, class_names, flips, test_fraction, file, settings=settings)
+
+
+def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], list[str]]:
+    """Images and labels by split, and the names of the classes."""
+    if not path.is_file():
+        raise UsageError(f"dataset.file={path} is no file that is there.\nName an .npz file of NumPy.")
+    if not zipfile.is_zipfile(path):
+        raise UsageError(
+            f"dataset.file={path} is no .npz file, or a damaged one.\n"
+            "Save one by numpy.savez(FILE, train_images=..., train_labels=..., ...), or download it anew."
+        )
+    with np.load(path, allow_pickle=False) as file:
+        images, labels = _find_keys(path, file.files)
+        parts = [{split: _load(path, file, key) for split, key in keys.items()} for keys in (images, labels)]
+        names = _load(path, file, "class_names") if "class_names" in file.files else np.array([])
+    return parts[0], parts[1], [str(name) for name in names.tolist()]
+
+
+def _find_keys(path: Path, there: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The keys of images and of labels, by split."""
+    for style in _KEYS:
+        images, labels = ({split: key.format(split) for split in ("train", "test", "val")} for key in style)
+        found = [split for split in images if images[split] in there]
+        if "train" not in found:
+            continue
+        for split in found:
+            if labels[split] not in there:
+                raise UsageError(f"{path} has {images[split]}, but no {labels[split]}.\nIt has: {', '.join(there)}.")
+        return {split: images[split] for split in found}, {split: labels[split] for split in found}
+    raise UsageError(
+        f"{path} has no training images. It has: {', '.join(there) or 'nothing'}.\n"
+        "It takes train_images and train_labels, or x_train and y_train, and the like for val and test."
+    )
+
+
+def _load(path: Path, file: Mapping[str, NDArray[Any]], key: str) -> NDArray[Any]:
+    try:
+        return file[key]
+    except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
+        raise UsageError(f"{path} is damaged: {key} cannot be read ({error}).\nSave or download it anew.") from error
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise UsageError(
+            f"{path}: {key} is a pickle of Python objects, which is not loaded, as it could run any code.\n"
+            "Save a plain array: images of one size as uint8, labels as integers."
+        ) from error
+
+
+def _check(file: str, split: str, images: NDArray[Any], labels: int) -> None:
+    """Raises UsageError where the images cannot be pixels, or are not as many as the labels."""
+    if images.dtype != np.uint8:
+        bright = images.dtype.kind == "f" and images.size and images.max() <= 1
+        convert = "(255 * images).round()" if bright else "images"
+        raise UsageError(
+            f"{file}: the {split} images are {images.dtype}, and must be uint8, from 0 to 255.\n"
+            f"Save {convert}.astype('uint8'){'' if bright else ', once they are from 0 to 255'}."
+        )
+    if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[1] == images.shape[2] == images.shape[3]):
+        raise UsageError(
+            f"{file}: the {split} images have the shape {images.shape}, which is no (N, H, W) or (N, H, W, C).\n"
+            "Volumes, as MedMNIST's in 3D, are no images: save one slice of each."
+        )
+    if len(images) != labels:
+        raise UsageError(f"{file}: the {split} split has {len(images)} images and {labels} labels.\nSave one for each.")

@@ -1,0 +1,292 @@
+"""Pictures in parquet files: as the package datasets writes them, and what cannot serve."""
+
+import io
+import json
+import sys
+
+import numpy as np
+import pandas
+import pyarrow as pa
+import pytest
+from conftest import compose, load_folder
+from PIL import Image
+from pyarrow import parquet
+
+from bench.config.identity import identity
+from bench.dataset import _load, pictures
+from bench.dataset.parquet import load_parquet
+from bench.errors import UsageError
+from bench.sweep.plan import Command, make_plan
+from bench.training.run import train_run
+
+RANDOM = np.random.default_rng(0)
+NAMES = ["cat", "dog", "emu"]
+STRUCT = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+
+
+def encode(pixels, kind="PNG"):
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, kind)
+    return stream.getvalue()
+
+
+def draw(n, size=(10, 12)):
+    return RANDOM.integers(0, 256, (n, *size, 3), dtype=np.uint8)
+
+
+def write(path, labels, images=None, names=(), image="image", label="label", group=3, stored=None, kind=None):
+    """A shard whose rows lie in groups of three; its images."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    images = draw(len(labels)) if images is None else images
+    rows = [{"bytes": encode(each), "path": f"{i}.png"} for i, each in enumerate(images)] if stored is None else stored
+    columns = {image: pa.array(rows, STRUCT if isinstance(rows[0], dict) else None), label: pa.array(labels, kind)}
+    table = pa.table({**columns, "coarse": pa.array([0] * len(labels))})
+    features = {image: {"_type": "Image"}, label: {"names": names, "_type": "ClassLabel"}} if names else {}
+    metadata = {"huggingface": json.dumps({"info": {"features": features}})} if names else {}
+    parquet.write_table(table.replace_schema_metadata(metadata), path, row_group_size=group)
+    return images
+
+
+def load(root, image_column="image", label_column="label", image_size=None, channels=3, **values):
+    values = {"flips": True, "test_fraction": 0.25, "background": "white", "white": None, "max_pixels": None} | values
+    return load_parquet("x", str(root), image_column, label_column, image_size, channels, **values)
+
+
+@pytest.fixture
+def hub(tmp_path):
+    """Two shards for training, and one each for validation and test."""
+    data = tmp_path / "hub" / "data"
+    write(data / "train-00000-of-00002.parquet", [0, 1, 2, 0, 1, 2, 0, 1], names=NAMES)
+    write(data / "train-00001-of-00002.parquet", [2, 0, 1, 2], names=NAMES)
+    write(data / "validation-00000-of-00001.parquet", [0, 1, 2], names=NAMES)
+    write(data / "test-00000-of-00001.parquet", [0, 1, 2, 2, 1, 0], names=NAMES)
+    return tmp_path / "hub"
+
+
+def read(path):
+    """The images and labels of a shard, by pandas and Pillow alone."""
+    frame = pandas.read_parquet(path)
+    images = [np.asarray(Image.open(io.BytesIO(each["bytes"])).convert("RGB")) for each in frame["image"]]
+    return np.stack(images), frame["label"].to_numpy()
+
+
+def test_all_shards_of_a_split_are_read_in_order(hub):
+    source = load(hub)
+    files = {"train": ["train-00000-of-00002", "train-00001-of-00002"], "val": ["validation-00000-of-00001"]}
+    files["test"] = ["test-00000-of-00001"]
+    for split, images, labels in source.splits():
+        theirs = [read(hub / "data" / f"{name}.parquet") for name in files[split]]
+        assert (images == np.concatenate([each for each, _ in theirs])).all()
+        assert (labels == np.concatenate([each for _, each in theirs])).all()
+    assert source.class_names == NAMES
+    assert source.names["train"][-1] == "train-00001-of-00002.parquet:3"
+
+
+def test_the_files_may_lie_in_the_folder_itself_and_are_the_same_data_there(hub, capsys):
+    before = load(hub)
+    capsys.readouterr()
+    after = load(hub / "data")
+    assert after.fingerprint == before.fingerprint
+    assert "decoded" not in capsys.readouterr().err  # they are taken from the cache
+    assert (after.train_images == before.train_images).all()
+
+
+@pytest.mark.parametrize("group", [1, 3, 1000])
+def test_rows_are_found_whatever_the_groups_they_lie_in(group, tmp_path, monkeypatch):
+    images = write(tmp_path / "train.parquet", [0, 1] * 40, draw(80), group=group)
+    write(tmp_path / "test.parquet", [0, 1], images[:2])
+    monkeypatch.setattr(pictures, "_FEW", 10)  # in several processes
+    monkeypatch.setattr(pictures, "count_cores", lambda: 2)
+    source = load(tmp_path)
+    assert (source.train_images == images).all()
+    assert (source.test_images == images[:2]).all()
+
+
+def test_columns_have_names_of_their_own(tmp_path):
+    write(tmp_path / "train-00000-of-00001.parquet", [0, 1] * 4, names=["a", "b"], image="img", label="fine_label")
+    source = load(tmp_path, "img", "fine_label")
+    assert source.class_names == ["a", "b"]
+    with pytest.raises(UsageError, match=r"(?s)no column image, but: img, fine_label, coarse.*dataset.image_column="):
+        load(tmp_path)
+    with pytest.raises(UsageError, match=r"(?s)no column label, but: img, fine_label, coarse.*dataset.label_column="):
+        load(tmp_path, "img")
+
+
+def test_another_column_of_pictures_is_other_data(tmp_path):
+    one, other = draw(4), draw(4)
+    columns = {name: pa.array([encode(each) for each in images]) for name, images in (("a", one), ("b", other))}
+    table = pa.table({**columns, "label": [0, 1, 0, 1]})
+    for split in ("train", "test"):
+        parquet.write_table(table, tmp_path / f"{split}.parquet")
+    first, second = load(tmp_path, "a"), load(tmp_path, "b")  # bytes alone, in no struct
+    assert (first.train_images == one).all()
+    assert (second.train_images == other).all()
+    assert first.fingerprint != second.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("labels", "kind", "classes"),
+    [
+        (["dog", "cat"], None, ["cat", "dog"]),
+        (["dog", "cat"], pa.dictionary(pa.int8(), pa.string()), ["cat", "dog"]),
+        ([1, 2], pa.uint8(), ["1", "2"]),
+        ([False, True], None, ["0", "1"]),
+    ],
+)
+def test_labels_may_be_text_or_numbers_without_names(labels, kind, classes, tmp_path):
+    for split in ("train", "test"):
+        write(tmp_path / f"{split}.parquet", labels * 3, kind=kind)
+    source = load(tmp_path)
+    assert source.class_names == classes
+    assert source.test_labels.tolist() == [sorted(labels).index(label) for label in labels * 3]
+
+
+def test_without_test_files_some_of_train_are_and_that_is_said(tmp_path, capsys):
+    write(tmp_path / "train-00000-of-00001-0123456789abcdef.parquet", [0, 1] * 8)  # as older ones are called
+    write(tmp_path / "unsupervised-00000-of-00001.parquet", [-1] * 3)
+    source = load(tmp_path)
+    assert (len(source.train_labels), len(source.test_labels)) == (12, 4)
+    said = capsys.readouterr().err
+    assert "no test files" in said
+    assert "left out, as no file of train, test or validation: unsupervised-00000-of-00001.parquet" in said
+
+
+def test_pictures_are_read_by_the_rules_of_a_folders(tmp_path):
+    grey, clear = np.full((10, 12), 7, np.uint8), np.zeros((10, 12, 4), np.uint8)
+    for split in ("train", "test"):
+        stored = [{"bytes": encode(grey, "JPEG"), "path": None}, {"bytes": encode(clear), "path": None}]
+        write(tmp_path / f"{split}.parquet", [0, 1], stored=stored)
+    source = load(tmp_path, image_size=8, background="#102030")
+    assert source.train_images.shape == (2, 8, 8, 3)
+    assert source.train_images[1, 0, 0].tolist() == [16, 32, 48]
+    assert source.settings["background"] == "#102030"
+    assert load(tmp_path, channels=1).train_images.shape == (2, 10, 12, 1)
+
+
+def test_the_same_pictures_in_a_folder_and_in_parquet_files_are_the_same_images(split, tmp_path):
+    for part in ("train", "test"):
+        files = sorted((split / part).rglob("*.png"))
+        stored = [{"bytes": file.read_bytes(), "path": file.name} for file in files]
+        write(tmp_path / "hub" / f"{part}.parquet", [file.parent.name for file in files], stored=stored)
+    for size in (None, 8):
+        ours, theirs = load(tmp_path / "hub", image_size=size), load_folder(split, image_size=size)
+        assert ours.class_names == theirs.class_names
+        for (_, images, labels), (_, others, their_labels) in zip(ours.splits(), theirs.splits(), strict=True):
+            assert (images == others).all()
+            assert (labels == their_labels).all()
+
+
+# --- what cannot serve -----------------------------------------------------------------------------------------------
+
+
+def refuses(root, *parts, **values):
+    with pytest.raises(UsageError) as caught:
+        load(root, **values)
+    message = str(caught.value)
+    assert len(message.splitlines()) <= 3
+    assert all(part in message for part in parts), message
+
+
+def test_folders_that_hold_no_such_files_say_where_some_are(tmp_path):
+    refuses(tmp_path / "nowhere", "nowhere is not a folder")
+    (tmp_path / "some" / "data").mkdir(parents=True)
+    refuses(tmp_path / "some", "some holds no .parquet file")
+    write(tmp_path / "some" / "plain_text" / "test-00000-of-00001.parquet", [0, 1])
+    refuses(tmp_path / "some", f"dataset.root={tmp_path / 'some' / 'plain_text'}")
+    refuses(tmp_path / "some" / "plain_text", "no file of train")
+    write(tmp_path / "cut" / "train-00001-of-00003.parquet", [0, 1])
+    refuses(tmp_path / "cut", "1 files of train", "0 to 2", "Download the rest")
+
+
+def test_files_that_are_damaged_or_only_pointers_are_named(tmp_path):
+    path = tmp_path / "train-00000-of-00001.parquet"
+    path.write_text("version https://git-lfs.github.com/spec/v1\n")
+    refuses(tmp_path, path.name, "cannot be read", "git lfs")
+    write(path, [0, 1] * 4)
+    path.write_bytes(path.read_bytes()[:-50])
+    refuses(tmp_path, path.name, "cannot be read")
+
+
+def test_pictures_that_cannot_be_read_are_named_by_their_rows(tmp_path):
+    stored = [{"bytes": encode(each), "path": "x"} for each in draw(8)]
+    stored[2]["bytes"] = b"nothing"
+    write(tmp_path / "train.parquet", [0, 1] * 4, stored=stored)
+    refuses(tmp_path, "train.parquet:2 cannot be read: no picture that Pillow knows")
+    stored[5]["bytes"] = None
+    write(tmp_path / "train.parquet", [0, 1] * 4, stored=stored)
+    refuses(tmp_path, "2 of 8 pictures", "train.parquet:2 (", "train.parquet:5 (no bytes are there")
+    write(tmp_path / "train.parquet", [0, 1], stored=["a.png", "b.png"])
+    refuses(tmp_path, "the column image holds string, not the bytes of pictures", "image, label, coarse")
+    write(tmp_path / "train.parquet", [0, 1])
+    write(tmp_path / "test.parquet", [0, 1], draw(2, (20, 20)))
+    refuses(tmp_path, "differ in size", "train.parquet:0 is 12x10", "test.parquet:0 20x20", "dataset.image_size=")
+
+
+def test_labels_that_cannot_serve_are_refused(tmp_path):
+    write(tmp_path / "train.parquet", [[0, 1], [1], [0]])
+    refuses(tmp_path, "the column label holds list", "several labels", "coarse")
+    write(tmp_path / "train.parquet", [0, None, 1])
+    refuses(tmp_path, "train split has images without a label")
+    write(tmp_path / "train.parquet", [0.5, 1.5])
+    refuses(tmp_path, "labels that are float64")
+    write(tmp_path / "train.parquet", [0, 1, 3], names=NAMES)
+    refuses(tmp_path, "a label 3, but the names of 3 classes only")
+    write(tmp_path / "train.parquet", [0, 1, 2], names=NAMES)
+    write(tmp_path / "test.parquet", [-1, -1], names=NAMES)
+    refuses(tmp_path, "all labels of the test split are below 0", "not published", "dataset.test_fraction")
+
+
+def test_without_pyarrow_it_says_how_to_install_it(hub, monkeypatch):
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    refuses(hub, "pip install 'regbench[parquet]'")
+
+
+# --- identity --------------------------------------------------------------------------------------------------------
+
+
+def plan(root, tmp_path, *more):
+    _load.cache_clear()  # as in another process
+    choices = ("dataset=parquet", f"dataset.root={root}", "model=mlp", "train.device=cpu", "train.batch_size=4")
+    (planned,) = make_plan(Command("adhoc", compose(*choices, *more), tmp_path / "results"))
+    return planned
+
+
+def test_a_run_trains_under_the_folders_name_and_knows_it_by_its_content(hub, tmp_path):
+    planned = plan(hub, tmp_path, "train.epochs=1")
+    assert planned.run.dataset.name == "parquet/hub"
+    assert not {"dataset.test_fraction", "dataset.white", "dataset.root"} & identity(planned.run).keys()
+    result = train_run(planned.run, tmp_path / "run", lambda *_: None)
+    assert result["status"] == "done", result["message"]
+    hub.rename(tmp_path / "other")
+    more = (
+        "train.epochs=1",
+        "dataset.name=hub",
+        "dataset.test_fraction=0.5",
+        "dataset.white=9",
+        "dataset.max_pixels=1000",
+    )
+    assert plan(tmp_path / "other", tmp_path, *more).run_id == planned.run_id
+    assert plan(tmp_path / "other", tmp_path, *more, "dataset.image_size=8").run_id != planned.run_id
+
+
+def test_a_file_that_changes_is_read_anew(hub):
+    before = load(hub)
+    path = hub / "data" / "test-00000-of-00001.parquet"
+    images = write(path, [0, 1, 2, 2, 1, 0], names=NAMES)
+    after = load(hub)
+    assert after.fingerprint != before.fingerprint
+    assert (after.test_images == images).all()
+    assert (after.train_images == before.train_images).all()
+
+
+def test_files_that_change_while_they_are_read_are_not_cached(hub, tmp_path, monkeypatch):
+    decode = pictures._decode
+
+    def decode_and_change(*arguments):
+        write(hub / "data" / "test-00000-of-00001.parquet", [0, 1, 2, 2, 1, 0], names=NAMES)
+        return decode(*arguments)
+
+    monkeypatch.setattr(pictures, "_decode", decode_and_change)
+    with pytest.raises(UsageError, match="changed while it was read"):
+        load(hub)
+    assert not list((tmp_path / "cache").rglob("*.npy"))
