@@ -117,6 +117,12 @@ def test_no_model_of_ours_reads_anything(model):
         assert evaluate._compute(trainer.model, data.test, data, 16).device == META
 
 
+@pytest.mark.parametrize("model", ["resnet8", "preact_resnet18", "wide_resnet"])
+def test_stochastic_depth_draws_on_the_device(model):
+    trainer, batches, _ = make(f"model={model}", "regularizer=[cutout,mixup,stochastic_depth]")
+    assert train(trainer, batches)[0].device == META
+
+
 @pytest.mark.parametrize("augment", ["none", "standard", "alternating"])
 def test_batches_are_gathered_on_the_device_channels_last(augment):
     _, batches, _ = make("model=mlp", f"dataset.augment={augment}")

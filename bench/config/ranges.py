@@ -205,6 +205,7 @@ RANGES: dict[str, Rule] = {
     "dataset.noise": NOT_NEGATIVE,
     "model.weights": Path("file", optional=True),
     "model.dropout": FRACTION,
+    "model.stochastic_depth": FRACTION,
     "model.arch": Word(),
     "model.args": Mapping(),
     "optimizer.lr": POSITIVE,

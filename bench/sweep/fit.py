@@ -127,7 +127,10 @@ def _try_slots(slots: Slots, source: Source) -> None:
     """Has a step's parts work on two images; raises where they do not give what the step expects of them."""
     _, height, width, channels = source.train_images.shape
     images, targets = torch.zeros(2, channels, height, width), torch.eye(source.classes)[:2]
-    mixed = slots.mixing(images, targets, stream(0, "mixing"))
+    erased = slots.erase(images, stream(0, "erase"))
+    if _kind(erased) != _kind(images):
+        raise ValueError(f"erase gives {_kind(erased)} of {_kind(images)}")
+    mixed = slots.mixing(erased, targets, stream(0, "mixing"))
     if not isinstance(mixed, tuple | list) or [*map(_kind, mixed)] != [*map(_kind, (images, targets))]:
         given = [*map(_kind, mixed)] if isinstance(mixed, tuple | list) else _kind(mixed)
         raise ValueError(f"mixing gives {given} of {[*map(_kind, (images, targets))]}")

@@ -83,6 +83,7 @@ class Command(NamedTuple):
     verb: str = "run"  # which `regbench` was typed
     combinations: Sequence[tuple[str, ...]] = ()  # Hydra's overrides of each run
     tuned: tuple[str, ...] = ()  # the settings that each arm has of its own
+    left_out: tuple[str, ...] = ()  # a line for each choice that the model has no place for
     shown: str = "test"  # the split of which a finished run's metrics are printed
 
     def asks_for(self, planned: Planned) -> bool:
