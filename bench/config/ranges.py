@@ -187,7 +187,7 @@ RANGES: dict[str, Rule] = {
     "dataset.imbalance": Range(low=0, high=1, low_open=True),
     "dataset.label_noise": FRACTION,
     "dataset.noisy_validation": SWITCH,
-    "dataset.augment": OneOf(("none", "standard", "alternating")),
+    "dataset.augment": OneOf(("none", "standard", "alternating", "trivial_augment", "random_resized")),
     "dataset.name": Word(),
     "dataset.arch": Word(),
     "dataset.image_column": Word(),

@@ -16,6 +16,7 @@ from bench.config.plugins import user_folder
 from bench.config.settings import Choice, Run
 from bench.console.escape import escape
 from bench.dataset import Source, find_gaps, split_source
+from bench.dataset.augment import check_augment
 from bench.errors import UsageError
 from bench.model import build_model
 from bench.model.buffers import has_statistics
@@ -72,6 +73,7 @@ def check_fit(run: Run, source: Source, tried: Tried) -> int:
     """
     per_epoch = _count_batches(run, source)
     if (data := str((run.dataset, run.fingerprint))) not in tried:
+        check_augment(run.dataset.values["augment"], source.train_images)
         for line in find_gaps(run.dataset, source):
             Console(stderr=True, highlight=False).print(escape(line), markup=False, soft_wrap=True)
         tried[data] = None
