@@ -36,7 +36,7 @@ BAD = {
     "retry_failed=1": ["retry_failed=1", "true, false"],
     "fail_fast=yess": ["fail_fast=yess", "true, false"],
     "train.checkpoint_minutes=-1": ["checkpoint_minutes=-1", "at least 0"],
-    "train.tracker=wandb": ["train.tracker=wandb", "none, tensorboard"],
+    "train.tracker=wandb": ["train.tracker=wandb", "none, tensorboard, mlflow"],
     "train.precision=fp16 train.device=cpu": ["fp16", "CUDA"],
     "+exp=digits,fashion": ["one experiment"],
     "exp=digits,fashion": ["one experiment"],

@@ -225,7 +225,7 @@ RANGES: dict[str, Rule] = {
     "train.clip_norm": Range(low=0, low_open=True, optional=True),
     "train.deterministic": SWITCH,
     "train.checkpoint_minutes": Range(low=0, optional=True),
-    "train.tracker": OneOf(("none", "tensorboard")),
+    "train.tracker": OneOf(("none", "tensorboard", "mlflow")),
 }
 
 

@@ -23,7 +23,7 @@ from bench.sweep.device import resolve_device
 from bench.sweep.fit import Tried, as_usage_error, check_fit
 from bench.sweep.launcher import THIS_PROCESS, Launcher
 from bench.sweep.retuned import check_tuned_once
-from bench.training.tracker import load_writer
+from bench.training.tracker import check_tracker
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,7 @@ def make_plan(command: Command) -> list[Planned]:
             continue
         each = command.look_up(run, identifier)
         if command.asks_for(each):
-            load_writer(run.train.tracker)
+            check_tracker(run.train.tracker)
             arm = arm_id(run)
             if arm not in evaluations:
                 evaluations[arm] = check_fit(apply_settings(run), source, tried)
