@@ -5,7 +5,8 @@ images are padded once, and a crop is part of the gather. Images lie as (N, H, W
 
 `standard` pads with zeros and flips by a coin, as He et al. 2016; `alternating` pads by reflection, and flips by a coin
 in the first epoch, then every image in every other epoch (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds", sect. 3.6):
-so that two epochs show both sides of each.
+so that two epochs show both sides of each. `trivial_augment` crops and flips as `standard`, `random_resized` flips so;
+what they do then is in augment/.
 """
 
 from collections.abc import Iterator
@@ -19,9 +20,11 @@ from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
 from bench.dataset import Data
+from bench.dataset.augment import draw_transform
 from bench.rng import stream
 
-PADDING = {"none": 0, "standard": 4, "alternating": 2}  # pixels; a crop may lie anywhere in the padded image
+# In pixels; a crop may lie anywhere in the padded image.
+PADDING = {"none": 0, "standard": 4, "alternating": 2, "trivial_augment": 4, "random_resized": 0}
 _VALUES_TOGETHER = 2**18  # a MiB of float32: batches of small images are gathered several at once
 
 
@@ -54,13 +57,17 @@ class Batches:
         """The epoch's batches but for the first `skip`: normalised images (N, C, H, W) in float32 and one-hot targets
         (N, K)."""
         draws = self.draw(epoch)
+        random, device = stream(self.seed, "policy", epoch), self.data.train.images.device
+        transform = draw_transform(self.augment, self.data.shape, random, device)
         height, width = self.data.shape[-2:]
         together = self.batch_size * max(_VALUES_TOGETHER // (self.batch_size * prod(self.data.shape[1:])), 1)
         end = self.per_epoch * self.batch_size
         for start in range(skip * self.batch_size, end, together):
-            some = Draws._make(drawn[start : min(start + together, end)] for drawn in draws)
-            images = gather(self.images, some, height, width) if self.padding else self.images[some.which]
-            images, targets = normalise(images, self.data), self.targets[some.which]
+            part = slice(start, min(start + together, end))
+            some = Draws._make(drawn[part] for drawn in draws)
+            plain = self.augment == "none"
+            images = self.images.index_select(0, some.which) if plain else gather(self.images, some, height, width)
+            images, targets = normalise(transform(images, part), self.data), self.targets[some.which]
             yield from zip(torch.split(images, self.batch_size), torch.split(targets, self.batch_size), strict=True)
 
     def draw(self, epoch: int) -> Draws:

@@ -107,9 +107,8 @@ class Tracker:
 
     def end_left(self, result: RunResult) -> None:
         """Ends the curves of a recorded run whose process died; those that are there stay."""
-        name = self.run.train.tracker
-        if name != "none":
-            self.curves = _CURVES[name](self.run, self.exp, self.folder, resumed=True)
+        make = _CURVES.get(self.run.train.tracker)
+        self.curves = make(self.run, self.exp, self.folder, True) if make else None
         self.end(result)
 
     def _close(self) -> None:
