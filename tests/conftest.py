@@ -64,6 +64,9 @@ FIRST = ("test_survival.py", "test_wheel.py", "test_cli.py")
 
 
 def pytest_collection_modifyitems(items):
+    for item in items:
+        if "browser" in item.fixturenames:  # it and the page take seconds before anything is looked at
+            item.add_marker("slow")
     items.sort(key=lambda item: FIRST.index(item.path.name) if item.path.name in FIRST else len(FIRST))
 
 

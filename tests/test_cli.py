@@ -83,6 +83,7 @@ def test_what_is_on_record_is_not_trained_again_and_force_trains_it_anew(swept):
         assert {k: v for k, v in old.items() if k not in TIMES} == {k: v for k, v in new.items() if k not in TIMES}
 
 
+@pytest.mark.slow
 def test_weights_are_kept_also_of_runs_on_record_and_a_comparison_starts_from_them(swept, tmp_path, capsys):
     def run(*overrides):
         assert app.run(["+exp=digits_smoke", "train.device=cpu", "regularizer=none", "seed=0", *overrides]) == 0
@@ -102,6 +103,7 @@ def test_weights_are_kept_also_of_runs_on_record_and_a_comparison_starts_from_th
     assert len({row["settings"] for row in rows if row["regularizer"] == "none"}) == 3
 
 
+@pytest.mark.slow
 def test_a_run_that_two_experiments_ask_for_is_trained_once(swept):
     folder, _ = swept
     adhoc = regbench(
@@ -128,6 +130,7 @@ def test_report_prints_the_same_table_from_the_records_and_moves_with_them(swept
     assert rows_of(report.stdout) == rows_of(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_run_that_diverges_does_not_stop_the_others_and_exits_with_1(tmp_path):
     done = regbench(*SMOKE, "regularizer=none", "seed=0", "optimizer.sgd.lr=1e30,0.1", cwd=tmp_path)
     assert done.returncode == 1
@@ -158,6 +161,7 @@ def test_a_reader_that_stops_early_is_no_error(typed, tmp_path):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_sweep_goes_on_where_its_reader_stops_early(tmp_path):
     command = f"set -o pipefail; {REGBENCH} run {' '.join(TINY)} seed=0,1 | head -1"
     done = subprocess.run(["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True)
@@ -165,6 +169,7 @@ def test_a_sweep_goes_on_where_its_reader_stops_early(tmp_path):
     assert len(list(tmp_path.glob("results/runs/*/result.json"))) == 2
 
 
+@pytest.mark.slow
 def test_hydras_own_flags_work(tmp_path):
     shown = regbench("run", "+exp=digits_smoke", "--cfg", "job", cwd=tmp_path)
     assert shown.returncode == 0

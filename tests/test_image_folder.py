@@ -68,7 +68,13 @@ def test_a_validation_folder_is_the_validation_split(name, split, tmp_path):
 
 
 def test_val_fraction_is_no_part_of_the_identity_where_there_is_a_validation_folder(split, tmp_path):
-    words = ("dataset=image_folder", f"dataset.root={split}", "train.device=cpu", "train.batch_size=2")
+    words = (
+        "dataset=image_folder",
+        f"dataset.root={split}",
+        "train.device=cpu",
+        "train.batch_size=2",
+        "train.epochs=1",
+    )
     runs = compose(*words, "dataset.val_fraction=0.1,0.3")
     assert len(make_plan(Command("adhoc", runs, tmp_path / "results"))) == 2
     (split / "test").rename(split / "valid")

@@ -62,6 +62,7 @@ def submitted(monkeypatch):
     return sizes
 
 
+@pytest.mark.slow
 def test_a_job_of_a_cluster_takes_its_own_run_along_and_no_other(submitted, tmp_path):
     """With all of them in each job, an array of 5,000 took 5 GB."""
     slurm = (*TINY, "hydra/launcher=submitit_slurm", f"results_dir={tmp_path}")

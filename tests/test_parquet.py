@@ -91,7 +91,7 @@ def test_the_files_may_lie_in_the_folder_itself_and_are_the_same_data_there(hub,
     assert (after.train_images == before.train_images).all()
 
 
-@pytest.mark.parametrize("group", [1, 3, 1000])
+@pytest.mark.parametrize("group", [pytest.param(1, marks=pytest.mark.slow), 3, 1000])
 def test_rows_are_found_whatever_the_groups_they_lie_in(group, tmp_path, monkeypatch):
     images = write(tmp_path / "train.parquet", [0, 1] * 40, draw(80), group=group)
     write(tmp_path / "test.parquet", [0, 1], images[:2])

@@ -31,6 +31,7 @@ def test_grey_becomes_colour_and_colour_grey_as_channels_says(flat):
     assert grey.train_images.shape[1:] == (10, 12, 1)
 
 
+@pytest.mark.slow
 def test_many_pictures_are_decoded_by_several_processes_to_the_same_pixels(tmp_path, monkeypatch):
     for i in range(40):
         draw(tmp_path / "data" / "ab"[i % 2] / f"{i}.png")

@@ -54,6 +54,7 @@ def regbench(*arguments, cwd, **env):
     return subprocess.run([REGBENCH, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_the_docs_examples_work_as_they_say(mine):
     commands = re.findall(r"^    regbench (.*--config-dir mine.*)$", DOCS, re.MULTILINE)
     assert len(commands) == 2
@@ -72,6 +73,7 @@ def test_the_docs_examples_work_as_they_say(mine):
     assert "1 run, 1 on record" in again.stdout, again.stderr
 
 
+@pytest.mark.slow
 def test_a_users_own_learn(mine, tmp_path):
     plugins.use_folder(mine)
     size = ("dataset=rings", "model=patch_net", "optimizer=lion", "regularizer=hide_and_seek")

@@ -105,6 +105,7 @@ def simulate(random, arms, seeds=5, effect=0.0):
     ]
 
 
+@pytest.mark.slow
 def test_coverage_and_false_positives_over_2000_simulated_experiments():
     random = np.random.default_rng(0)
     results = [compared(simulate(random, 1, effect=0.002))[0] for _ in range(2000)]
@@ -113,6 +114,7 @@ def test_coverage_and_false_positives_over_2000_simulated_experiments():
     assert np.mean([r["p"] < 0.05 for r in results]) == pytest.approx(0.05, abs=0.015)
 
 
+@pytest.mark.slow
 def test_with_several_arms_holm_keeps_false_alarms_in_check_where_single_tests_do_not():
     random = np.random.default_rng(1)
     results = [compared(simulate(random, 4)) for _ in range(2000)]

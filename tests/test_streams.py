@@ -69,6 +69,7 @@ def write(folder, files):
         (folder / name).write_text(text, encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_a_terminal_or_locale_that_is_not_utf8_ends_nothing(environment, tmp_path):
     encoding, env = environment
     write(tmp_path / "mine", {"exp/exp.yaml": EXPERIMENT, "model/netz.yaml": MODEL, "netz.py": CODE})

@@ -175,6 +175,7 @@ def wait_for_epochs(folder, process):
         time.sleep(0.05)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
 def test_a_signal_to_stop_has_the_run_in_training_write_its_checkpoint_first(number, tmp_path):
     long = (*TASK, "train.epochs=5000", "train.checkpoint_minutes=null")
@@ -193,6 +194,7 @@ def test_a_signal_to_stop_has_the_run_in_training_write_its_checkpoint_first(num
     assert not list(tmp_path.rglob("lock.*"))
 
 
+@pytest.mark.slow
 def test_under_nohup_a_sweep_outlives_its_terminal(tmp_path):
     ours, theirs = pty.openpty()
     streams = dict.fromkeys(("stdin", "stdout", "stderr"), theirs)

@@ -42,6 +42,7 @@ def test_its_own_conf_lies_in_the_package_and_nothing_else_at_top_level(installe
     assert {path.relative_to(installed / "bench" / "conf") for path in installed.rglob("*.yaml")} == ours
 
 
+@pytest.mark.slow
 def test_list_and_a_smoke_experiment_work_from_another_folder(installed, tmp_path):
     where = subprocess.run(
         [sys.executable, "-c", "import bench; print(bench.CONF)"],
