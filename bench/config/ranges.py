@@ -188,6 +188,7 @@ RANGES: dict[str, Rule] = {
     "dataset.label_noise": FRACTION,
     "dataset.noisy_validation": SWITCH,
     "dataset.augment": OneOf(("none", "standard", "alternating")),
+    "dataset.resident": OneOf((True, False, None), also="null"),
     "dataset.name": Word(),
     "dataset.arch": Word(),
     "dataset.image_column": Word(),

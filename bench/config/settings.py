@@ -13,7 +13,7 @@ SLOTS = ("none", "mixing", "loss", "gradient", "average", "setting")  # also the
 # Keys of every dataset that say what is made of it, and are not its loader's.
 PROTOCOL = (
     *("train_size", "val_fraction", "drop_duplicates", "split_seed", "imbalance", "label_noise", "noisy_validation"),
-    "augment",
+    *("augment", "resident"),
 )
 _READ_HERE = (*PROTOCOL, "root", "weights", "dropout", "lr", "weight_decay")
 DESCRIBES = ("_target_", "slot", "sets", "word")  # keys that say what a choice is, not how to construct it
