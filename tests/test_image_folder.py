@@ -46,7 +46,7 @@ def test_one_folder_of_classes_is_split_stratified_and_always_alike(flat):
     source, again = load(flat), load(flat)
     assert np.bincount(source.test_labels).tolist() == [2, 2, 2]
     assert np.bincount(source.train_labels).tolist() == [6, 6, 6]
-    assert (source.test_images == again.test_images).all()
+    assert np.array_equal(source.test_images, again.test_images)
     images = {image.tobytes() for image in (*source.train_images, *source.test_images)}
     assert len(images) == 24
 
