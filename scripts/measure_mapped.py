@@ -46,7 +46,7 @@ def main() -> None:
     parser.add_argument("folder")
     parser.add_argument("--steps", type=int, default=30, help="of each, in turn")
     parser.add_argument("overrides", nargs="*", help="such as model.width=16 train.batch_size=8")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     with TemporaryDirectory(dir=options.folder) as folder:
         file, free = Path(folder, "images.npy"), find_free_memory()
         write_images(file, 2 * free // int(np.prod(SHAPE)))
@@ -88,24 +88,21 @@ def main() -> None:
             pairs.append(turns if number % 2 else turns[::-1])
         pairs = pairs[1:]  # the first is slower
         low, middle, high = statistics.quantiles([sum(memory) / sum(file) for memory, file in pairs], n=4)
-        print(
-            f"from the file at {middle:.3f} of the speed in memory, median of {len(pairs)} pairs of steps ({low:.3f} to {high:.3f})"
-        )
+        print(f"from the file at {middle:.3f} of the speed in memory: the median of {len(pairs)} pairs of steps")
+        print(f"(quartiles {low:.3f} and {high:.3f})")
         in_memory, from_file, step = (
             statistics.median(values)
             for values in zip(*((memory[0], file[0], memory[1] + file[1]) for memory, file in pairs), strict=True)
         )
         step /= 2
         print(
-            f"a batch comes after {1000 * from_file:.1f} ms, in memory {1000 * in_memory:.1f}, and a step takes {1000 * step:.0f}: ",
-            end="",
+            f"a batch comes after {1000 * from_file:.1f} ms, in memory {1000 * in_memory:.1f}; the rest of a step takes"
         )
-        print(f"{(step + in_memory) / (step + from_file):.4f}")
-        faults, peak = (
-            resource.getrusage(resource.RUSAGE_SELF).ru_majflt,
-            resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        print(
+            f"{1000 * step:.0f} ms, so that makes {(step + in_memory) / (step + from_file):.4f} by the medians of each"
         )
-        print(f"{faults} major page faults, {peak / 2**10:.0f} MiB resident at the peak")
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        print(f"{used.ru_majflt} major page faults, {used.ru_maxrss / 2**10:.0f} MiB resident at the peak")
 
 
 if __name__ == "__main__":

@@ -72,8 +72,9 @@ for key in re.findall(r"^\| `(regularizer[^`]*)`", as_markdown(), re.M):
     value = yaml.safe_load((CONF / "regularizer" / f"{name}.yaml").read_text())[last]
     moved = 0.1 if value is None else value + 1 if isinstance(value, int) else float(value) / 2
     MOVES[key] = f"{moved} regularizer={name}"
-# A path, the index of a device, what is kept and how, and how often a checkpoint is written cannot.
+# A path, the index of a device, what is kept and how, where images lie, and how often a checkpoint is written cannot.
 KEEPS = {
+    "dataset.resident": "false",
     "results_dir": "elsewhere",
     "force": "true",
     "keep_weights": "true",

@@ -63,7 +63,11 @@ class OneOf:
         return known or bool(numbered)
 
     def __str__(self) -> str:
-        return " or ".join(filter(None, ["one of " + ", ".join("null" if v is None else str(v).lower() for v in self.values), self.also]))
+        return " or ".join(
+            filter(
+                None, ["one of " + ", ".join("null" if v is None else str(v).lower() for v in self.values), self.also]
+            )
+        )
 
 
 @dataclass(frozen=True)
