@@ -24,6 +24,7 @@ from bench.dataset.batches import Batches
 from bench.dataset.mapped import MappedImages
 from bench.dataset.rows import Rows
 from bench.errors import UsageError
+from bench.machine import free_memory
 from bench.probe import PROBES
 from bench.sweep.plan import Command, make_plan
 from bench.training import evaluate
@@ -35,8 +36,8 @@ RANDOM = np.random.default_rng(0)
 
 @pytest.fixture
 def folder(tmp_path):
-    """72 pictures of three classes, higher than wide, without a test split; six of them are there twice."""
-    for i in range(72):
+    """54 pictures of three classes, higher than wide, without a test split; five of them are there twice."""
+    for i in range(54):
         path = draw_picture(tmp_path / "pictures" / "abc"[i % 3] / f"{i}.png", size=(9, 11))
         if i % 12 == 0:
             Image.open(path).save(path.with_name(f"{i}_again.png"))
@@ -229,6 +230,28 @@ def test_what_was_written_to_a_map_of_its_own_is_not_lost(tmp_path):
     pixels[1] = 7
     rows = Rows(pixels)
     assert [rows[1].max(), rows[1].max(), pixels[1].max()] == [7, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits", "expected"),
+    [
+        ("0::/", {"memory.max": "1000"}, 1000),
+        ("0::/a/b", {"memory.max": "900", "a/memory.max": "800", "a/b/memory.max": "max"}, 800),
+        ("0::/host/path", {"memory.max": "700"}, 700),  # in a container
+        ("3:cpu:/a\n4:memory:/a\n0::/", {"memory/a/memory.limit_in_bytes": "600", "cpu/a/memory.max": "5"}, 600),
+        ("0::/", {"memory.max": "max"}, None),
+        ("nothing", {}, None),
+    ],
+)
+def test_the_limit_of_a_container_or_a_job_is_known(groups, limits, expected, tmp_path, monkeypatch):
+    for name, limit in limits.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(limit)
+    (tmp_path / "own").write_text(groups + "\n")
+    monkeypatch.setattr(free_memory, "_GROUPS", tmp_path)
+    monkeypatch.setattr(free_memory, "_OWN", tmp_path / "own")
+    found = free_memory.find_free_memory()
+    assert found == expected if expected else found > 2**20
 
 
 # --- memory ----------------------------------------------------------------------------------------------------------

@@ -37,8 +37,10 @@ class Rows:
         return self.shape[0]
 
     def __getitem__(self, key: Any) -> NDArray[np.uint8]:
-        at = np.arange(*key.indices(len(self))) if isinstance(key, slice) else np.arange(len(self))[key]
-        return self.read(at) if at.ndim else self.read(at[None])[0]
+        if isinstance(key, int | np.integer):
+            one: NDArray[np.uint8] = self.read(np.array([range(len(self))[key]]))[0]
+            return one
+        return self.read(np.arange(*key.indices(len(self))) if isinstance(key, slice) else np.arange(len(self))[key])
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         for some in self.in_parts():

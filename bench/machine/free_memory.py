@@ -28,7 +28,7 @@ def _find_limits() -> Iterator[Path]:
 
     In a container its own cgroup is the root, whatever path the kernel gives.
     """
-    with suppress(OSError):
+    with suppress(OSError, ValueError):
         for line in _OWN.read_text("utf-8", "replace").splitlines():
             _, controllers, path = line.split(":", 2)
             if controllers in ("", "memory"):
