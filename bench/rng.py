@@ -1,9 +1,10 @@
 """Named random streams, each a pure function of (seed, name, position).
 
 Streams are never carried along: the draws of epoch 7 do not depend on how many numbers epoch 6 used, so no method's
-consumption shifts another's, and a checkpoint needs only the position. Names in use: init, slots and flip, order and
-augment (by epoch), mixing, dropout, loss, gradient, optimizer and average (by step), statistics, evaluate, probe,
-sample, lanczos, hutchinson, lines and noise (by batch), split, label_noise, load and synthetic (under a fixed seed).
+consumption shifts another's, and a checkpoint needs only the position. Names in use: init, slots and flip, order,
+augment and policy (by epoch), erase, mixing, dropout, loss, gradient, optimizer and average (by step), statistics,
+evaluate, probe, sample, lanczos, hutchinson, lines and noise (by batch), split, label_noise, load and synthetic (under
+a fixed seed).
 """
 
 import hashlib

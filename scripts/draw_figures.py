@@ -19,7 +19,8 @@ def draw(exp: str, folder: Path, results: Path) -> list[str]:
     runs = bench.results(exp, results)
     rows = runs.astype(object).where(runs.notna(), "").astype(str).to_dict("records")
     arms = read_arms(rows, tables.read_settings(results, exp))
-    others = (tables.read_csv(results / exp / f"{name}.csv") for name in ("history", "reliability", "ensemble"))
+    names = ("history", "reliability", "ensemble", "corruptions")
+    others = (tables.read_csv(results / exp / f"{name}.csv") for name in names)
     return write_figures(folder, Tables(rows, compare(arms), *others))
 
 

@@ -39,7 +39,23 @@ needs_browser = pytest.mark.skipif(_LACKS, reason="needs a browser (Debian: chro
 CPU = torch.device("cpu")
 _RANDOM = np.random.default_rng(0)
 REGULARIZERS = sorted(path.stem for path in (CONF / "regularizer").glob("*.yaml"))
-STACKS = [*REGULARIZERS, "[mixup,sam]", "[cutmix,label_smoothing,asam,ema,dropout,weight_decay]"]
+
+
+def fits(regularizer, model):
+    """Whether a model of conf/ has what a regularizer sets, if it sets a value of the model."""
+    regularizer, model = (
+        yaml.safe_load((CONF / axis / f"{name}.yaml").read_text())
+        for axis, name in (("regularizer", regularizer), ("model", model))
+    )
+    axis, _, key = regularizer.get("sets", "").partition(".")
+    return axis != "model" or key in model
+
+
+# Of the small models that most tests train, which have no residual blocks.
+STACKS = [
+    *(name for name in REGULARIZERS if fits(name, "mlp") and fits(name, "convnet")),
+    *("[mixup,sam]", "[random_erasing,cutmix,label_smoothing,asam,ema,dropout,weight_decay]"),
+]
 AVERAGES = ["ema", "swa"]  # which change what is evaluated, and not how it is trained
 
 

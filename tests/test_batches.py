@@ -31,7 +31,7 @@ def test_an_epoch_visits_images_once_and_drops_the_last_incomplete_batch(data):
     assert torch.equal(labels, data.train.labels[order[:80]])
 
 
-@pytest.mark.parametrize("augment", ["none", "standard"])
+@pytest.mark.parametrize("augment", ["none", "standard", "trivial_augment", "random_resized"])
 @pytest.mark.parametrize("skip", [0, 1])
 def test_batches_that_are_gathered_together_are_those_gathered_one_by_one(augment, skip, data, monkeypatch):
     batches = Batches(data, 6, augment, seed=0)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.cluster
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 RAY = Path(sys.executable).with_name("ray")
 PORT = 6399
-LONG = (*SMALL, "train.epochs=60")
+LONG = (*SMALL, "train.epochs=60", "train.precision=fp32")  # on a cluster auto is fp32, whatever this CPU has
 JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
 LOCAL = ("hydra/launcher=submitit_local", "hydra.launcher.array_parallelism=2")
 

@@ -52,6 +52,9 @@ def test_commands_choices_and_experiments_are_offered(tmp_path):
     assert values(in_bash("regbench run seed=0 train.schedule=c", tmp_path)) == {"cosine", "constant"}
     assert values(in_bash("regbench run regularizer=none,label", tmp_path)) == {"none,label_smoothing"}
     assert values(in_bash("regbench run regularizer=none,[mixup,as", tmp_path)) == {"none,[mixup,asam"}
+    assert {"trials=", "tune_seeds=", "+exp=", "seed="} <= in_bash("regbench tune ", tmp_path)
+    assert in_bash("regbench tune --config-dir mine tune_", tmp_path) == {"tune_seeds="}
+    assert not {"trials=", "tune_seeds="} & in_bash("regbench run ", tmp_path)
 
 
 def test_a_users_own_and_recorded_experiments_are_offered(tmp_path):

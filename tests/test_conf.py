@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 import yaml
-from conftest import REGULARIZERS, compose
+from conftest import REGULARIZERS, compose, fits
 
 from bench.config import AXES, CONF
 from bench.config.arms import Arms
@@ -15,6 +15,7 @@ from bench.config.plugins import read_sources
 from bench.config.ranges import RANGES
 from bench.config.reference import as_markdown
 from bench.config.settings import SLOTS, apply_settings
+from bench.errors import UsageError
 from bench.record.columns import RUN_COLUMNS
 from bench.sweep.launcher import find_launcher
 from bench.training.run import train_run
@@ -22,11 +23,22 @@ from bench.training.run import train_run
 ROOT = CONF.parent
 FILES = sorted(path for axis in AXES for path in (CONF / axis).glob("*.yaml"))
 EXPERIMENTS = sorted(path.stem for path in (CONF / "exp").glob("*.yaml"))
+# The experiments on all regularizers that their model has a place for.
+ON_ALL = {
+    exp: [name for name in REGULARIZERS if fits(name, model)]
+    for exp, model in {
+        **dict.fromkeys(["digits", "fashion"], "convnet"),
+        **dict.fromkeys(["cifar_all", "cifar100_all"], "resnet18"),
+        "cifar_fast_all": "fastnet",
+    }.items()
+}
 RUNS = {
-    **dict.fromkeys(["digits", "fashion", "cifar_all", "cifar100_all"], len(REGULARIZERS) * 2 * 5),
-    **{"digits_smoke": 4, "cifar_sam": 20, "cifar_fast": 5, "cifar_fast_all": (len(REGULARIZERS) + 1) * 5, "speed": 12},
+    **{exp: len(names) * 2 * 5 for exp, names in ON_ALL.items()},
+    "cifar_fast_all": (len(ON_ALL["cifar_fast_all"]) + 1) * 5,
+    **{"digits_smoke": 4, "cifar_sam": 20, "cifar_fast": 5, "speed": 12},
     "digits_noisy": 35,
     "cheap_sam": 45,  # of which 25 are distinct: intervals are SAM's alone
+    "averaging": 40,
 }
 HUGE = {"wide_resnet28_10"}  # a step of it takes seconds on a CPU
 WITH_FILES = {"cifar10", "cifar100", "fashion_mnist", "image_folder", "arrays", "parquet", "dataset/torchvision"}
@@ -38,7 +50,8 @@ def ids(path):
 
 def smallest_steps(axis, name):
     """Overrides that choose a file and train it for two steps on tiny data."""
-    axes = {"dataset": "synthetic", "model": "mlp", "regularizer": "none", "optimizer": "sgd"} | {axis: name}
+    model = "mlp" if axis != "regularizer" or fits(name, "mlp") else "resnet8"
+    axes = {"dataset": "synthetic", "model": model, "regularizer": "none", "optimizer": "sgd"} | {axis: name}
     steps = ("train.gradient_evaluations=4", "train.batch_size=8", "train.device=cpu")
     small = ("dataset.train_images=40", "dataset.test_images=16") if axes["dataset"] == "synthetic" else ()
     return (*(f"{key}={value}" for key, value in axes.items()), *steps, *small)
@@ -89,6 +102,8 @@ def test_every_choice_trains(path, plan, tmp_path):
 def _without_tiny(path):
     """TINY's values that do not exist in another dataset or model are taken back."""
     undo = {"dataset": ("~dataset.train_images", "~dataset.test_images"), "model": ("~model.width",)}
+    if path.parent.name == "regularizer" and not fits(path.stem, "mlp"):
+        return undo["model"]
     has = yaml.safe_load(path.read_text())
     return [key for key in undo.get(path.parent.name, ()) if key.split(".")[1] not in has]
 
@@ -152,10 +167,21 @@ def test_every_experiment_composes_into_its_runs(exp):
     assert "mode: MULTIRUN" in text
 
 
-@pytest.mark.parametrize("exp", ["digits", "fashion", "cifar_all", "cifar100_all", "cifar_fast_all"])
-def test_experiments_on_all_hold_every_regularizer(exp):
-    regularizers = {path.stem for path in (CONF / "regularizer").glob("*.yaml")}
-    assert regularizers <= {run.regularizer for run in compose_exp(exp)}
+@pytest.mark.parametrize("exp", ON_ALL)
+def test_experiments_on_all_hold_every_regularizer_that_their_model_has_a_place_for(exp):
+    held = {run.regularizer for run in compose_exp(exp)}
+    assert {*ON_ALL[exp]} <= held
+    assert ("stochastic_depth" in held) == (exp in ("cifar_all", "cifar100_all"))
+
+
+def test_experiments_on_all_leave_out_what_each_of_several_models_has_no_place_for():
+    runs = compose("+exp=digits", "seed=0", "optimizer=sgd", "model=convnet,resnet8,torchvision")
+    held = {name: {run.regularizer for run in runs if run.model.name.startswith(name)} for name in ("con", "res", "to")}
+    assert held["con"] == {*REGULARIZERS} - {"stochastic_depth"}
+    assert held["res"] == {*REGULARIZERS}
+    assert held["to"] == {*REGULARIZERS} - {"dropout"}
+    with pytest.raises(UsageError, match=r"stochastic_depth.*\n.*resnet18"):
+        compose("+exp=digits", "regularizer=none,stochastic_depth")  # typed, and not one of all
 
 
 def test_what_is_an_arm_on_the_fast_recipe_is_no_part_of_what_its_arms_share():
@@ -183,7 +209,7 @@ def test_any_number_of_epochs_works_with_digits():
     assert {run.train.epochs for run in compose("+exp=digits", "train.epochs=1")} == {1}
 
 
-@pytest.mark.parametrize("exp", ["", *EXPERIMENTS])
+@pytest.mark.parametrize("exp", ["", *sorted({*EXPERIMENTS} - {"averaging"})])  # which lists arms: no others fit in
 def test_stacks_put_in_place_are_what_hydra_composes(exp, monkeypatch):
     """Hydra is asked once for all of them, as it takes a tenth of a second; here for each."""
     values = ("regularizer.sam.rho=0.07", "optimizer.adam.lr=0.5", "optimizer.adam.weight_decay=0")

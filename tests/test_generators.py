@@ -44,6 +44,12 @@ def draw():
 
 IMPORTED = draw()
 
+class Erase:
+    def __init__(self):
+        self.made = draw()
+    def __call__(self, images, random):
+        return images * (1 + draw()) + self.made
+
 class Mixing:
     def __init__(self):
         self.made = draw()
@@ -93,15 +99,16 @@ def noisy(tmp_path):
     """Choices of a user's own, each of which draws from all global generators."""
     own = {"noisy.py": NOISY, "dataset/noisy.yaml": "_target_: noisy.load\naugment: none\n"}
     own["model/noisy.yaml"] = "_target_: noisy.Net\n"
-    for name, slot in (("mixing", "mixing"), ("loss", "loss"), ("gradient", "gradient"), ("average", "average")):
-        own[f"regularizer/n_{name}.yaml"] = (
-            f"# @package regularizer.n_{name}\nslot: {slot}\n_target_: noisy.{name.title()}\n"
+    for slot in ("erase", "mixing", "loss", "gradient", "average"):
+        own[f"regularizer/n_{slot}.yaml"] = (
+            f"# @package regularizer.n_{slot}\nslot: {slot}\n_target_: noisy.{slot.title()}\n"
         )
     own["optimizer/noisy.yaml"] = "# @package optimizer.noisy\nslot: optimizer\n_target_: noisy.Optimizer\nlr: 0.05\n"
     plugins.use_folder(write(tmp_path / "own", own))
 
 
 NOISE = [
+    "regularizer=n_erase",
     "regularizer=n_mixing",
     "regularizer=n_loss",
     "regularizer=n_gradient",
@@ -126,7 +133,9 @@ def disturb():
 @pytest.mark.parametrize("choice", [*NOISE, "all"])
 def test_whatever_generator_a_users_own_draws_from_it_is_a_function_of_the_seed(choice, noisy, tiny, tmp_path):
     """And it is put back, so that nothing else is moved."""
-    choices = ["regularizer=[n_mixing,n_loss,n_gradient,n_average]", *NOISE[4:]] if choice == "all" else [choice]
+    choices = (
+        ["regularizer=[n_erase,n_mixing,n_loss,n_gradient,n_average]", *NOISE[5:]] if choice == "all" else [choice]
+    )
     choices += ["~model.width"] if "model=noisy" in choices else []
     choices += ["~dataset.train_images", "~dataset.test_images"] if "dataset=noisy" in choices else []
     results = []
@@ -143,14 +152,14 @@ def test_whatever_generator_a_users_own_draws_from_it_is_a_function_of_the_seed(
 
 
 def test_a_step_by_itself_puts_every_global_generator_back(noisy, tiny):
-    trainer, batches = make_trainer(tiny("regularizer=[n_mixing,n_loss,n_gradient]", "optimizer=noisy"))
+    trainer, batches = make_trainer(tiny("regularizer=[n_erase,n_mixing,n_loss,n_gradient]", "optimizer=noisy"))
     images, targets = next(batches.epoch(0))
     disturb()
     before = globals_now()
     first = trainer.step(images, targets, 3)
     assert str(globals_now()) == str(before)
     disturb()
-    trainer, _ = make_trainer(tiny("regularizer=[n_mixing,n_loss,n_gradient]", "optimizer=noisy"))
+    trainer, _ = make_trainer(tiny("regularizer=[n_erase,n_mixing,n_loss,n_gradient]", "optimizer=noisy"))
     assert torch.equal(trainer.step(images, targets, 3), first)
 
 
@@ -166,7 +175,7 @@ def test_one_slots_draws_do_not_shift_anothers(noisy, tiny, monkeypatch):
         trainer.step(images, targets, 3)
         return drawn
 
-    alone, stacked = record(), record("regularizer=[n_mixing,n_loss,n_gradient]")
+    alone, stacked = record(), record("regularizer=[n_erase,n_mixing,n_loss,n_gradient]")
     assert set(alone) < set(stacked)  # those of the model and the optimizer
     assert len(set(stacked)) == len(stacked)
 
@@ -187,7 +196,7 @@ def test_both_passes_of_sam_draw_the_same_whatever_the_generator(noisy, tiny):
 def test_planning_puts_back_what_a_users_own_has_drawn(noisy, plan):
     disturb()
     before = globals_now()
-    arguments = ("regularizer=[n_mixing,n_loss,n_gradient,n_average]", *NOISE[4:], "~model.width")
+    arguments = ("regularizer=[n_erase,n_mixing,n_loss,n_gradient,n_average]", *NOISE[5:], "~model.width")
     ids = [planned.run_id for planned in plan(*arguments, "~dataset.train_images", "~dataset.test_images")]
     assert str(globals_now()) == str(before)
     disturb()

@@ -15,7 +15,7 @@ from torch.utils._pytree import tree_leaves
 
 from bench.config.settings import apply_settings
 from bench.dataset import load_source, make_splits
-from bench.dataset.batches import Batches, normalise
+from bench.dataset.batches import PADDING, Batches, normalise
 from bench.model.buffers import remake_statistics
 from bench.training import evaluate
 from bench.training import run as run_module
@@ -117,9 +117,15 @@ def test_no_model_of_ours_reads_anything(model):
         assert evaluate._compute(trainer.model, data.test, data, 16).device == META
 
 
-@pytest.mark.parametrize("augment", ["none", "standard", "alternating"])
+@pytest.mark.parametrize("model", ["resnet8", "preact_resnet18", "wide_resnet"])
+def test_stochastic_depth_draws_on_the_device(model):
+    trainer, batches, _ = make(f"model={model}", "regularizer=[cutout,mixup,stochastic_depth]")
+    assert train(trainer, batches)[0].device == META
+
+
+@pytest.mark.parametrize("augment", PADDING)
 def test_batches_are_gathered_on_the_device_channels_last(augment):
-    _, batches, _ = make("model=mlp", f"dataset.augment={augment}")
+    _, batches, _ = make("model=mlp", "dataset=synthetic", "dataset.channels=3", f"dataset.augment={augment}")
     left = batches.epoch(0)
     next(left)
     with NothingWaits():

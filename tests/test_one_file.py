@@ -12,31 +12,32 @@ import sys
 
 import pandas
 import pytest
-from conftest import REGULARIZERS, TINY, write
+from conftest import REGULARIZERS, TINY, fits, write
 
 from bench.config import CONF
 from bench.report.columns import as_markdown
 
-FOCAL = '''"""The focal loss, Lin et al. 2017, eq. 4, with soft targets."""
+POLY = '''"""The Poly-1 loss, Leng et al. 2022, eq. 6, with soft targets."""
 
 from dataclasses import dataclass
 from typing import Annotated
 
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
 from bench.config.ranges import NOT_NEGATIVE
 
 
 @dataclass(frozen=True)
-class Focal:
-    """Reduces to cross-entropy at gamma 0."""
+class Poly:
+    """Reduces to cross-entropy at epsilon 0."""
 
-    gamma: Annotated[float, NOT_NEGATIVE]
+    epsilon: Annotated[float, NOT_NEGATIVE]
 
     def __call__(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Scalar loss of logits (N, K) against targets (N, K)."""
-        logs = logits.log_softmax(1)
-        return -(targets * (1 - logs.exp()) ** self.gamma * logs).sum(1).mean()
+        sure = (targets * logits.softmax(1)).sum(1).mean()
+        return cross_entropy(logits, targets) + self.epsilon * (1 - sure)
 '''
 METRIC = '''"""How sure the median prediction is."""
 
@@ -51,12 +52,12 @@ def median_confidence(logits, labels):
     shifted = np.exp(np.float64(logits) - np.max(logits, axis=1, keepdims=True))
     return float(np.median(shifted.max(axis=1) / shifted.sum(axis=1)))
 '''
-YAML = """# @package regularizer.focal
-# cross-entropy that gives less weight to easy samples
-# source: Lin et al. 2017, Focal Loss for Dense Object Detection, https://arxiv.org/abs/1708.02002
+YAML = """# @package regularizer.poly
+# cross-entropy with more of its first polynomial term
+# source: Leng et al. 2022, PolyLoss, https://arxiv.org/abs/2204.12511
 slot: loss
-_target_: bench.regularizer.focal.Focal
-gamma: 2.0  # at least 0; 0 is cross-entropy
+_target_: bench.regularizer.poly.Poly
+epsilon: 1.0  # at least 0; 0 is cross-entropy
 """
 MODEL = '''"""One linear layer on the average of each block of pixels."""
 
@@ -127,7 +128,7 @@ _target_: hydra_plugins.hydra_joblib_launcher.joblib_launcher.JoblibLauncher
 n_jobs: 2
 """
 ADDED = {
-    **{"bench/regularizer/focal.py": FOCAL, "conf/regularizer/focal.yaml": YAML},
+    **{"bench/regularizer/poly.py": POLY, "conf/regularizer/poly.yaml": YAML},
     **{"bench/model/blocks.py": MODEL, "conf/model/blocks.yaml": MODEL_YAML},
     **{"bench/dataset/stripes.py": DATASET, "conf/dataset/stripes.yaml": DATASET_YAML},
     **{"bench/sweep/launcher/two_at_once.py": LAUNCHER, "conf/hydra/launcher/two_at_once.yaml": LAUNCHER_YAML},
@@ -163,18 +164,18 @@ def run(tree, *arguments, code=0, more=()):
 
 def test_all_are_listed_and_in_the_reference(tree):
     listed = run(tree, "bench", "list")
-    assert re.search(r"^  focal +cross-entropy that gives less weight", listed, re.M)
+    assert re.search(r"^  poly +cross-entropy with more of its first", listed, re.M)
     for line in ("blocks +linear in the means", "stripes +8x8 stripes", "two_at_once +two processes"):
         assert re.search(rf"^  {line}", listed, re.M), line
     reference = run(tree, "bench.config.reference")
-    assert "| `regularizer.focal.gamma` | a number of at least 0 |" in reference
+    assert "| `regularizer.poly.epsilon` | a number of at least 0 |" in reference
     assert "| `model.blocks` | an integer of at least 1 |" in reference
     assert "| `dataset.images` | an integer of at least 1 |" in reference
 
 
 def test_all_are_checked_and_completed(tree):
-    refused = run(tree, "bench", "run", *TINY, "regularizer=focal", "regularizer.focal.gamma=-1", code=2)
-    assert "regularizer.focal.gamma=-1 is not allowed.\nIt must be a number of at least 0." in refused
+    refused = run(tree, "bench", "run", *TINY, "regularizer=poly", "regularizer.poly.epsilon=-1", code=2)
+    assert "regularizer.poly.epsilon=-1 is not allowed.\nIt must be a number of at least 0." in refused
     refused = run(
         tree, "bench", "run", "dataset=stripes", "train.batch_size=8", "model=blocks", "model.blocks=0", code=2
     )
@@ -190,7 +191,7 @@ def test_all_are_checked_and_completed(tree):
 def test_model_dataset_and_launcher_train(tree, tmp_path):
     typed = ("dataset=stripes", "model=blocks", "model.blocks=8", "hydra/launcher=two_at_once", "seed=0,1")
     small = ("train.batch_size=8", "train.epochs=20", "dataset.augment=none", "train.device=cpu")
-    printed = run(tree, "bench", "run", *typed, *small, "regularizer=none,focal", f"results_dir={tmp_path}")
+    printed = run(tree, "bench", "run", *typed, *small, "regularizer=none,poly", f"results_dir={tmp_path}")
     assert "adhoc: blocks on stripes" in printed
     runs = pandas.read_csv(tmp_path / "adhoc" / "runs.csv")
     assert runs["status"].tolist() == ["done"] * 4
@@ -200,8 +201,9 @@ def test_model_dataset_and_launcher_train(tree, tmp_path):
 @pytest.mark.slow
 def test_experiments_on_all_hold_it(tree):
     printed = run(tree, "bench", "plan", "+exp=digits")
-    assert f"{len(REGULARIZERS) + 1} regularizers" in printed
-    assert "digits convnet focal adam seed 4" in printed
+    held = sum(fits(name, "convnet") for name in REGULARIZERS)
+    assert f"{held + 1} regularizers" in printed
+    assert "digits convnet poly adam seed 4" in printed
 
 
 @pytest.mark.slow

@@ -1,11 +1,15 @@
 """What is typed and what stands in YAML files: paths and words as they are, and the name of a command."""
 
+import json
+
 import pytest
 from conftest import TINY, draw_picture
 
 from bench.cli import main
 from bench.cli import run as app
+from bench.config.overrides import quote
 from bench.config.plugins import use_folder
+from bench.config.tuned_file import TunedArm, show_tuned
 from bench.errors import UsageError
 from bench.sweep.launch import compose
 
@@ -162,3 +166,58 @@ def test_what_is_no_text_in_yaml_is_no_path(value, tmp_path):
     own(tmp_path, exp__mine=f"# @package _global_\nresults_dir: {value}\n")
     with pytest.raises(UsageError, match="the path of a folder"):
         compose(["+exp=mine"])
+
+
+def tune(name, command):
+    """A command of the experiment that tuning another one writes, its arms at a rate."""
+    (combination,) = command.combinations
+    arm = TunedArm(combination, {"optimizer.sgd.lr": 0.03}, "best")
+    return {f"exp__{name}": show_tuned("any", "regbench tune", "how", [arm], [0])}
+
+
+MISREAD = ("007", "1e5", "on", "1_000", "0x1F", "-3", ".5")  # as they stand, numbers and truth values in YAML
+TEXTS = ("null", "./~", "a:b", "a,b", "[x]", "{a: 1}", "12:30", "2024-11-25", "it's", 'say "a"', "#x", "a b", "ä")
+
+
+@pytest.mark.parametrize("text", [*MISREAD, *TEXTS])
+@pytest.mark.parametrize("where", ["typed", "file", "params", "arms"])
+def test_a_text_stays_text_through_the_file_of_a_tuned_experiment(where, text, tmp_path):
+    """Wherever it stands: typed, or in the file of the experiment that is tuned, or in its sweep."""
+    in_file = text if text in MISREAD else json.dumps(text, ensure_ascii=False)
+    in_sweep = text if text in MISREAD else json.dumps(quote(text), ensure_ascii=False)
+    lines = {
+        "typed": "",
+        "file": f"model: {{weights: {in_file}}}",
+        "params": f"hydra: {{sweeper: {{params: {{model.weights: {in_sweep}}}}}}}",
+        "arms": f"hydra: {{sweeper: {{arms: [{{regularizer: none, model.weights: {in_sweep}}}]}}}}",
+    }
+    head = "# @package _global_\ndefaults: [override /model: mlp]\n"
+    own(tmp_path, exp__mine=f"{head}{lines[where]}\n")
+    typed = [f"model.weights={quote(text)}"] if where == "typed" else []
+    command = compose(["+exp=mine", *typed])
+    own(tmp_path, **tune("once", command))
+    once = compose(["+exp=once"])
+    own(tmp_path, **tune("twice", once))
+    for each in (command, once, compose(["+exp=twice"])):
+        (run,) = each.runs
+        assert run.model.values["weights"] == text
+    assert [once.runs[0].optimizer.values["lr"], once.tuned] == [0.03, ("optimizer.lr",)]
+
+
+def test_words_that_name_choices_and_experiments_stay_text_through_that_file(tmp_path):
+    regularizers = {f"regularizer__{word}": f"# @package regularizer.{word}\n{MIXUP}" for word in ("007", "on")}
+    own(tmp_path, **{"exp__1e5": "# @package _global_\ndataset: {augment: none}\n"}, **regularizers)
+    command = compose(["+exp=1e5", "regularizer=[007,sam]"])
+    own(tmp_path, **tune("once", command))
+    assert compose(["+exp=once"]).runs[0].regularizer == command.runs[0].regularizer == "007+sam"
+    command = compose(["+exp=1e5", "regularizer=on"])
+    own(tmp_path, **tune("on", command))
+    assert [run.regularizer for run in compose(["+exp=on"]).runs] == ["on"]
+
+
+def test_null_in_a_sweep_is_none_and_where_a_word_belongs_a_word(tmp_path):
+    sweep = "hydra: {sweeper: {params: {dataset.name: null, dataset.root: x, model.weights: null}}}"
+    head = "# @package _global_\ndefaults: [override /dataset: image_folder, override /model: mlp]\n"
+    own(tmp_path, exp__mine=f"{head}{sweep}\n")
+    (run,) = compose(["+exp=mine"]).runs
+    assert (run.dataset.name, run.model.values["weights"]) == ("image_folder/null", None)

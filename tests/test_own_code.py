@@ -72,7 +72,7 @@ def test_what_a_loader_gives_that_is_no_dataset_is_told_before_training(form, tm
 
 @pytest.mark.parametrize("name", ["code", "types", "yaml"])
 def test_a_module_with_the_name_of_a_librarys_is_told_before_training(name, tmp_path, plan):
-    yaml = f"# @package regularizer.x\n_target_: {name}.Focal\nslot: loss\ngamma: 1\n"
+    yaml = f"# @package regularizer.x\n_target_: {name}.Sharpened\nslot: loss\ngamma: 1\n"
     plugins.use_folder(write(tmp_path / "own", {f"{name}.py": LOSS, "regularizer/x.yaml": yaml}))
     with pytest.raises(
         UsageError, match=rf"{name}\.py is not seen: Python has a module {name}.*\nGive the file another"

@@ -1,10 +1,13 @@
 """Fairness: what is the same in every arm, and that a run repeats itself."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
 from conftest import AVERAGES, STACKS, equal, make_trainer, train
+
+from bench.rng import stream
 
 # --- pairing ---------------------------------------------------------------------------------------------------------
 
@@ -49,6 +52,50 @@ def forward_images(run):
 def test_both_passes_of_sam_see_the_batch_that_is_mixed_as_without_sam(mixing, tiny):
     plain = forward_images(tiny(f"regularizer={mixing}"))
     sam = forward_images(tiny(f"regularizer=[{mixing},sam]"))
+    for images, first, second in zip(plain, sam[::2], sam[1::2], strict=True):
+        assert torch.equal(images, first)
+        assert torch.equal(images, second)
+
+
+@pytest.mark.parametrize("mixing", ["mixup", "cutmix", "mixup_cutmix"])
+@pytest.mark.parametrize("erase", ["cutout", "random_erasing"])
+def test_erasing_comes_before_mixing_and_shifts_none_of_its_draws(erase, mixing, tiny):
+    """So the mixed batches are the same but where something erased was mixed in."""
+    (mix, plain), (_, stacked) = (
+        spy_on_mixing(tiny(f"regularizer={stack}")) for stack in (mixing, f"[{erase},{mixing}]")
+    )
+    assert len(plain) == len(stacked) == 8
+    for step, ((images, mixed, targets), (erased, mixed_erased, same_targets)) in enumerate(
+        zip(plain, stacked, strict=True)
+    ):
+        hidden = erased != images
+        assert hidden.any()
+        assert (erased[hidden] == 0).all()
+        assert torch.equal(targets, same_targets)
+        reached = mix(hidden.float(), targets, stream(0, "mixing", step))[0] > 0
+        assert not reached.all()
+        assert torch.equal(mixed[~reached], mixed_erased[~reached])
+
+
+def spy_on_mixing(run):
+    """What fills the slot, and the images that it is given and makes of them, and the targets, at each step."""
+    trainer, batches = make_trainer(run)
+    mix, seen = trainer.slots.mixing, []
+
+    def mixing(images, targets, random):
+        made = mix(images, targets, random)
+        seen.append((images, *made))
+        return made
+
+    trainer.slots = replace(trainer.slots, mixing=mixing)
+    list(trainer.epochs(batches))
+    return mix, seen
+
+
+@pytest.mark.parametrize("erase", ["cutout", "random_erasing"])
+def test_both_passes_of_sam_see_the_same_erased_images(erase, tiny):
+    plain = forward_images(tiny(f"regularizer={erase}"))
+    sam = forward_images(tiny(f"regularizer=[{erase},sam]"))
     for images, first, second in zip(plain, sam[::2], sam[1::2], strict=True):
         assert torch.equal(images, first)
         assert torch.equal(images, second)
@@ -103,6 +150,10 @@ def test_the_order_of_a_stack_does_not_matter(tiny):
         ("regularizer=asam", "regularizer.asam.rho=0"),
         ("regularizer=weight_decay", "regularizer.weight_decay.value=0"),
         ("regularizer=dropout", "regularizer.dropout.value=0"),
+        ("regularizer=cutout", "regularizer.cutout.size=0"),
+        ("regularizer=random_erasing", "regularizer.random_erasing.probability=0"),
+        ("regularizer=focal", "regularizer.focal.gamma=0"),
+        ("regularizer=confidence_penalty", "regularizer.confidence_penalty.beta=0"),
     ],
     ids=lambda overrides: overrides[0],
 )

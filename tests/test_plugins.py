@@ -23,12 +23,11 @@ from bench.training.run import train_run
 DOCS = (CONF.parent / "docs" / "bring-your-own.md").read_text()
 REGBENCH = Path(sys.executable).with_name("regbench")
 LOSS = """
-class Focal:
+class Sharpened:
     def __init__(self, gamma):
         self.gamma = gamma
     def __call__(self, logits, targets):
-        logs = logits.log_softmax(1)
-        return -(targets * (1 - logs.exp()) ** self.gamma * logs).sum(1).mean()
+        return -(targets * (self.gamma * logits).log_softmax(1)).sum(1).mean()
 """
 GRADIENT = """
 class Twice:
@@ -60,13 +59,13 @@ def test_the_docs_examples_work_as_they_say(mine):
     assert len(commands) == 2
     listed, ran = (regbench(*shlex.split(command), cwd=mine.parent) for command in commands)
     assert listed.returncode == 0
-    for choice in ("rings", "patch_net", "lion", "cutout", "sam"):
+    for choice in ("rings", "patch_net", "lion", "hide_and_seek", "sam"):
         assert re.search(rf"^  {choice} +\S", listed.stdout, re.MULTILINE)
     assert ran.returncode == 0, ran.stderr
     with (mine.parent / "results/adhoc/runs.csv").open() as file:
         rows = list(csv.DictReader(file))
     arms = {(row["regularizer"], row["optimizer"]) for row in rows}
-    assert arms == {(r, o) for r in ("none", "cutout+sam") for o in ("sgd", "lion")}
+    assert arms == {(r, o) for r in ("none", "hide_and_seek+sam") for o in ("sgd", "lion")}
     assert {(row["dataset"], row["model"], row["status"]) for row in rows} == {("rings", "patch_net", "done")}
     narrow = ("dataset=rings", "model=patch_net", "optimizer=lion", "train.epochs=2")
     again = regbench("run", *narrow, cwd=mine.parent, REGBENCH_CONFIG="mine")
@@ -75,7 +74,7 @@ def test_the_docs_examples_work_as_they_say(mine):
 
 def test_a_users_own_learn(mine, tmp_path):
     plugins.use_folder(mine)
-    size = ("dataset=rings", "model=patch_net", "optimizer=lion", "regularizer=cutout", "regularizer.cutout.size=4")
+    size = ("dataset=rings", "model=patch_net", "optimizer=lion", "regularizer=hide_and_seek")
     runs = compose(*size, "train.epochs=60", "train.batch_size=32", "optimizer.lion.lr=3e-3", "train.device=cpu")
     (planned,) = make_plan(Command("adhoc", runs, tmp_path))
     result = train_run(planned.run, tmp_path / "run", lambda *_: None)
@@ -87,16 +86,17 @@ def test_a_user_may_fill_every_slot_and_stack_it(tmp_path, plan):
     write(
         tmp_path / "own",
         {
-            "focal.py": LOSS,
+            "sharpened.py": LOSS,
             "twice.py": GRADIENT,
-            "regularizer/focal.yaml": "# @package regularizer.focal\nslot: loss\n_target_: focal.Focal\ngamma: 2.0\n",
+            "regularizer/sharpened.yaml": "# @package regularizer.sharpened\nslot: loss\n"
+            "_target_: sharpened.Sharpened\ngamma: 2.0\n",
             "regularizer/twice.yaml": "# @package regularizer.twice\nslot: gradient\n_target_: twice.Twice\n",
             "regularizer/more.yaml": "# @package regularizer.more\nslot: setting\nsets: optimizer.momentum\nvalue: 1\n",
         },
     )
     plugins.use_folder(tmp_path / "own")
-    (stack,) = plan("regularizer=[twice,mixup,focal]")
-    assert stack.run.regularizer == "mixup+focal+twice"
+    (stack,) = plan("regularizer=[twice,mixup,sharpened]")
+    assert stack.run.regularizer == "mixup+sharpened+twice"
     result = train_run(stack.run, tmp_path / "run", lambda *_: None)
     assert result["status"] == "done", result["message"]
     assert result["gradient_evaluations"] == 2 * 2 * (64 // 16)
@@ -112,7 +112,8 @@ def test_the_source_of_a_users_own_class_is_part_of_the_identity(tmp_path, plan)
             "scale.py": "FACTOR = 1.0\n",
             "other.py": "UNUSED = 1\n",
             "scaled.py": "from scale import FACTOR\n" + LOSS,
-            "regularizer/scaled.yaml": "# @package regularizer.scaled\nslot: loss\n_target_: scaled.Focal\ngamma: 1\n",
+            "regularizer/scaled.yaml": "# @package regularizer.scaled\nslot: loss\n_target_: scaled.Sharpened\n"
+            "gamma: 1\n",
         },
     )
     plugins.use_folder(own)
@@ -172,7 +173,7 @@ def in_another_process(worker):
 
 def test_a_users_own_work_in_other_processes(mine, tmp_path):
     plugins.use_folder(mine)
-    command = Command("adhoc", compose(*TINY, "regularizer=cutout", "model=patch_net"), tmp_path)
+    command = Command("adhoc", compose(*TINY, "regularizer=hide_and_seek", "model=patch_net"), tmp_path)
     (tmp_path / "runs").mkdir()
     worker = Worker(make_plan(command), tmp_path, Joblib(jobs=1), this_process())
     process = multiprocessing.get_context("spawn").Process(target=in_another_process, args=(worker,))
@@ -182,12 +183,12 @@ def test_a_users_own_work_in_other_processes(mine, tmp_path):
 
 
 def test_names_with_a_hyphen_stack(mine, plan):
-    for name, folder in (("cutout", mine), ("sam", CONF)):
+    for name, folder in (("hide_and_seek", mine), ("sam", CONF)):
         text = (folder / "regularizer" / f"{name}.yaml").read_text()
         text = text.replace(f"@package regularizer.{name}", f"@package regularizer.my-{name}")
         (mine / "regularizer" / f"my-{name}.yaml").write_text(text)
     plugins.use_folder(mine)
-    assert plan("regularizer=[my-cutout,my-sam]")[0].run.regularizer == "my-cutout+my-sam"
+    assert plan("regularizer=[my-hide_and_seek,my-sam]")[0].run.regularizer == "my-hide_and_seek+my-sam"
 
 
 def test_values_of_a_users_own_are_theirs_and_those_that_regbench_reads_are_checked(tmp_path, plan):
@@ -212,7 +213,7 @@ WRONG = {
     "exp/x.yaml: seed: 3\n": ["exp/x.yaml", "# @package _global_"],
     "regularizer/x.yaml: # @package regularizer.x\n_target_: x.X\n": [
         "slot=None",
-        "mixing, loss, gradient, average, setting",
+        "erase, mixing, loss, gradient, average, setting",
     ],
     "regularizer/x.yaml: # @package regularizer.x\nslot: loss\n": ["lacks the key _target_"],
     "regularizer/x.yaml: # @package regularizer.x\nslot: setting\nvalue: 1\n": ["lacks the key sets"],
@@ -227,6 +228,7 @@ WRONG = {
     ],
     "model/x.yaml: 5": ["model/x.yaml", "key: value"],
     "model/convnet.yaml: _target_: x.X\n": ["model/convnet.yaml", "already", "another name"],
+    "regularizer/cutout.yaml: # @package regularizer.cutout\nslot: mixing\n_target_: x.X\n": ["cutout already"],
 }
 
 
@@ -249,6 +251,9 @@ def test_a_config_dir_that_is_not_there_exits_with_2(tmp_path):
 
 CALL = "class X:\n    evaluations_per_step = 1\n    def __call__(self, {}):\n        {}\n"
 SLOTS = [
+    ("erase", "images, targets, random", "return images", "TypeError"),
+    ("erase", "images, random", "return images, None", "erase gives a tuple of torch.float32"),
+    ("erase", "images, random", "return images[:, :0]", "erase gives torch.float32 (2, 0, 8, 8)"),
     ("mixing", "images, targets", "return images, targets", "TypeError"),
     ("mixing", "images, targets, random", "return images[:1], targets", "torch.float32 (1, 1, 8, 8)"),
     ("mixing", "images, targets, random", "return images.double(), targets", "mixing gives ['torch.float64"),

@@ -7,9 +7,10 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
-from conftest import TINY, compose
+from conftest import TINY, compose, fits
 
 from bench.cli import run as app
 from bench.config import CONF
@@ -44,6 +45,7 @@ MOVES = {
     "dataset.name": "other dataset=image_folder dataset.root={folder} train.batch_size=4",
     "dataset.noise": "0.1",
     "model.dropout": "0.1",
+    "model.stochastic_depth": "0.1 model=resnet8",
     "model.width": "8",
     "model.logit_scale": "1 model=fastnet",
     "model.arch": "mobilenet_v3_large model=torchvision model.arch=mobilenet_v3_small",
@@ -70,8 +72,9 @@ MOVES = {
 for key in re.findall(r"^\| `(regularizer[^`]*)`", as_markdown(), re.M):
     _, name, last = key.split(".")
     value = yaml.safe_load((CONF / "regularizer" / f"{name}.yaml").read_text())[last]
-    moved = 0.1 if value is None else value + 1 if isinstance(value, int) else float(value) / 2
-    MOVES[key] = f"{moved} regularizer={name}"
+    number = value + 1 if isinstance(value, int) else (np.asarray(value, float) / 2).tolist() if value else 0.1
+    needs = "" if fits(name, "mlp") else " model=resnet8"
+    MOVES[key] = f"{str(number).replace(' ', '')} regularizer={name}{needs}"
 # A path, the index of a device, what is kept and how, where images lie, and how often a checkpoint is written cannot.
 KEEPS = {
     "dataset.resident": "false",

@@ -55,10 +55,12 @@ def test_nothing_is_drawn_twice_whatever_the_times_of_files(redraw, tmp_path):
         ("history", "val_nll", "curves"),
         ("reliability", "count", "reliability"),
         ("ensemble", "nll", "ensemble"),
+        ("corruptions", "accuracy_mean", "corruptions"),
     ],
 )
 def test_what_changed_is_drawn_and_only_that(table, column, drawn, redraw):
     of = {"history": ("run_id", TABLES.runs[0]["run_id"]), "ensemble": ("members", "1")}
+    of["corruptions"] = ("corruption", "blur")
     key, value = of.get(table, ("scaled", "0"))
     rows = change(getattr(TABLES, table), column, "0.25", lambda row: row[key] == value)
     assert redraw(replace(TABLES, **{table: rows})) == [drawn]

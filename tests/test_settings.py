@@ -20,7 +20,7 @@ GOLDEN = Path(__file__).parent / "golden"
 
 # What is typed, and what the message must name: what was wrong and what is allowed or how to mend it.
 BAD = {
-    "regularizer=samm": ["no regularizer samm; did you mean sam or asam?", "asam, cutmix, dropout"],
+    "regularizer=samm": ["no regularizer samm; did you mean sam or asam?", "asam, confidence_penalty, cutmix"],
     "regularizer=none,mixupp": ["mixupp", "did you mean mixup"],
     "optimizer=sdg": ["sdg", "did you mean sgd", "adam, adam_sgd, adamw, sgd"],
     "model=resnet19": ["no model resnet19", "did you mean resnet18"],
@@ -36,7 +36,7 @@ BAD = {
     "retry_failed=1": ["retry_failed=1", "true, false"],
     "fail_fast=yess": ["fail_fast=yess", "true, false"],
     "train.checkpoint_minutes=-1": ["checkpoint_minutes=-1", "at least 0"],
-    "train.tracker=wandb": ["train.tracker=wandb", "none, tensorboard"],
+    "train.tracker=wandb": ["train.tracker=wandb", "none, tensorboard, mlflow"],
     "train.precision=fp16 train.device=cpu": ["fp16", "CUDA"],
     "+exp=digits,fashion": ["one experiment"],
     "exp=digits,fashion": ["one experiment"],
@@ -79,6 +79,9 @@ BAD = {
     "dataset.augment=flip": ["flip", "none, standard"],
     "regularizer=[mixup,cutmix]": ["mixup", "cutmix", "mixing"],
     "regularizer=[sam,asam]": ["sam", "asam", "gradient"],
+    "regularizer=[cutout,random_erasing]": ["cutout", "random_erasing", "slot erase"],
+    "regularizer=[label_smoothing,focal]": ["focal", "label_smoothing", "slot loss"],
+    "regularizer=stochastic_depth": ["model.stochastic_depth, which model mlp does not have", "resnet18"],
     "regularizer=[none,sam]": ["none", "stack"],
     "regularizer=[sam,sam]": ["sam,sam", "twice"],
     "regularizer=none,[sam,sam]": ["sam,sam", "twice"],
@@ -251,8 +254,8 @@ def test_an_empty_stack_means_none(plan):
 
 
 def test_a_stack_is_named_in_its_fixed_order(tiny):
-    stack = "[weight_decay,sam,label_smoothing,dropout,mixup]"
-    assert tiny(f"regularizer={stack}").regularizer == "mixup+label_smoothing+sam+dropout+weight_decay"
+    stack = "[weight_decay,sam,label_smoothing,dropout,mixup,cutout]"
+    assert tiny(f"regularizer={stack}").regularizer == "cutout+mixup+label_smoothing+sam+dropout+weight_decay"
 
 
 @pytest.mark.parametrize("plus", ["", "+", "++"])

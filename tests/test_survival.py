@@ -14,8 +14,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
-
-from bench.config import CONF
+from conftest import REGULARIZERS, fits
 
 REGBENCH = Path(sys.executable).with_name("regbench")
 TIMES = re.compile("^(resumed|train_seconds|images_per_second|seconds)")
@@ -25,7 +24,7 @@ TASK = (
     *("train.checkpoint_minutes=0.001", "train.device=cpu"),
 )
 SMALL = (*TASK, "regularizer=none,[mixup,sam]", "seed=0,1")
-ALL = ",".join(path.stem for path in (CONF / "regularizer").glob("*.yaml"))
+ALL = ",".join(name for name in REGULARIZERS if fits(name, "convnet"))
 STACKS = "[mixup,label_smoothing,sam],[cutmix,asam,dropout]"
 LARGE = (*TASK, f"regularizer={ALL},{STACKS}", "optimizer=sgd,adam")
 

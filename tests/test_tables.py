@@ -241,7 +241,7 @@ def test_two_names_that_the_file_system_takes_for_one_are_refused(records, monke
     tables.request_runs(records, "digits_smoke", [])
 
 
-@pytest.mark.parametrize("name", ["runs", "history", "reliability", "confusion", "ensemble", "test_set"])
+@pytest.mark.parametrize("name", ["runs", "history", "reliability", "confusion", "ensemble", "corruptions", "test_set"])
 def test_a_table_that_another_one_lies_over_is_named(name, records):
     """A KeyError came of it."""
     tables.write_tables(records, "digits_smoke")

@@ -122,32 +122,32 @@ def test_a_training_outlives_curves_that_cannot_be_written(tiny, tmp_path, monke
 def test_neither_numbers_nor_ids_depend_on_it(plan, tmp_path):
     (plain,), (tracked,) = plan(VAL), plan(VAL, ASKED)
     assert tracked.run_id == plain.run_id
-    assert len(plan(VAL, "train.tracker=tensorboard,none")) == 1
+    assert len(plan(VAL, "train.tracker=tensorboard,none,mlflow")) == 1
     for planned, name in ((plain, "plain"), (tracked, "tracked")):
         train_run(planned.run, tmp_path / name)
     assert content_of(tmp_path / "tracked") == content_of(tmp_path / "plain")
     assert not (tmp_path / "plain" / CURVES).exists()
 
 
-@pytest.fixture
-def _without_tensorboard(monkeypatch):
-    monkeypatch.delitem(sys.modules, "torch.utils.tensorboard", raising=False)
-    monkeypatch.setitem(sys.modules, "tensorboard", None)
+@pytest.fixture(params=["tensorboard", "mlflow"])
+def missing(request, monkeypatch):
+    """A tracker whose package is not installed."""
+    monkeypatch.setitem(sys.modules, request.param, None)
+    return request.param
 
 
-@pytest.mark.usefixtures("_without_tensorboard")
-def test_without_the_package_the_message_says_how_to_get_it_and_nothing_trains(tmp_path, capsys):
-    parts = ["train.tracker=tensorboard", "train.tracker=none", "pip install 'regbench[tensorboard]'"]
-    assert_refused(["run", *TINY, ASKED, f"results_dir={tmp_path / 'results'}"], parts, capsys)
+def test_without_the_package_the_message_says_how_to_get_it_and_nothing_trains(missing, tmp_path, capsys):
+    parts = [f"train.tracker={missing}", "train.tracker=none", f"pip install 'regbench[{missing}]'"]
+    assert_refused(["run", *TINY, f"train.tracker={missing}", f"results_dir={tmp_path / 'results'}"], parts, capsys)
     assert not (tmp_path / "results").exists()
 
 
-@pytest.mark.usefixtures("_without_tensorboard")
-def test_the_package_is_needed_only_by_what_is_to_be_trained(plan, tiny, tmp_path):
+def test_the_package_is_needed_only_by_what_is_to_be_trained(missing, plan, tiny, tmp_path):
     (planned,) = plan()
     (tmp_path / "runs").mkdir()
     train_run(planned.run, Path(tmp_path, "runs", planned.run_id))
-    assert plan(ASKED)[0].status == "done"
-    with pytest.raises(UsageError, match="tensorboard"):
-        plan(ASKED, "force=true")
-    assert run_module.train_run(tiny(ASKED), tmp_path / "worker")["status"] == "failed"  # on a machine that lacks it
+    asked = f"train.tracker={missing}"
+    assert plan(asked)[0].status == "done"
+    with pytest.raises(UsageError, match=missing):
+        plan(asked, "force=true")
+    assert run_module.train_run(tiny(asked), tmp_path / "worker")["status"] == "failed"  # on a machine that lacks it

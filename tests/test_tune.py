@@ -71,6 +71,17 @@ def test_all_arms_have_the_same_rates_on_seeds_apart_and_a_winner_at_the_edge_ex
     assert "At an edge" not in printed
 
 
+def test_finished_runs_are_shown_by_their_validation_metrics(tuned):
+    folder, printed = tuned
+    lines = [line for line in printed.splitlines() if line.startswith("[")]
+    assert len(lines) == 2 * 2 * len(RATES)
+    assert all(line.count("val ") == 3 for line in lines)
+    for values in measured(folder).values():
+        assert all(f"val NLL {nll:.4f}, " in printed for nll in values.values() if nll < 100)
+    for values in measured(folder, "test_nll").values():
+        assert not any(f"NLL {nll:.4f}" in printed for nll in values.values())
+
+
 def test_the_least_mean_validation_nll_is_chosen(tuned):
     folder, _ = tuned
     means = {arm: mean(values.values()) for arm, values in measured(folder).items()}
@@ -127,6 +138,49 @@ def test_the_tuned_experiment_compares_best_with_best(copy):
     assert regbench("report", "digits_smoke_tuned", cwd=copy).returncode == 0
     page = (copy / "results/digits_smoke_tuned/report.html").read_text()
     assert "every other setting equal but optimizer.lr, which each arm has of its own" in page
+
+
+def test_what_is_tuned_anew_is_not_mixed_with_what_was(copy):
+    """Two arms of `none` paired nothing, and nothing said so."""
+    run = ("run", *OWN, "+exp=digits_smoke_tuned", "train.device=cpu")
+    assert regbench(*run, cwd=copy).returncode == 0
+    was, others = chosen(copy)["none"], RATES - {chosen(copy)["none"], 3.0}
+    change(copy, "none", now := min(others), val_nll=0.0)
+    assert regbench(*TUNE, *TWO, cwd=copy).returncode == 0
+    assert chosen(copy)["none"] == now
+    runs = (copy / "results/digits_smoke_tuned/runs.csv").read_text()
+    for command in (run, ("plan", *run[1:])):
+        done = regbench(*command, cwd=copy)
+        assert done.returncode == 2
+        assert f"has none with optimizer.sgd.lr={was}, of an earlier tuning; " in done.stderr
+        assert f"now it is optimizer.sgd.lr={now}" in done.stderr
+        assert "beside +exp: exp=digits_smoke_tuned_2" in done.stderr
+        assert len(done.stderr.splitlines()) <= 3
+    assert (copy / "results/digits_smoke_tuned/runs.csv").read_text() == runs
+    named = regbench(*run, "exp=digits_smoke_tuned_2", cwd=copy)
+    assert named.returncode == 0, named.stderr
+    assert "6 runs, 3 on record, 3 to train" in named.stdout  # label smoothing has its rate still
+    compared = read(copy / "results/digits_smoke_tuned_2/comparison.csv")
+    assert {row["regularizer"] for row in compared} == {"label_smoothing"}
+    assert regbench(*run, "seed=0", "exp=digits_smoke_tuned_2", cwd=copy).returncode == 0
+    assert "exp=digits_smoke_tuned_3" in regbench(*run, cwd=copy).stderr
+
+
+def test_a_report_of_two_tunings_that_were_merged_says_why_nothing_is_compared(copy):
+    run = ("run", *OWN, "+exp=digits_smoke_tuned", "train.device=cpu")
+    assert regbench(*run, cwd=copy).returncode == 0
+    change(copy, "none", min(RATES - {chosen(copy)["none"], 3.0}), val_nll=0.0)
+    assert regbench(*TUNE, *TWO, cwd=copy).returncode == 0
+    assert regbench(*run, "results_dir=theirs", cwd=copy).returncode == 0
+    assert regbench("merge", "theirs", cwd=copy).returncode == 0
+    done = regbench("report", "digits_smoke_tuned", "--format", "markdown", cwd=copy)
+    assert done.returncode == 0, done.stderr
+    note = "`none` is here more than once, as it was tuned anew: no arm is compared with it. Choose one: "
+    before, _, after = done.stdout.partition(note)
+    assert before != done.stdout
+    assert "no other arm equals it" not in done.stdout
+    command = after.split("\n")[0].partition(" Mean over seeds")[0]
+    assert "more than once" not in regbench(*command.split()[1:], cwd=copy).stdout
 
 
 # --- in this process -------------------------------------------------------------------------------------------------

@@ -31,6 +31,9 @@ UNUSED = {
     "regularizer=look_sam regularizer.look_sam.interval=1 regularizer.look_sam.alpha=0.7": {
         "regularizer.look_sam.alpha=0.7": "interval is 1"
     },
+    "regularizer=random_erasing regularizer.random_erasing.probability=0 regularizer.random_erasing.ratio=[1,1]": {
+        "regularizer.random_erasing.ratio=[1,1]": "probability is 0"
+    },
     "regularizer=swa regularizer.swa.start=1 regularizer.swa.lr=0.1": {"regularizer.swa.lr=0.1": "start is 1"},
     "regularizer=asam regularizer.asam.rho=0 regularizer.asam.eta=1": {"regularizer.asam.eta=1": "rho is 0"},
     "regularizer=dropout model.dropout=0": {"model.dropout=0": "regularizer dropout sets it"},
@@ -85,6 +88,14 @@ def test_what_an_experiment_holds_for_others_is_not_said():
     assert said("+exp=digits", "regularizer=none", "optimizer=adam", "optimizer.sgd.lr=0.03").keys() == {
         "optimizer.sgd.lr=0.03"
     }
+
+
+def test_what_an_experiment_on_all_leaves_out_is_said():
+    (line,) = find_unused(app.compose(["+exp=digits"]))
+    assert (
+        line == "left out: regularizer stochastic_depth sets model.stochastic_depth, which model convnet does not have."
+    )
+    assert not [*find_unused(app.compose(["+exp=digits", "model=resnet8"]))]
 
 
 def test_what_the_data_make_idle_is_said(split, tmp_path):

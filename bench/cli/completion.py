@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from bench.cli.flags import TUNE_COUNTS
 from bench.config import AXES
 from bench.config.plugins import config_files, use_folder
 from bench.config.ranges import RANGES, OneOf
@@ -38,7 +39,8 @@ def complete_override(prefix: str, parsed_args: argparse.Namespace, **_: Any) ->
     if not equals:
         # Optimizers' values have a longer key, optimizer.sgd.lr, than the table's.
         plain = [rule for rule in RANGES if not rule.startswith("optimizer.")]
-        return [f"{name}=" for name in dict.fromkeys(["+exp", "exp", *AXES, *plain, *_values()])]
+        own = TUNE_COUNTS if parsed_args.command == "tune" else ()
+        return [f"{name}=" for name in dict.fromkeys(["+exp", "exp", *own, *AXES, *plain, *_values()])]
     typed = re.sub(r"[^,\[]*$", "", value)  # of a sweep or a stack: none,[mixup,
     named = _recorded(Path(os.environ.get("REGBENCH_RESULTS") or "results")) if key == "exp" else []
     return [f"{key}={typed}{choice}" for choice in dict.fromkeys([*_choices(key.lstrip("+")), *named])]

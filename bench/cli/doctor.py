@@ -27,6 +27,7 @@ _PLACES = {"root": "FOLDER", "file": "FILE"}  # settings of data that lie in fil
 _EXTRAS = {
     "timm": "regbench[timm]",
     "tensorboard": "regbench[tensorboard]",
+    "mlflow": "regbench[mlflow]",
     "pyarrow": "regbench[parquet]",
     "hydra-joblib-launcher": "regbench[launchers]",
     "hydra-submitit-launcher": "regbench[launchers]",

@@ -8,6 +8,7 @@ from typing import NoReturn
 
 from bench.errors import UsageError
 
+TUNE_COUNTS = {"trials": (5, 2), "tune_seeds": (2, 1)}  # of `regbench tune`: the default, and the least
 Add = Callable[..., argparse.ArgumentParser]  # adds a command by its name and help
 
 

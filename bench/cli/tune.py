@@ -6,6 +6,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench.cli.flags import TUNE_COUNTS
 from bench.config.overrides import show_command
 from bench.config.plugins import VARIABLE, config_files, user_folder
 from bench.config.tuned_file import MADE_BY, TunedArm, show_tuned
@@ -19,8 +20,6 @@ from bench.sweep.plan import Command
 from bench.sweep.tune import FIRST_SEED, Arm, find_arms
 from bench.sweep.tune import tune as search
 
-_COUNTS = {"trials": (5, 2), "tune_seeds": (2, 1)}  # the default, and the least
-
 
 def tune(arguments: Sequence[str]) -> int:
     """`regbench tune`: tunes, prints what was chosen, and writes the experiment; returns the exit code.
@@ -28,15 +27,15 @@ def tune(arguments: Sequence[str]) -> int:
     Raises:
         UsageError: bad input; nothing was trained.
     """
-    others, counts = [], {key: default for key, (default, _) in _COUNTS.items()}
+    others, counts = [], {key: default for key, (default, _) in TUNE_COUNTS.items()}
     for argument in arguments:
         key, _, value = argument.partition("=")
-        if key not in _COUNTS:
+        if key not in TUNE_COUNTS:
             others.append(argument)
-        elif value.isdecimal() and int(value) >= _COUNTS[key][1]:
+        elif value.isdecimal() and int(value) >= TUNE_COUNTS[key][1]:
             counts[key] = int(value)
         else:
-            raise UsageError(f"{argument} is not allowed.\n{key} must be an integer of at least {_COUNTS[key][1]}.")
+            raise UsageError(f"{argument} is not allowed.\n{key} must be an integer of at least {TUNE_COUNTS[key][1]}.")
     seeds = range(FIRST_SEED, FIRST_SEED + counts["tune_seeds"])
     return with_command(others, functools.partial(_tune, tuple(arguments), counts["trials"], seeds)) or 0
 
@@ -44,7 +43,7 @@ def tune(arguments: Sequence[str]) -> int:
 def _tune(typed: tuple[str, ...], trials: int, seeds: Sequence[int], command: Command, launch: Launch) -> int:
     file, console = _find_place(command.exp), Terminal()
     arms = find_arms(command, seeds)
-    sweep = command._replace(exp=f"{command.exp}_tune", arguments=typed, verb="tune")
+    sweep = command._replace(exp=f"{command.exp}_tune", arguments=typed, verb="tune", shown="val")
     if not search(sweep, arms, seeds, trials, launch, console):
         return 1
     _show(console, arms)

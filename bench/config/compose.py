@@ -20,10 +20,11 @@ from bench.config.overrides import SWITCHES, check_arguments, loosen, take_name,
 from bench.config.ranges import check
 from bench.config.session import explaining, own_hydra
 from bench.config.settings import Run, read_run
-from bench.config.yaml_text import restore_text
-from bench.errors import UsageError
+from bench.config.yaml_text import restore_sweep, restore_text
+from bench.errors import Unfit, UsageError
 
 # Every choice that conf/ has on an axis, as a sweep takes them: experiments on "all" need not be written anew for one.
+# Of these a sweep leaves out what the chosen model has no place for.
 OmegaConf.register_new_resolver(
     "all_of",
     lambda axis: ",".join(sorted((f.stem for f in (CONF / axis).glob("*.yaml")), key=lambda n: (n != "none", n))),
@@ -35,13 +36,15 @@ OmegaConf.register_new_resolver("file_name", lambda path: re.sub(r"[^\w.-]+", "_
 class Composed(NamedTuple):
     """What a command line asks for: the experiment, its runs, where and by what launcher they are trained.
 
-    `combinations` are the overrides of each run, and `tuned` the settings that each arm has of its own. `config` is all
-    that Hydra composes of it but for what is swept: for launching.
+    `combinations` are the overrides of each run, `left_out` has a line for each choice of an experiment on all that its
+    model has no place for, and `tuned` the settings that each arm has of its own. `config` is all that Hydra composes
+    of it but for what is swept: for launching.
     """
 
     exp: str
     runs: list[Run]
     combinations: list[Combination]
+    left_out: tuple[str, ...]
     tuned: tuple[str, ...]
     results: Path
     launcher: str
@@ -85,15 +88,18 @@ def _compose(typed: Sequence[str], loader: ConfigLoader) -> Composed:
         settings["evaluation"] = OmegaConf.to_object(settings["evaluation"])
     for key, value in settings.items():
         check(key, key, value)
-    params = parser.parse_overrides([loosen(f"{key}={value}") for key, value in config.hydra.sweeper.params.items()])
+    of_exp, arms = restore_sweep(config.hydra.sweeper, choices.get("exp"))
+    params = parser.parse_overrides([loosen(f"{key}={value}") for key, value in of_exp.items()])
     _check_sweeps(params)
-    combinations = combine(parser, params, config.hydra.sweeper.get("arms"), task)
-    runs = _read_runs(combinations, shared)
+    on_all = "${all_of:" in str(OmegaConf.to_container(config.hydra.sweeper.params, resolve=False))
+    on_all &= not any(override.key_or_group == "regularizer" for override in task)
+    combinations, runs, left_out = _read_runs(combine(parser, params, arms, task), shared, on_all)
     launcher_settings: Any = OmegaConf.to_container(config.hydra.launcher, resolve=True)
     return Composed(
         exp=(choices.get("exp") or "adhoc").partition("/")[0],  # claims/sam_flat belongs to claims
         runs=runs,
         combinations=combinations,
+        left_out=left_out,
         tuned=_read_tuned(config.hydra.sweeper.get("tuned") or (), runs),
         results=Path(settings["results_dir"]),
         launcher=choices["hydra/launcher"],
@@ -115,17 +121,30 @@ def _check_sweeps(overrides: Iterable[Override]) -> None:
             raise UsageError(f"{key} cannot be swept.\nGive it one value.")
 
 
-def _read_runs(combinations: Sequence[Combination], shared: Sequence[str]) -> list[Run]:
-    """A checked run of each combination."""
+def _read_runs(
+    combinations: Sequence[Combination], shared: Sequence[str], on_all: bool
+) -> tuple[list[Combination], list[Run], tuple[str, ...]]:
+    """The combinations, a checked run of each, and why some are left out.
+
+    Of all regularizers (`on_all`) these are those that the model has no place for.
+    """
     parse = functools.cache(OverridesParser.create().parse_override)
     read = functools.cache(Arms(shared).read)  # seeds share an arm
-    runs = []
+    kept: list[Combination] = []
+    runs: list[Run] = []
+    left_out: dict[str, None] = {}  # each line once
     for combination in combinations:
         seeds = [override for override in combination if override.startswith("seed=")]
         settings, choices = read(tuple(override for override in combination if override not in seeds))
         seed = {"seed": parse(seeds[-1]).value()} if seeds else {}
-        runs.append(read_run({**settings, **seed}, choices))
-    return runs
+        try:
+            runs.append(read_run({**settings, **seed}, choices))
+            kept.append(combination)
+        except Unfit as error:
+            if not on_all:
+                raise
+            left_out[f"left out: {error}".splitlines()[0]] = None
+    return kept, runs, tuple(left_out)
 
 
 def _read_tuned(keys: Any, runs: Sequence[Run]) -> tuple[str, ...]:

@@ -22,6 +22,7 @@ ADDED_LATER = {
     **{"regularizer.sam.interval": 1, "regularizer.asam.interval": 1},
     **{"dataset.flips": True, "dataset.drop_duplicates": False, "dataset.split_seed": None},
     **{"dataset.imbalance": 1, "dataset.label_noise": 0, "dataset.noisy_validation": False},
+    "model.stochastic_depth": 0,
 }
 
 

@@ -12,12 +12,13 @@ import yaml
 
 from bench.config import AXES, CONF
 from bench.config.ranges import TAKEN
+from bench.config.settings import SLOTS
 from bench.errors import UsageError
 
 VARIABLE = "REGBENCH_CONFIG"
 _SOURCE = re.compile(r"^# source: (.*)$", re.MULTILINE)
 _GROUPS = (*AXES, "train", "exp")
-_SLOTS = ("mixing", "loss", "gradient", "average", "setting")
+_SLOTS = SLOTS[1:]
 
 
 def user_folder() -> Path | None:

@@ -191,7 +191,7 @@ RANGES: dict[str, Rule] = {
     "dataset.imbalance": Range(low=0, high=1, low_open=True),
     "dataset.label_noise": FRACTION,
     "dataset.noisy_validation": SWITCH,
-    "dataset.augment": OneOf(("none", "standard", "alternating")),
+    "dataset.augment": OneOf(("none", "standard", "alternating", "trivial_augment", "random_resized")),
     "dataset.resident": OneOf((True, False, None)),
     "dataset.name": Word(),
     "dataset.arch": Word(),
@@ -210,6 +210,7 @@ RANGES: dict[str, Rule] = {
     "dataset.noise": NOT_NEGATIVE,
     "model.weights": Path("file", optional=True),
     "model.dropout": FRACTION,
+    "model.stochastic_depth": FRACTION,
     "model.arch": Word(),
     "model.args": Mapping(),
     "optimizer.lr": POSITIVE,
@@ -229,7 +230,7 @@ RANGES: dict[str, Rule] = {
     "train.clip_norm": Range(low=0, low_open=True, optional=True),
     "train.deterministic": SWITCH,
     "train.checkpoint_minutes": Range(low=0, optional=True),
-    "train.tracker": OneOf(("none", "tensorboard")),
+    "train.tracker": OneOf(("none", "tensorboard", "mlflow")),
 }
 
 

@@ -1,5 +1,6 @@
 """A run's settings as plain typed values: what Hydra composed, checked, with nothing of Hydra left in them."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from itertools import pairwise
@@ -7,15 +8,16 @@ from typing import Any
 
 from bench.config import CONF
 from bench.config.ranges import RISING, check
-from bench.errors import UsageError
+from bench.errors import Unfit, UsageError
 
-SLOTS = ("none", "mixing", "loss", "gradient", "average", "setting")  # also the order of a stack's parts in its name
+# Also the order of a stack's parts in its name.
+SLOTS = ("none", "erase", "mixing", "loss", "gradient", "average", "setting")
 # Keys of every dataset that say what is made of it, and are not its loader's.
 PROTOCOL = (
     *("train_size", "val_fraction", "drop_duplicates", "split_seed", "imbalance", "label_noise", "noisy_validation"),
     *("augment", "resident"),
 )
-_READ_HERE = (*PROTOCOL, "root", "weights", "dropout", "lr", "weight_decay")
+_READ_HERE = (*PROTOCOL, "root", "weights", "dropout", "stochastic_depth", "lr", "weight_decay")
 DESCRIBES = ("_target_", "slot", "sets", "word")  # keys that say what a choice is, not how to construct it
 
 
@@ -128,7 +130,12 @@ def apply_settings(run: Run) -> Run:
         axis, key = choice.values["sets"].split(".")
         target: Choice = getattr(run, axis)
         if key not in target.values:
-            raise UsageError(f"regularizer {choice.name} sets {axis}.{key}, which {axis} {target.name} does not have.")
+            files = sorted((CONF / axis).glob("*.yaml"))
+            has = [file.stem for file in files if re.search(rf"^{key}:", file.read_text("utf-8"), re.MULTILINE)]
+            raise Unfit(
+                f"regularizer {choice.name} sets {axis}.{key}, which {axis} {target.name} does not have.\n"
+                f"These have it: {', '.join(has) or 'none of ours'}."
+            )
         if target.values[key]:
             raise UsageError(
                 f"regularizer {choice.name} sets {key}, but {axis} {target.name} has {key}={target.values[key]}.\n"
@@ -177,7 +184,7 @@ def _read_stack(choices: list[Choice]) -> tuple[Choice, ...]:
         if first.slot == second.slot != "setting":
             raise UsageError(
                 f"regularizers {first.name} and {second.name} both fill the slot {first.slot}: they cannot stack.\n"
-                "A stack takes at most one regularizer for each of the slots mixing, loss, gradient and average."
+                f"A stack takes at most one regularizer for each of the slots {', '.join(SLOTS[1:-1])}."
             )
     return tuple(stack)
 

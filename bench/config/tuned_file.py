@@ -1,5 +1,6 @@
 """The file of a tuned experiment: another one's, with a learning rate for each arm."""
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -53,6 +54,13 @@ def show_tuned(name: str, command: str, how: str, arms: Sequence[TunedArm], seed
     return "\n".join(lines) + "\n"
 
 
+class _Dumper(yaml.SafeDumper):
+    """One that quotes a text like 1e5, too, which OmegaConf takes for a number, and PyYAML does not."""
+
+
+_Dumper.add_implicit_resolver("tag:yaml.org,2002:float", re.compile(r"[-+]?\d[\d_]*[eE][-+]?\d+$"), [*"-+0123456789"])
+
+
 def _plain(value: str) -> Any:
     """A number as one, where it is written alike; else the text, which is Hydra's."""
     number = yaml.safe_load(value) if value.replace(".", "").isdigit() else None
@@ -61,5 +69,6 @@ def _plain(value: str) -> Any:
 
 def _flow(value: Any) -> str:
     """A value on one line of YAML."""
-    text: str = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10**9, allow_unicode=True)
+    style: dict[str, Any] = {"default_flow_style": True, "sort_keys": False, "width": 10**9, "allow_unicode": True}
+    text: str = yaml.dump(value, Dumper=_Dumper, **style)
     return text.removesuffix("...\n").strip()

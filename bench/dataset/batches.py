@@ -6,7 +6,8 @@ epoch, ahead of the step (mapped.py), and padded then. Images lie as (N, H, W, C
 
 `standard` pads with zeros and flips by a coin, as He et al. 2016; `alternating` pads by reflection, and flips by a coin
 in the first epoch, then every image in every other epoch (Jordan 2024, "94% on CIFAR-10 in 3.29 seconds", sect. 3.6):
-so that two epochs show both sides of each.
+so that two epochs show both sides of each. `trivial_augment` crops and flips as `standard`, `random_resized` flips so;
+what they do then is in augment/.
 """
 
 from collections.abc import Generator, Iterator, Sequence
@@ -20,11 +21,13 @@ from torch import Tensor
 from torch.nn.functional import one_hot, pad
 
 from bench.dataset import Data
+from bench.dataset.augment import draw_transform
 from bench.dataset.mapped import MappedImages
 from bench.dataset.splits import Indices
 from bench.rng import stream
 
-PADDING = {"none": 0, "standard": 4, "alternating": 2}  # pixels; a crop may lie anywhere in the padded image
+# In pixels; a crop may lie anywhere in the padded image.
+PADDING = {"none": 0, "standard": 4, "alternating": 2, "trivial_augment": 4, "random_resized": 0}
 _VALUES_TOGETHER = 2**18  # a MiB of float32: batches of small images are gathered several at once
 
 
@@ -61,14 +64,17 @@ class Batches:
         (N, K)."""
         drawn = self._draw(epoch)
         draws = self._move(drawn)
+        random, device = stream(self.seed, "policy", epoch), self.data.train.images.device
+        transform = draw_transform(self.augment, self.data.shape, random, device)
         height, width = self.data.shape[-2:]
         together = self.batch_size * max(_VALUES_TOGETHER // (self.batch_size * prod(self.data.shape[1:])), 1)
         end = self.per_epoch * self.batch_size
         parts = [slice(start, min(start + together, end)) for start in range(skip * self.batch_size, end, together)]
         for part, (images, at) in zip(parts, self._read(parts, drawn[0], draws.which), strict=True):
             some = Draws._make(each[part] for each in draws)
-            images = gather(images, some._replace(which=at), height, width) if self.padding else images[at]
-            images, targets = normalise(images, self.data), self.targets[some.which]
+            plain = self.augment == "none"
+            images = images.index_select(0, at) if plain else gather(images, some._replace(which=at), height, width)
+            images, targets = normalise(transform(images, part), self.data), self.targets[some.which]
             yield from zip(torch.split(images, self.batch_size), torch.split(targets, self.batch_size), strict=True)
 
     def _read(self, parts: Sequence[slice], order: Indices, which: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

@@ -9,16 +9,19 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from bench.model.resnet import classifier, conv3x3, draw_convolutions
+from bench.model.stochastic_depth import StochasticDepth, linear_decay
 
 
 class PreActBlock(nn.Module):
     """BatchNorm, ReLU, 3x3 convolution, twice; dropout before the second, where wide ResNets have it."""
 
-    def __init__(self, channels: int, width: int, stride: int, dropout: float = 0.0) -> None:
+    def __init__(
+        self, channels: int, width: int, stride: int, dropout: float = 0.0, stochastic_depth: float = 0.0
+    ) -> None:
         super().__init__()
         self.bn1, self.conv1 = nn.BatchNorm2d(channels), conv3x3(channels, width, stride)
         self.bn2, self.conv2 = nn.BatchNorm2d(width), conv3x3(width, width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout, self.depth = nn.Dropout(dropout), StochasticDepth(stochastic_depth)
         changes = stride != 1 or channels != width
         self.shortcut = nn.Conv2d(channels, width, 1, stride, bias=False) if changes else None
 
@@ -26,18 +29,19 @@ class PreActBlock(nn.Module):
         """Images (N, channels, H, W) to (N, width, H/stride, W/stride)."""
         active = relu(self.bn1(x))
         residual = x if self.shortcut is None else self.shortcut(active)
-        out: Tensor = self.conv2(self.dropout(relu(self.bn2(self.conv1(active))))) + residual
-        return out
+        out: Tensor = self.depth(self.conv2(self.dropout(relu(self.bn2(self.conv1(active))))))
+        return out + residual
 
 
 class PreActResNet18(nn.Sequential):
-    """11.2 million weights; dropout before the classifier."""
+    """11.2 million weights; dropout before the classifier, stochastic depth of the blocks."""
 
-    def __init__(self, channels: int, classes: int, dropout: float) -> None:
+    def __init__(self, channels: int, classes: int, dropout: float, stochastic_depth: float = 0.0) -> None:
         layers: list[nn.Module] = [conv3x3(channels, 64)]
-        before = 64
-        for width, stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
-            layers += [PreActBlock(before, width, stride), PreActBlock(width, width, 1)]
-            before = width
+        before, depths = 64, iter(linear_decay(stochastic_depth, 8))
+        for width, first_stride in ((64, 1), (128, 2), (256, 2), (512, 2)):
+            for stride in (first_stride, 1):
+                layers.append(PreActBlock(before, width, stride, stochastic_depth=next(depths)))
+                before = width
         super().__init__(*layers, nn.BatchNorm2d(before), nn.ReLU(), *classifier(before, classes, dropout))
         draw_convolutions(self)

@@ -10,7 +10,7 @@ kept while the runs behind them are the same, and where logits are gone (a fresh
 
 import hashlib
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -65,19 +65,20 @@ def write_logit_tables(experiment: Experiment) -> None:
         ("confusion.csv", _confuse_arm),
         ("ensemble.csv", _ensemble_arm),
     ):
-        old = _by_key(read_csv(folder / name), ("arm_id",))
-        of_arms[name] = [_renew(old.get((arm,), []), list(each.values()), make, results) for arm, each in runs.items()]
-    named = [[{**row, **_name(runs[row["arm_id"]])} for row in part] for part in of_arms["ensemble.csv"]]
-    old = _by_key(map(_say_interval, read_csv(folder / "test_set.csv")), ("arm_id", "baseline"))
-    test_set = [_renew(old.get(pair, []), rows, _resample_pair, resampled) for pair, rows in behind.items() if rows]
+        old = by_key(read_csv(folder / name), ("arm_id",))
+        of_arms[name] = [renew(old.get((arm,), []), list(each.values()), make, results) for arm, each in runs.items()]
+    words = {arm: name_arm(next(iter(each.values()))) for arm, each in runs.items()}
+    named = [[{**row, **words[row["arm_id"]]} for row in part] for part in of_arms["ensemble.csv"]]
+    old = by_key(map(_say_interval, read_csv(folder / "test_set.csv")), ("arm_id", "baseline"))
+    test_set = [renew(old.get(pair, []), rows, _resample_pair, resampled) for pair, rows in behind.items() if rows]
     with wait_for(folder):  # whoever comes later made them of at least these runs
-        _write(folder / "reliability.csv", RELIABILITY_COLUMNS, of_arms["reliability.csv"])
-        _write(folder / "confusion.csv", CONFUSION_COLUMNS, of_arms["confusion.csv"])
-        _write(folder / "ensemble.csv", ENSEMBLE_COLUMNS, named)
-        _write(folder / "test_set.csv", TEST_SET_COLUMNS, test_set)
+        write_rows(folder / "reliability.csv", RELIABILITY_COLUMNS, of_arms["reliability.csv"])
+        write_rows(folder / "confusion.csv", CONFUSION_COLUMNS, of_arms["confusion.csv"])
+        write_rows(folder / "ensemble.csv", ENSEMBLE_COLUMNS, named)
+        write_rows(folder / "test_set.csv", TEST_SET_COLUMNS, test_set)
 
 
-def _write(path: Path, columns: Sequence[str], parts: Iterable[Sequence[Mapping[str, Any]]]) -> None:
+def write_rows(path: Path, columns: Sequence[str], parts: Iterable[Sequence[Mapping[str, Any]]]) -> None:
     """The table, or none where it would hold no row, as where there were never logits."""
     rows = [row for part in parts for row in part]
     if rows:
@@ -86,16 +87,24 @@ def _write(path: Path, columns: Sequence[str], parts: Iterable[Sequence[Mapping[
         remove(path)
 
 
-def _by_key(rows: Iterable[Row], key: Sequence[str]) -> dict[tuple[str, ...], list[Row]]:
+def _show_run(row: Row) -> str:
+    return f"{row['run_id']} {row['test_nll']}"
+
+
+def by_key(rows: Iterable[Row], key: Sequence[str]) -> dict[tuple[str, ...], list[Row]]:
+    """Rows by their cells in some columns."""
     found: dict[tuple[str, ...], list[Row]] = defaultdict(list)
     for row in rows:
         found[tuple(row[column] for column in key)].append(row)
     return found
 
 
-def _renew(old: list[Row], runs: Sequence[Row], make: Any, source: Any) -> Sequence[Mapping[str, Any]]:
-    """The old rows, where they were made of these runs; else new ones, or none where logits are gone."""
-    content = "\n".join(f"{row['run_id']} {row['test_nll']}" for row in runs)
+def renew(
+    old: list[Row], runs: Sequence[Row], make: Any, source: Any, show: Callable[[Row], str] = _show_run
+) -> Sequence[Mapping[str, Any]]:
+    """The old rows, where they were made of these runs, as `show` knows them; else new ones, or none where what they
+    are made of is gone."""
+    content = "\n".join(map(show, runs))
     made_of = hashlib.sha256(content.encode()).hexdigest()[:12]
     if old and old[0]["made_of"] == made_of:
         return old
@@ -145,9 +154,8 @@ def _read_test(runs: Sequence[Row], results: Path) -> tuple[list[Any], Any]:
     return ([part["test_logits"] for part in arrays] if same else []), labels
 
 
-def _name(runs: Mapping[str, Row]) -> Row:
-    """An arm's words; what its settings must tell depends on which other arms there are."""
-    row = next(iter(runs.values()))
+def name_arm(row: Row) -> Row:
+    """The words of a run's arm; what its settings must tell depends on which other arms there are."""
     return {column: row[column] for column in (*AXES, "settings")}
 
 

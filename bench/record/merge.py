@@ -22,6 +22,7 @@ from bench.record.backfill import BACKFILLED
 from bench.record.columns import LATER_COLUMNS, METRIC_COLUMNS
 from bench.record.data import copy_data
 from bench.record.folder import CURVES, LOGITS, RESULT, WEIGHTS, read_result, run_folder, run_folders
+from bench.record.probes import adopt_measured
 from bench.record.tables import Row
 from bench.status import Status
 
@@ -80,6 +81,9 @@ def merge(ours: Path, theirs: Path, keep: str = "ours") -> Merge:
     for identifier in taken:
         if found[identifier].recorded:
             _copy_run(ours, theirs, identifier)
+    for identifier in both:
+        if identifier not in taken and own[identifier].recorded and found[identifier].recorded:
+            _adopt_measured(ours, theirs, identifier)
     copy_data(ours, theirs)
     for exp in experiments:
         asked = _asked(theirs, exp)
@@ -143,6 +147,15 @@ def _copy_run(ours: Path, theirs: Path, identifier: str) -> None:
     with lock:
         look_again(lambda: _copy_files(source, folder))  # whoever trains it there may replace some
         shutil.rmtree(folder / CURVES, ignore_errors=True)
+
+
+def _adopt_measured(ours: Path, theirs: Path, identifier: str) -> None:
+    """Takes over what probes have measured there, unless the run is in training here, which makes a new record."""
+    folder = run_folder(ours, identifier)
+    if lock := take(folder):
+        with lock:
+            if record := read_result(folder):
+                adopt_measured(folder, run_folder(theirs, identifier), record)
 
 
 def _copy_files(source: Path, folder: Path) -> None:

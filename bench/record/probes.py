@@ -38,6 +38,17 @@ def keep_measured(folder: Path, record: Mapping[str, Any], name: str, measured: 
     write_atomically(folder / PROBES, seal(made))
 
 
+def adopt_measured(folder: Path, theirs: Path, record: Mapping[str, Any]) -> None:
+    """Keeps what another folder of the same training has measured, too, where there is none of it here.
+
+    Raises:
+        OSError: it could not be written.
+    """
+    own, others = _read(folder, record), _read(theirs, record)
+    if others.keys() - own.keys():
+        write_atomically(folder / PROBES, seal({"made_of": stamp(record), "probes": {**others, **own}}))
+
+
 def _plain(measured: Measured) -> dict[str, Any]:
     numbers = {column: value if math.isfinite(value) else None for column, value in measured.numbers.items()}
     return {"numbers": numbers, "rows": [*measured.rows]}

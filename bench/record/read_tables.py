@@ -12,7 +12,7 @@ from typing import Any
 from bench.config.identity import digest
 from bench.disk.gone import read_if_there
 from bench.errors import UsageError
-from bench.measure import QUALITIES
+from bench.measure import OF_SOME_RUNS, QUALITIES
 from bench.measure.quantities import COSTS
 
 Row = dict[str, str]
@@ -37,7 +37,9 @@ _NUMBERS = {
         "nll",
         "ece",
         "ece_debiased",
+        "strength",
     ),
+    *(f"{metric}_{part}" for metric in ("accuracy", "nll", "ece") for part in ("mean", "low", "high")),
 }
 # What is asked of each table's rows, whatever version has written it: a table laid over another has other columns.
 _NEEDED = {
@@ -47,9 +49,10 @@ _NEEDED = {
     "reliability.csv": {"arm_id", "scaled", "bin", "count", "made_of"},
     "confusion.csv": {"arm_id", "label", "prediction", "made_of"},
     "ensemble.csv": {"arm_id", "members", "accuracy", "made_of"},
+    "corruptions.csv": {"arm_id", "corruption", "strength", "accuracy_mean", "made_of"},
     "test_set.csv": {"arm_id", "baseline", "metric", "difference", "low", "high", "made_of"},
 }
-_COUNTS = ("epoch", "bin", "classes", "label", "prediction", "images", "members", "subsets")
+_COUNTS = ("epoch", "bin", "classes", "label", "prediction", "images", "members", "subsets", "seeds")
 
 
 def read_lines(path: Path) -> list[str]:
@@ -131,7 +134,8 @@ def explaining_damage(path: Path) -> Iterator[None]:
 
 
 def others_columns(old: Row, row: Row) -> Row:
-    """The columns of a run's old row that regbench does not know; what was measured of another training goes."""
+    """The columns that a run's old row has beside its new one's; what was measured of another training goes."""
     anew = any(old.get(column) != row[column] for column in ("status", "test_nll", "train_seconds"))
-    unknown = [column for column in old if column not in row]
-    return {each: old[each] for each in unknown if not (anew and each.startswith(("test_", "val_", "train_")))}
+    others = [column for column in old if column not in row]
+    measured = [each for each in others if each in OF_SOME_RUNS or each.startswith(("test_", "val_", "train_"))]
+    return {each: old[each] for each in others if not (anew and each in measured)}

@@ -1,15 +1,16 @@
 """The slots that regularizers fill, and how a stack of them becomes a training step.
 
+erase     (images, random) -> images, once per batch, before mixing; neutral: as they are
 mixing    (images, targets, random) -> (images, targets), once per batch; neutral: as they are
 loss      (logits, targets) -> scalar; neutral: cross-entropy
 gradient  (model, loss closure, step) -> detached loss, and fills `.grad`; neutral: one backward pass
 average   (step, steps, steps of an epoch) -> how far the average of the weights moves to those after that step, and
           what is evaluated is the average; neutral: there is none
 
-A loss or a gradient rule that also takes `random` is given a generator of its own, as mixing is: a function of seed and
-step.
+A loss or a gradient rule that also takes `random` is given a generator of its own, as erase and mixing are: a function
+of seed and step.
 
-A fifth kind, `slot: setting`, is a regularizer that lives elsewhere: it sets one value of the model or the optimizer.
+Another kind, `slot: setting`, is a regularizer that lives elsewhere: it sets one value of the model or the optimizer.
 Targets are probabilities from the start, so smoothing and mixing commute and the order of a stack has no meaning.
 """
 
@@ -28,6 +29,7 @@ from bench.config.own_code import make
 from bench.config.settings import Choice
 from bench.rng import stream
 
+Erase = Callable[[Tensor, np.random.Generator], Tensor]
 Mixing = Callable[[Tensor, Tensor, np.random.Generator], tuple[Tensor, Tensor]]
 Loss = Callable[..., Tensor]  # of logits and targets
 # Of a step, from 0, the run's steps, and those of an epoch: the share in [0, 1] of the way to the weights after that
@@ -75,6 +77,11 @@ class Backward:
         return loss.detach()
 
 
+def keep_images(images: Tensor, random: np.random.Generator) -> Tensor:
+    """The neutral erasing: images as they are."""
+    return images
+
+
 def keep(images: Tensor, targets: Tensor, random: np.random.Generator) -> tuple[Tensor, Tensor]:
     """The neutral mixing: images and targets as they are."""
     return images, targets
@@ -89,6 +96,7 @@ def no_average(step: int, steps: int, per_epoch: int) -> float:
 class Slots:
     """What a stack puts into the training step, and after it; each default is the slot's neutral element."""
 
+    erase: Erase = keep_images
     mixing: Mixing = keep
     loss: Loss = cross_entropy
     gradient: GradientRule = Backward()

@@ -7,6 +7,7 @@ from bench.evidence.confusion import CONFUSION_COLUMNS
 from bench.measure import OF_SOME_RUNS, QUALITIES
 from bench.measure.quantities import COSTS, DECLARED
 from bench.record.columns import RUN_COLUMNS, SUMMARISED, SUMMARY_COLUMNS
+from bench.record.corruptions import CORRUPTION_COLUMNS
 from bench.record.folder import HISTORY_COLUMNS
 from bench.record.logit_tables import ENSEMBLE_COLUMNS, RELIABILITY_COLUMNS, TEST_SET_COLUMNS
 from bench.report.ranks import PAIR_COLUMNS, RANK_COLUMNS
@@ -52,7 +53,7 @@ _SHARED = {
     "diverged_share": "of the arm's runs, those that diverged",
     "baseline": "the arm_id that the arm is compared with",
     "metric": "a column of runs.csv, or `diverged`",
-    "seeds": "that both arms have",
+    "seeds": "that are counted; of a comparison, those that both arms have",
     "difference": "the arm less its baseline, mean over seeds",
     "low": "lower end of the 95 % interval",
     "high": "upper end",
@@ -73,6 +74,8 @@ _SHARED = {
     "count": "predictions in the bin",
     "confidence": "mean confidence in the bin",
     "accuracy": "share of the predictions that are right; higher is better",
+    "corruption": "what was done to the test images; `none` is the clean ones",
+    "strength": "its deviation (noise; blur, in pixels), factor (contrast, brightness) or quality (jpeg)",
     "made_of": "a digest of what the row was made of",
     "examples": "test images",
     "interval": "of which difference the interval is",
@@ -115,6 +118,11 @@ def as_markdown() -> str:
             "a row per arm and number of its runs, averaged into one model",
             ENSEMBLE_COLUMNS,
         ),
+        (
+            "corruptions.csv",
+            "a row per arm, corruption and strength; only with evaluation=[robustness]",
+            CORRUPTION_COLUMNS,
+        ),
         ("across/ranks.csv", "a row per metric, place and arm", RANK_COLUMNS),
         ("across/pairs.csv", "a row per metric and two arms", PAIR_COLUMNS),
     ):
@@ -128,14 +136,23 @@ def _describe(columns: Sequence[str]) -> Iterator[tuple[str, str]]:
     summarised = {f"{metric}_{part}" for metric in SUMMARISED for part in _PARTS}
     for column in _once_per_metric(columns, summarised):
         if column.endswith("_*"):
-            yield column, "for each of these metrics `_mean`, `_std`, `_low`, `_high`: " + ", ".join(_PARTS.values())
+            means = "`_mean`, `_std`, `_low`, `_high`: " + ", ".join(_PARTS.values())
+            of_one = _SHARED.get(column.removesuffix("_*"))
+            yield column, f"{of_one}. {means}" if of_one else f"for each of these metrics {means}"
         else:
             yield column, _SHARED.get(column) or metrics[column]
 
 
 def _once_per_metric(columns: Iterable[str], summarised: set[str]) -> Iterator[str]:
-    """summary.csv's four columns of each metric stand in one row of the page."""
-    yield from dict.fromkeys("METRIC_*" if column in summarised else column for column in columns)
+    """The four columns of a metric stand in one row of the page, and those of all of summary.csv's, too."""
+
+    def shorten(column: str) -> str:
+        metric, _, part = column.rpartition("_")
+        if column in summarised:
+            return "METRIC_*"
+        return f"{metric}_*" if part in _PARTS and metric in _SHARED else column
+
+    yield from dict.fromkeys(map(shorten, columns))
 
 
 def _of_metrics() -> dict[str, str]:

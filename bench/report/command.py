@@ -16,6 +16,7 @@ from bench.errors import UsageError
 from bench.evidence.comparison import MAIN_METRICS
 from bench.evidence.pairing import check_baseline
 from bench.record import tables
+from bench.record.corruptions import write_corruptions
 from bench.record.experiment import Experiment, name_results
 from bench.record.folder import run_folder
 from bench.record.logit_tables import write_logit_tables
@@ -103,6 +104,7 @@ def _write_logit_tables(experiment: Experiment) -> str:
     """What was not written, if anything."""
     try:
         write_logit_tables(experiment)
+        write_corruptions(experiment)
     except OSError as error:
         return _explain(error, experiment.folder, "figures and report.html")
     return ""

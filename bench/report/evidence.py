@@ -13,7 +13,7 @@ def write_evidence(experiment: Experiment, show: Callable[[str], None] = lambda 
     """Writes figures/ and report.html of an experiment whose tables are up to date; `show` gets a line per figure."""
     folder = experiment.folder / "figures"
     drawn = [row for part in experiment.places.values() if len(part.arms) <= _MOST_ARMS for row in part.rows]
-    others = (experiment.read(table) for table in ("history", "reliability", "ensemble"))
+    others = (experiment.read(table) for table in ("history", "reliability", "ensemble", "corruptions"))
     figures = write_figures(folder, Tables(drawn, experiment.comparisons, *others), show)
     remove_others(folder, figures)
     write_page(experiment, figures)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from statistics import median
 
 from bench.evidence.comparison import DIVERGED, Comparison
-from bench.evidence.pairing import Arm
+from bench.evidence.pairing import Arm, rest
 from bench.evidence.stats import FEWEST_SEEDS, LEVEL_OF_TESTS, POWER, holm, median_interval
 from bench.measure import QUALITIES
 from bench.measure.quantities import Quantity, format_number
@@ -55,6 +55,11 @@ def make_notes(compared: Compared, quantities: Sequence[Quantity], cells: Sequen
     notes = []
     if compared.tuned:
         notes.append(f"Each arm has its own {compared.tuned}, tuned for it: best is compared with best.")
+    if several := _find_several(compared):
+        notes.append(
+            f"`{compared.baseline}` is here more than once, as it was tuned anew: no arm is compared with it. "
+            f"Choose one: {compared.report} --baseline {several[0].arm_id}"
+        )
     if any(cell.half for cell in cells):
         cut = " It is cut where it would leave the metric's range." * any(cell.above for cell in cells)
         notes.append(f"Mean over seeds ± half of the 95 % t interval.{cut}")
@@ -177,7 +182,7 @@ def _explain_missing(compared: Compared) -> list[str]:
     baseline = compared.baseline
     if not finished:
         return [f"Nothing here has a baseline `{baseline}` with finished runs."]
-    if not others:
+    if not others or _find_several(compared):
         return []
     if not any(arm.values.keys() & other.values.keys() for arm in finished for other in others):
         return [f"Nothing is compared with `{baseline}`: no seed of its finished runs is another arm's, too."]
@@ -185,6 +190,15 @@ def _explain_missing(compared: Compared) -> list[str]:
         f"Nothing is compared with `{baseline}`: no other arm equals it in all else. For what arms differ in besides: "
         f"{compared.report} --baseline {finished[0].arm_id}"
     ]
+
+
+def _find_several(compared: Compared) -> list[Arm]:
+    """Arms that are all called the baseline, and differ in nothing but what was tuned."""
+    of_baseline: dict[str, list[Arm]] = {}
+    for arm in compared.arms.values():
+        if arm.tuned and compared.is_called(arm):
+            of_baseline.setdefault(rest(arm, ()), []).append(arm)
+    return next((arms for arms in of_baseline.values() if len(arms) > 1), [])
 
 
 def _count(n: int, noun: str, plural: str = "") -> str:

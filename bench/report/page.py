@@ -47,6 +47,7 @@ _PLACED = {column for columns in (*_MEANS.values(), *PROBED.values()) for column
 _FURTHER = [column for column in (*SCORES, *OF_SOME_RUNS) if column in QUALITIES and column not in _PLACED]
 _MEANS["Beyond accuracy"] += tuple(_FURTHER)
 _MEANS |= {name.capitalize(): tuple(columns) for name, columns in PROBED.items()}
+_OF_PROBES = ("corruptions", "sharpness")  # figures that have a section of their own
 _OF_A_RUN = ("test_accuracy", "test_nll", "test_ece", "temperature")
 
 
@@ -66,6 +67,8 @@ def write_page(experiment: Experiment, figures: Iterable[str]) -> None:
     test_set, ensembles = experiment.read("test_set"), experiment.read("ensemble")
     pictures = {name: inline(folder / "figures" / f"{name}.svg", name) for name in figures}
     leading = _choose_leading(pictures)
+    probed = {kind: {n: svg for n, svg in pictures.items() if n.partition("-")[0] == kind} for kind in _OF_PROBES}
+    placed = {*leading, *(name for each in probed.values() for name in each)}
     shared = _shared(settings)
     classes = read_classes(experiment)
     environment = Environment(loader=PackageLoader("bench.report", "."), autoescape=True, undefined=StrictUndefined)
@@ -89,7 +92,8 @@ def write_page(experiment: Experiment, figures: Iterable[str]) -> None:
         ensembles=ensemble_grid([row for row in ensembles if row["arm_id"] in experiment.arms], words),
         at_bound=sum(row["temperature_at_bound"] == "True" for row in rows),
         leading={name: pictures[name] for name in leading},
-        figures={name: svg for name, svg in pictures.items() if name not in leading},
+        probed=probed,
+        figures={name: svg for name, svg in pictures.items() if name not in placed},
         runs=_run_grid(rows, words),
         shared=shared,
         arms=[(arm, _own(settings[i], shared)) for i, arm in experiment.arms.items() if i in settings],

@@ -1,4 +1,4 @@
-"""What `regbench speed` times: the ceiling, our training loop, a script as people write it, and evaluation.
+"""What `regbench speed` times: the ceiling, our training loop, a script as people write it, batches, and evaluation.
 
 Each is set up once and takes a turn whenever it is asked to, so that they can be interleaved. The learning rate is as
 good as 0: times do not depend on it, and no contestant can diverge.
@@ -7,9 +7,10 @@ good as 0: times do not depend on it, and no contestant can diverge.
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, replace
-from itertools import islice
+from itertools import chain, count, islice
 from math import ceil, prod
 from shutil import disk_usage
+from time import sleep
 
 import torch
 from PIL import Image
@@ -27,7 +28,9 @@ from bench.training.rates import scale_lrs
 from bench.training.run import make_trainer
 from bench.training.trainer import DTYPES, Trainer
 
-_PREFETCHED = 2  # batches by each of them
+_PREFETCHED = 2  # batches by each of a DataLoader's workers
+# For which a script's workers make the next batches ready, on the cores of whoever has the next turn.
+SECONDS_TO_SETTLE = 0.5
 
 
 @dataclass(frozen=True)
@@ -35,7 +38,7 @@ class Contestant:
     """One of those that are compared.
 
     Attributes:
-        what: ceiling, training, script or evaluation.
+        what: ceiling, training, script, batches or evaluation.
         name: what it is called in tables.
         precision: of its forward and backward passes.
         turn: works for a while, waits for the device, and returns on how many images it worked.
@@ -126,19 +129,42 @@ def make_script(run: Run, data: Data, steps: int, *, default: bool) -> Contestan
         return steps * run.train.batch_size
 
     def prepare() -> None:  # the workers have batches ready that they made while others took their turns
-        for _ in range(_PREFETCHED * count_cores()):
+        for _ in range(_count_prefetched()):
             step()
 
-    light = steps >= 10 * _PREFETCHED * count_cores()  # else the net is slow enough for them to be ready anyway
+    light = steps >= 10 * _count_prefetched()  # else the net is slow enough for them to be ready anyway
     name = "script, fp32 as is" if default else "script"
     precision = "fp32" if default else run.train.precision
     return Contestant("script", name, precision, turn, prepare=prepare if light else lambda: None)
 
 
+def make_loaders(run: Run, data: Data, steps: int) -> tuple[Contestant, Contestant]:
+    """The script's batches and ours, moved to the device, and nothing else: what augmentation takes by itself."""
+    device, size = torch.device(run.train.device), run.train.batch_size
+    steps = max(steps, 10 * _count_prefetched())
+    theirs = _load_forever(run, data, pin=device.type == "cuda")
+    batches = Batches(data, size, run.dataset.values["augment"], run.seed)
+    ours = chain.from_iterable(map(batches.epoch, count()))
+
+    def turn(loader: Iterator[tuple[Tensor, Tensor]], steps: int) -> int:
+        for images, targets in islice(loader, steps):
+            images.to(device, non_blocking=True), targets.to(device, non_blocking=True)
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        return steps * size
+
+    def prepare() -> None:
+        turn(theirs, _count_prefetched())
+
+    return Contestant("ceiling", "script's batches", "fp32", lambda: turn(theirs, steps), prepare=prepare), Contestant(
+        "batches", "batches", "fp32", lambda: turn(ours, steps), prepare=lambda: sleep(SECONDS_TO_SETTLE)
+    )
+
+
 def find_shared_memory_lack(run: Run, data: Data) -> str:
     """Why the scripts cannot be timed, whose workers hand over batches in /dev/shm and die of a bus error where it is
     full; else nothing. A plain container has 64 MiB of it."""
-    needed = 2 * count_cores() * (_PREFETCHED + 1) * run.train.batch_size * 4 * prod(data.shape[1:])
+    needed = 3 * count_cores() * (_PREFETCHED + 1) * run.train.batch_size * 4 * prod(data.shape[1:])
     with suppress(OSError):  # another system's is elsewhere
         free = disk_usage("/dev/shm").free
         if free < needed:
@@ -194,8 +220,10 @@ class _Pictures(Dataset[tuple[Tensor, int]]):
         self.images = images.rows if isinstance(images, MappedImages) else images.cpu().numpy()
         self.labels = data.train.labels.tolist()
         size, mean, std = self.images.shape[1:3], data.mean.cpu() / 255, data.std.cpu() / 255
-        crop, flip = v2.RandomCrop(size, padding=PADDING[augment]), v2.RandomHorizontalFlip()
+        resized, flip = augment == "random_resized", v2.RandomHorizontalFlip()
+        crop = v2.RandomResizedCrop(size) if resized else v2.RandomCrop(size, padding=PADDING[augment])
         steps = [] if augment == "none" else [crop, *[flip] * data.flips]
+        steps += [v2.TrivialAugmentWide()] * (augment == "trivial_augment")
         to_tensor = [v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Normalize(mean.tolist(), std.tolist())]
         self.transform = v2.Compose([*steps, *to_tensor])
 
@@ -205,6 +233,10 @@ class _Pictures(Dataset[tuple[Tensor, int]]):
     def __getitem__(self, index: int) -> tuple[Tensor, int]:
         pixels = self.images[index]
         return self.transform(Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)), self.labels[index]
+
+
+def _count_prefetched() -> int:
+    return _PREFETCHED * count_cores()
 
 
 def _load_forever(run: Run, data: Data, *, pin: bool) -> Iterator[tuple[Tensor, Tensor]]:

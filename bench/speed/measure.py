@@ -26,10 +26,12 @@ from bench.machine.cores import limit_threads
 from bench.machine.device import describe_hardware
 from bench.machine.memory import read_peak, read_used, release, reset_peak
 from bench.speed.contestants import (
+    SECONDS_TO_SETTLE,
     Contestant,
     find_shared_memory_lack,
     make_ceiling,
     make_evaluations,
+    make_loaders,
     make_script,
     make_training,
 )
@@ -42,9 +44,8 @@ from bench.training.run import configure_torch
 
 ROUNDS = (3, 5)  # at least, at most: as many as the spread needs
 # A spread, as a share of the median, that more rounds would not make a better one; a script's workers are less regular.
-_NARROW = {"script": 0.1, "training": 0.02, "evaluation": 0.02}
+_NARROW = {"script": 0.1, "batches": 0.1, "training": 0.02, "evaluation": 0.02}
 _SECONDS_PER_TURN = {"cpu": 1.0, "cuda": 0.3}  # a card does not wander as cores do that others share
-_SECONDS_TO_SETTLE = 0.5
 _STEPS = (3, 400)  # of a turn: at least, at most
 COLUMNS = [
     *("dataset", "model", "optimizer", "what", "name", "precision", "compile", "batch_size", "steps", "rounds"),
@@ -99,6 +100,7 @@ def _measure(command: Command) -> int:
     rounds = f"the median of {ROUNDS[0]} to {ROUNDS[1]} rounds"
     console.print(f"ratio: to forward, backward and step alone (SAM: its share); {rounds}.")
     console.print("/script: times the script at equal precision and layout; /its fp32: as it is.")
+    console.print("batches: ours to those of the script's DataLoader, with nothing trained.")
     console.print("MiB: what a turn takes beyond what is there before it.")
     return 0
 
@@ -130,6 +132,9 @@ def _measure_group(console: Terminal, runs: Sequence[Run]) -> list[dict[str, Any
         print_line(console, lack)
     scripts = [] if lack else [make_script(run, data, steps, default=default) for default in (False, True)]
     timings = _take_turns(make_ceiling(run, data, steps), [*training, *scripts], device)
+    if not lack:
+        theirs, ours = make_loaders(run, data, steps)
+        timings += _take_turns(theirs, [ours], device)
     forward, evaluation = make_evaluations(run, data, steps)
     timings += _take_turns(forward, [evaluation], device)
     shared = {
@@ -178,7 +183,7 @@ def _take_turns(ceiling: Contestant, contestants: Sequence[Contestant], device: 
             cost = timing.contestant.evaluations
             timing.ratios.append(rate * cost * (1 / before + 1 / after) / 2)
             if timing.contestant.what == "script":
-                sleep(_SECONDS_TO_SETTLE)  # its workers make the next batches ready on the cores of the next turn
+                sleep(SECONDS_TO_SETTLE)  # its workers make the next batches ready on the cores of the next turn
                 after = _time_turn(top, device)
             before = after
     return [top, *timings]

@@ -22,7 +22,7 @@ from bench.disk.lock import holder, is_abandoned, take, this_process
 from bench.errors import LockLost, UsageError
 from bench.machine.device import DeviceLost
 from bench.record import tables
-from bench.record.folder import run_folder
+from bench.record.folder import RunFolder, run_folder
 from bench.sweep.data import note_data
 from bench.sweep.describe import show_counts
 from bench.sweep.device import note_device
@@ -103,7 +103,8 @@ class _Sweep:
     def __init__(self, command: Command, todo: Sequence[Planned], launch: Launch, watch: Watch) -> None:
         self.todo, self.launch, self.watch = todo, launch, watch
         self.fail_fast, self.results, self.launcher = watch.fail_fast, command.results.absolute(), command.launcher
-        self.worker = Worker(todo, self.results, self.launcher, this_process(), command.keep_weights, self.fail_fast)
+        kept, exp = command.keep_weights, command.exp
+        self.worker = Worker(todo, self.results, self.launcher, this_process(), kept, self.fail_fast, exp)
         self.deaths: Counter[str] = Counter()  # of the process that trained a run, by run_id
         self.failures = 0  # launches, one after the other, that gave no record and left nobody at work
         self.problems: dict[str, str] = {}  # of runs that are given up
@@ -179,7 +180,7 @@ class _Sweep:
             lock = take(folder, self.worker.sweep.token)
             if lock:
                 with lock, suppress(LockLost):
-                    record_death(planned.run, folder, message, workers, lock.check)
+                    record_death(planned.run, RunFolder(folder, lock.check), message, workers, self.worker.exp)
             if self.fail_fast:
                 self.fail_fast.note()
         except OSError as error:

@@ -61,13 +61,15 @@ def describe_epoch(row: dict[str, Any], images_per_second: float, seconds_left: 
     return f"{text}, {accuracy}{images_per_second:,.0f} images/s"
 
 
-def describe_result(result: dict[str, Any]) -> str:
-    """A finished run's outcome on one line."""
+def describe_result(result: dict[str, Any], split: str = "test") -> str:
+    """A finished run's outcome on one line: its metrics of a split."""
     if result["status"] != Status.DONE:
         return f"{result['status']}: {first_line(result['message'])}"
+    accuracy, nll, ece = (result[f"{split}_{metric}"] for metric in ("accuracy", "nll", "ece"))
+    of_split = "" if split == "test" else f"{split} "
     return (
-        f"accuracy {100 * result['test_accuracy']:.2f} %, NLL {format_number(result['test_nll'], 4)}, "
-        f"ECE {100 * result['test_ece']:.2f} %, {result['train_seconds']:.1f} s"
+        f"{of_split}accuracy {100 * accuracy:.2f} %, {of_split}NLL {format_number(nll, 4)}, "
+        f"{of_split}ECE {100 * ece:.2f} %, {result['train_seconds']:.1f} s"
         + (f" ({first_line(result['message'])})" if result["message"] else "")
     )
 

@@ -16,6 +16,7 @@ from bench.config.plugins import user_folder
 from bench.config.settings import Choice, Run
 from bench.console.escape import escape
 from bench.dataset import Source, find_gaps, split_source
+from bench.dataset.augment import check_augment
 from bench.dataset.residency import check_memory
 from bench.errors import UsageError
 from bench.model import build_model
@@ -73,6 +74,7 @@ def check_fit(run: Run, source: Source, tried: Tried) -> int:
     """
     per_epoch = _count_batches(run, source)
     if (data := str((run.dataset, run.fingerprint))) not in tried:
+        check_augment(run.dataset.values["augment"], source.train_images)
         for line in find_gaps(run.dataset, source):
             Console(stderr=True, highlight=False).print(escape(line), markup=False, soft_wrap=True)
         tried[data] = None
@@ -130,7 +132,10 @@ def _try_slots(slots: Slots, source: Source) -> None:
     """Has a step's parts work on two images; raises where they do not give what the step expects of them."""
     _, height, width, channels = source.train_images.shape
     images, targets = torch.zeros(2, channels, height, width), torch.eye(source.classes)[:2]
-    mixed = slots.mixing(images, targets, stream(0, "mixing"))
+    erased = slots.erase(images, stream(0, "erase"))
+    if _kind(erased) != _kind(images):
+        raise ValueError(f"erase gives {_kind(erased)} of {_kind(images)}")
+    mixed = slots.mixing(erased, targets, stream(0, "mixing"))
     if not isinstance(mixed, tuple | list) or [*map(_kind, mixed)] != [*map(_kind, (images, targets))]:
         given = [*map(_kind, mixed)] if isinstance(mixed, tuple | list) else _kind(mixed)
         raise ValueError(f"mixing gives {given} of {[*map(_kind, (images, targets))]}")

@@ -59,6 +59,7 @@ def with_command(arguments: Sequence[str], act: Callable[[Command, "Launch"], T]
         verb="run",
         combinations=composed.combinations,
         tuned=composed.tuned,
+        left_out=composed.left_out,
     )
     return act(command, functools.partial(_launch, composed))
 

@@ -22,7 +22,8 @@ from bench.status import Status
 from bench.sweep.device import resolve_device
 from bench.sweep.fit import Tried, as_usage_error, check_fit
 from bench.sweep.launcher import THIS_PROCESS, Launcher
-from bench.training.tracker import load_writer
+from bench.sweep.retuned import check_tuned_once
+from bench.training.tracker import check_tracker
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Command(NamedTuple):
     verb: str = "run"  # which `regbench` was typed
     combinations: Sequence[tuple[str, ...]] = ()  # Hydra's overrides of each run
     tuned: tuple[str, ...] = ()  # the settings that each arm has of its own
+    left_out: tuple[str, ...] = ()  # a line for each choice that the model has no place for
+    shown: str = "test"  # the split of which a finished run's metrics are printed
 
     def asks_for(self, planned: Planned) -> bool:
         """Whether a run is to be trained or measured; one on record, too, if it lacks weights or probes."""
@@ -119,7 +122,8 @@ def make_plan(command: Command) -> list[Planned]:
     """The distinct runs of a command in their order; runs that are equal count once. What is trained is checked.
 
     Raises:
-        UsageError: data missing or damaged, a device or a package not there, or settings that do not fit the data.
+        UsageError: data missing or damaged, a device or a package not there, settings that do not fit the data, or arms
+            that the experiment has at other rates, as it was tuned anew.
     """
     planned: dict[str, Planned] = {}
     evaluations: dict[str, int] = {}
@@ -132,12 +136,13 @@ def make_plan(command: Command) -> list[Planned]:
             continue
         each = command.look_up(run, identifier)
         if command.asks_for(each):
-            load_writer(run.train.tracker)
+            check_tracker(run.train.tracker)
             arm = arm_id(run)
             if arm not in evaluations:
                 evaluations[arm] = check_fit(apply_settings(run), source, tried)
             each = replace(each, evaluations=evaluations[arm])
         planned[identifier] = each
+    check_tuned_once(command.results, command.exp, [each.run for each in planned.values()], command.tuned)
     return list(planned.values())
 
 

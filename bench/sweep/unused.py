@@ -20,6 +20,8 @@ _SWITCHED_OFF = (
     ("regularizer.cutmix.alpha", "regularizer.cutmix.prob", 0),
     ("regularizer.mixup_cutmix.cutmix_alpha", "regularizer.mixup_cutmix.cutmix_prob", 0),
     ("regularizer.mixup_cutmix.mixup_alpha", "regularizer.mixup_cutmix.cutmix_prob", 1),
+    ("regularizer.random_erasing.scale", "regularizer.random_erasing.probability", 0),
+    ("regularizer.random_erasing.ratio", "regularizer.random_erasing.probability", 0),
     ("regularizer.asam.eta", "regularizer.asam.rho", 0),
     ("regularizer.look_sam.alpha", "regularizer.look_sam.rho", 0),
     ("regularizer.look_sam.alpha", "regularizer.look_sam.interval", 1),
@@ -28,7 +30,9 @@ _SWITCHED_OFF = (
 
 
 def find_unused(command: Command) -> Iterator[str]:
-    """A line for each override that changes nothing in any of the command's runs, with the reason; loads their data."""
+    """A line for each choice that is left out, and for each override that changes nothing in any of the command's runs,
+    with the reason; loads their data."""
+    yield from command.left_out
     typed = [argument for argument in command.arguments if is_override(argument) and argument[0] != "~"]
     last = {typed_key(override): override for override in typed}
     for override in typed:

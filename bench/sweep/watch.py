@@ -59,7 +59,7 @@ class Watch:
                     self.fail_fast.note()
                 if not self.console.is_terminal or result["status"] != Status.DONE:
                     place = f"[{self._done()}/{len(self.names)}]"
-                    self.print_line(f"{place} {self.names[identifier]}: {describe_result(result)}")
+                    self.print_line(f"{place} {self.names[identifier]}: {describe_result(result, self.command.shown)}")
         if not self.command.launcher.in_process:
             self.show(f"{self._done()} of {len(self.names)} runs recorded")
 

@@ -56,6 +56,7 @@ class Worker:
     sweep: Owner  # the process that started the sweep
     keep_weights: bool = False
     fail_fast: FailFast | None = None
+    exp: str = "adhoc"  # the experiment, for a tracker
     jobs: int = 1
     show: Show = show_nothing
     folder: Path = field(default_factory=Path.cwd)
@@ -141,7 +142,7 @@ class Worker:
         if planned.has_model(self.results):
             return measure_kept(planned.run, RunFolder(folder, lock.check), planned.evaluation)
         asked = planned.evaluation
-        result = train_run(planned.run, folder, on_epoch, self.keep_weights, workers, lock.check, asked)
+        result = train_run(planned.run, folder, on_epoch, self.keep_weights, workers, lock.check, asked, self.exp)
         if self.fail_fast and result["status"] == Status.FAILED:
             self.fail_fast.note()
         if device.is_lost(torch.device(planned.run.train.device)):

@@ -34,7 +34,7 @@ from bench.training.compile import forget_compiled
 from bench.training.evaluate import compute_logits, score
 from bench.training.interrupt import deferring
 from bench.training.probing import measure
-from bench.training.tracker import tracking
+from bench.training.tracker import Tracker
 from bench.training.trainer import Epoch, Trainer
 from bench.version import __version__
 
@@ -52,6 +52,7 @@ def train_run(
     workers: int = 1,
     may_write: Callable[[], None] = lambda: None,
     evaluation: Sequence[str] = (),
+    exp: str = "adhoc",
 ) -> dict[str, Any]:
     """Trains and records one run, and returns its result; what goes wrong in it is recorded, not raised.
 
@@ -65,6 +66,7 @@ def train_run(
         workers: trainings at a time on this machine, for the record.
         may_write: raises LockLost where the run is another process's by now; nothing is recorded then.
         evaluation: probes that measure the trained model, once it is recorded.
+        exp: the experiment that it is trained for, for a tracker.
 
     Raises:
         OSError: it could not be recorded, on a full disk for one.
@@ -75,11 +77,11 @@ def train_run(
     keep_weights = keep_weights or is_file(folder / WEIGHTS)  # those that are there must be the record's
     checkpoint, started, weights = read_checkpoint(folder), time.perf_counter(), None
     result, own = RunResult(_describe(run) | {"workers": workers}), RunFolder(folder, may_write)
-    with deferring(), kept_numpy_and_python():
+    with deferring(), kept_numpy_and_python(), Tracker(run, exp, own) as tracker:
         own.log(f"regbench {__version__}, torch {torch.__version__}, {result.row['hardware']}\n")
         try:
             with _threads(checkpoint["threads"] if checkpoint else None):
-                model = _train_with_retry(run, own, result, checkpoint, on_epoch)
+                model = _train_with_retry(run, tracker, result, checkpoint, on_epoch)
             result.row["status"] = Status.DONE
             if keep_weights:
                 weights = partial(write_weights, model)
@@ -96,6 +98,7 @@ def train_run(
         # Of this process alone, where the run went on from a checkpoint; what the tables hold adds up.
         result.row["wall_seconds"] = time.perf_counter() - started
         own.record(run, result, weights)
+        tracker.end(result)
         if result.row["status"] != Status.FAILED:  # where it failed, going on may be worth hours
             remove(folder / CHECKPOINT)
         if result.row["status"] == Status.DONE and evaluation:
@@ -103,11 +106,12 @@ def train_run(
     return result.row | result.progress
 
 
-def record_death(run: Run, folder: Path, message: str, workers: int, may_write: Callable[[], None]) -> None:
+def record_death(run: Run, own: RunFolder, message: str, workers: int, exp: str) -> None:
     """Records as failed a run whose process could not do so itself; arguments as `train_run` has them."""
-    own = RunFolder(folder, may_write)
     own.log(f"failed {message}\n")
-    own.record(run, RunResult(_describe(run) | {"workers": workers, "status": Status.FAILED, "message": message}))
+    result = RunResult(_describe(run) | {"workers": workers, "status": Status.FAILED, "message": message})
+    own.record(run, result)
+    Tracker(run, exp, own).end_left(result)
 
 
 def _tidy(folder: Path) -> None:
@@ -121,26 +125,26 @@ def _tidy(folder: Path) -> None:
 
 
 def _train_with_retry(
-    run: Run, own: RunFolder, result: RunResult, checkpoint: dict[str, Any] | None, on_epoch: OnEpoch
+    run: Run, tracker: Tracker, result: RunResult, checkpoint: dict[str, Any] | None, on_epoch: OnEpoch
 ) -> nn.Module:
     """The trained model; a run that runs out of memory gets a second try, with a cleaned cache, from the last
     checkpoint: the first may have written a newer one, and its optimizer has changed the tensors of the old."""
     described = dict(result.row)
     try:
-        return _train(run, own, result, checkpoint, on_epoch)
+        return _train(run, tracker, result, checkpoint, on_epoch)
     except Exception as error:
         if not ran_out(error):
             raise
     release()
     result.row, result.progress, result.history, result.arrays = described, {}, [], {}
-    return _train(run, own, result, read_checkpoint(own.path), on_epoch)
+    return _train(run, tracker, result, read_checkpoint(tracker.folder.path), on_epoch)
 
 
 def _train(
-    run: Run, own: RunFolder, result: RunResult, checkpoint: dict[str, Any] | None, on_epoch: OnEpoch
+    run: Run, tracker: Tracker, result: RunResult, checkpoint: dict[str, Any] | None, on_epoch: OnEpoch
 ) -> nn.Module:
     """The trained model; fills `result` as far as the run gets."""
-    run = apply_settings(run)
+    run, own = apply_settings(run), tracker.folder
     device = torch.device(run.train.device)
     row, progress = result.row, result.progress
     configure_torch(run)
@@ -172,22 +176,22 @@ def _train(
 
     reset_peak(device)  # what it takes to try cuDNN's kernels, or to compile, is the first run's of a process alone
     checkpoints = Checkpoints(own, run.train.checkpoint_minutes, result)
-    with tracking(run.train.tracker, own, result.history) as track:
-        for epoch in trainer.epochs(batches, checkpoints):
-            peaks = (progress.get("peak_memory_mib"), read_peak(device))
-            progress |= {
-                "epochs": epoch.number,
-                **_count_costs(trainer, progress.get("train_seconds", 0.0) + epoch.seconds),
-                "peak_memory_mib": max((peak for peak in peaks if peak is not None), default=None),
-            }
-            line = {"epoch": epoch.number, "train_loss": epoch.train_loss, "lr": epoch.lr, "seconds": epoch.seconds}
-            if len(data.val):
-                line |= evaluate("val", data.val, trained=False)[0]
-                reset_peak(device)
-            result.history.append(line)
-            own.log(" ".join(f"{key}={value:.6g}" for key, value in line.items()) + "\n")
-            track(line)
-            on_epoch(epoch, line, progress["images_per_second"])
+    tracker.begin(result.history, resumed=bool(checkpoint))
+    for epoch in trainer.epochs(batches, checkpoints):
+        peaks = (progress.get("peak_memory_mib"), read_peak(device))
+        progress |= {
+            "epochs": epoch.number,
+            **_count_costs(trainer, progress.get("train_seconds", 0.0) + epoch.seconds),
+            "peak_memory_mib": max((peak for peak in peaks if peak is not None), default=None),
+        }
+        line = {"epoch": epoch.number, "train_loss": epoch.train_loss, "lr": epoch.lr, "seconds": epoch.seconds}
+        if len(data.val):
+            line |= evaluate("val", data.val, trained=False)[0]
+            reset_peak(device)
+        result.history.append(line)
+        own.log(" ".join(f"{key}={value:.6g}" for key, value in line.items()) + "\n")
+        tracker.add(line)
+        on_epoch(epoch, line, progress["images_per_second"])
 
     if slots.average is not no_average:  # a part of the training, done anew where a run goes on from here
         started = time.perf_counter()

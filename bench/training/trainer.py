@@ -1,8 +1,9 @@
 """The training step, and the epochs around it.
 
-A step is a fixed sentence with five replaceable words: mix the batch, compute the loss, compute the gradient, step
-the optimizer, move the average of the weights. Nothing here branches on a method's name. Nothing waits for the device
-but the end of an epoch, when the losses are read, fp16's gradient scaling, and adam_sgd once, where it switches.
+A step is a fixed sentence with six replaceable words: erase parts of the images, mix the batch, compute the loss,
+compute the gradient, step the optimizer, move the average of the weights. Nothing here branches on a method's name.
+Nothing waits for the device but the end of an epoch, when the losses are read, fp16's gradient scaling, and adam_sgd
+once, where it switches.
 """
 
 import time
@@ -23,7 +24,7 @@ from bench.dataset.batches import Batches
 from bench.errors import Diverged
 from bench.machine.memory import ran_out
 from bench.model.buffers import has_statistics, kept_buffers
-from bench.regularizer import Slots, keep, no_average
+from bench.regularizer import Slots, keep, keep_images, no_average
 from bench.rng import global_stream, stream
 from bench.training.average import Averaged
 from bench.training.budget import evaluations_at_end, total_steps, warmup_steps
@@ -92,7 +93,10 @@ class Trainer:
 
     def step(self, images: Tensor, targets: Tensor, step: int) -> Tensor:
         """Trains on one batch, images (N, C, H, W) and targets (N, K); the detached loss stays on the device."""
-        if self.slots.mixing is not keep:  # to make a generator takes longer than some nets' passes
+        if self.slots.erase is not keep_images:  # to make a generator takes longer than some nets' passes
+            with self._seeded("erase", step):
+                images = self.slots.erase(images, stream(self.run.seed, "erase", step))
+        if self.slots.mixing is not keep:
             with self._seeded("mixing", step):
                 images, targets = self.slots.mixing(images, targets, stream(self.run.seed, "mixing", step))
         loss = self._gradient(images, targets, step) / self.scaler.scale(self.one)  # the scale stays on the device

@@ -1,8 +1,8 @@
 """The figures of an experiment, from its tables: which there are, and their files.
 
 Per dataset and model: each metric's means and its differences to the baseline, reliability diagrams, training curves,
-accuracy against cost, calibration against accuracy, and ensembles of the runs. A figure that its tables have nothing
-for is left out.
+accuracy against cost, calibration against accuracy, ensembles of the runs, accuracy on corrupted images, and sharpness.
+A figure that its tables have nothing for is left out.
 
 Drawing takes most of a report's time, so a file says what it was made of, and is drawn anew where that has changed. All
 is drawn in this process: others would import for half a second each, and outlive a notebook's cell that is interrupted.
@@ -31,13 +31,14 @@ from bench.report.figure.arms import METRICS, gather_arms, shown
 from bench.report.figure.curves import draw_curves
 from bench.report.figure.ensembles import draw_ensembles
 from bench.report.figure.forest import draw_differences, draw_metric
+from bench.report.figure.probes import draw_corruptions, draw_sharpness
 from bench.report.figure.reliability import draw_reliability
 from bench.report.figure.style import OF_ARM, house_style
 from bench.report.figure.tradeoffs import draw_calibration, draw_cost
 
 NAMES = [
     *(name for metric in METRICS for name in (metric.column, f"{metric.column}_differences")),
-    *("reliability", "curves", "cost", "calibration", "ensemble"),
+    *("reliability", "curves", "cost", "calibration", "ensemble", "corruptions", "sharpness"),
 ]
 _DPI = 150
 
@@ -52,6 +53,7 @@ class Tables:
         history: history.csv.
         reliability: each arm's bins of confidence, before and after temperature scaling.
         ensemble: ensemble.csv.
+        corruptions: corruptions.csv.
     """
 
     runs: Sequence[Row]
@@ -59,6 +61,7 @@ class Tables:
     history: Sequence[Row] = ()
     reliability: Sequence[Row] = ()
     ensemble: Sequence[Row] = ()
+    corruptions: Sequence[Row] = ()
 
 
 @dataclass(frozen=True)
@@ -166,6 +169,7 @@ def _figures(
     compared = [each for each in tables.comparisons if {each.arm.arm_id, each.baseline.arm_id} <= arm_ids]
     reliability = [row for row in tables.reliability if row["arm_id"] in arm_ids]
     ensemble = [row for row in tables.ensemble if row["arm_id"] in arm_ids]
+    corruptions = [row for row in tables.corruptions if row["arm_id"] in arm_ids]
     history = [row for row in tables.history if row["run_id"] in run_ids]
     figures: dict[str, tuple[Callable[[], Figure | None], Sequence[Mapping[str, Any]]]] = {}
     for metric in METRICS:
@@ -178,6 +182,8 @@ def _figures(
     figures["cost"] = partial(draw_cost, arms, where), ()
     figures["calibration"] = partial(draw_calibration, arms, where), ()
     figures["ensemble"] = partial(draw_ensembles, arms, ensemble, where), ensemble
+    figures["corruptions"] = partial(draw_corruptions, arms, corruptions, where), corruptions
+    figures["sharpness"] = partial(draw_sharpness, arms, where), ()
     return figures
 
 
