@@ -36,6 +36,7 @@ def choice(**values):
         "label_noise": 0,
         "noisy_validation": False,
         "augment": "none",
+        "resident": None,
     }
     values = {**protocol, **values}
     return Choice("digits", {"_target_": "bench.dataset.digits.load_digits", **values})

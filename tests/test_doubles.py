@@ -30,7 +30,7 @@ def make_source(train=60, test=25, val=0, values=2, seed=0):
 
 
 def choice(**values):
-    options = {"imbalance": 1, "label_noise": 0, "noisy_validation": False, "augment": "none"}
+    options = {"imbalance": 1, "label_noise": 0, "noisy_validation": False, "augment": "none", "resident": None}
     return Choice("x", {"train_size": None, "val_fraction": 0.2, "split_seed": None, **options, **values})
 
 

@@ -1,5 +1,6 @@
 """A user's own folder of images: both layouts, and every error."""
 
+import errno
 import os
 import shutil
 from unicodedata import normalize
@@ -15,6 +16,7 @@ from PIL import Image
 from bench.config.identity import identity
 from bench.dataset import _load, load_source, make_splits, pictures
 from bench.errors import UsageError
+from bench.machine.free_memory import find_free_memory
 from bench.record.folder import read_result
 from bench.sweep.plan import Command, make_plan
 from bench.training.run import train_run
@@ -44,7 +46,7 @@ def test_one_folder_of_classes_is_split_stratified_and_always_alike(flat):
     source, again = load(flat), load(flat)
     assert np.bincount(source.test_labels).tolist() == [2, 2, 2]
     assert np.bincount(source.train_labels).tolist() == [6, 6, 6]
-    assert (source.test_images == again.test_images).all()
+    assert np.array_equal(source.test_images, again.test_images)
     images = {image.tobytes() for image in (*source.train_images, *source.test_images)}
     assert len(images) == 24
 
@@ -58,7 +60,7 @@ def test_a_validation_folder_is_the_validation_split(name, split, tmp_path):
     source = load(split)
     assert source.val_labels.tolist() == [0, 1, 1]
     assert (source.val_images[-1] == np.asarray(Image.open(split / name / "dog" / "1.png"))).all()
-    assert (source.train_images == before.train_images).all()
+    assert np.array_equal(source.train_images, before.train_images)
     assert (source.test_images == before.test_images).all()
     assert source.fingerprint != before.fingerprint
     (run,) = compose("dataset=image_folder", f"dataset.root={split}", "train.device=cpu", "train.batch_size=7")
@@ -101,7 +103,7 @@ def test_train_and_test_may_be_called_as_people_call_them(train, test, split):
     before = load(split)
     (split / "train").rename(split / train)
     (split / "test").rename(split / test)
-    assert (load(split).train_images == before.train_images).all()
+    assert np.array_equal(load(split).train_images, before.train_images)
     assert (load(split).test_images == before.test_images).all()
 
 
@@ -237,13 +239,18 @@ def test_what_cannot_serve_is_told_by_its_name(split, flat, tmp_path, monkeypatc
         refuses(split, "test/dog/1.png cannot be read", image_size=8)
     Image.fromarray(np.zeros((10, 12), dtype=np.float32)).save(flat / "a" / "0.tif")
     refuses(flat, "a/0.tif", "32 bits", image_size=9)
-    monkeypatch.setattr(pictures, "_free_memory", lambda: 2**10)
+    monkeypatch.setattr(pictures, "find_free_memory", lambda: 2**10)
+    monkeypatch.setattr(pictures, "check_disk", refuse_room)
     (flat / "a" / "0.tif").unlink()
     refuses(flat, "too large for memory", "GiB", "image_size", image_size=11)
 
 
+def refuse_room(path, size):
+    raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+
 def test_the_memory_that_is_free_is_some_and_less_than_there_is():
-    assert 2**20 < pictures._free_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    assert 2**20 < find_free_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ from PIL import Image
 from pyarrow import parquet
 
 from bench.config.identity import identity
-from bench.dataset import _load, pictures
+from bench.dataset import _load, all_cores, pictures
 from bench.dataset.parquet import load_parquet
 from bench.errors import UsageError
 from bench.sweep.plan import Command, make_plan
@@ -88,18 +88,18 @@ def test_the_files_may_lie_in_the_folder_itself_and_are_the_same_data_there(hub,
     after = load(hub / "data")
     assert after.fingerprint == before.fingerprint
     assert "decoded" not in capsys.readouterr().err  # they are taken from the cache
-    assert (after.train_images == before.train_images).all()
+    assert np.array_equal(after.train_images, before.train_images)
 
 
 @pytest.mark.parametrize("group", [pytest.param(1, marks=pytest.mark.slow), 3, 1000])
 def test_rows_are_found_whatever_the_groups_they_lie_in(group, tmp_path, monkeypatch):
     images = write(tmp_path / "train.parquet", [0, 1] * 40, draw(80), group=group)
     write(tmp_path / "test.parquet", [0, 1], images[:2])
-    monkeypatch.setattr(pictures, "_FEW", 10)  # in several processes
-    monkeypatch.setattr(pictures, "count_cores", lambda: 2)
+    monkeypatch.setattr(all_cores, "_FEW", 10)  # in several processes
+    monkeypatch.setattr(all_cores, "count_cores", lambda: 2)
     source = load(tmp_path)
-    assert (source.train_images == images).all()
-    assert (source.test_images == images[:2]).all()
+    assert np.array_equal(source.train_images, images)
+    assert np.array_equal(source.test_images, images[:2])
 
 
 def test_columns_have_names_of_their_own(tmp_path):
@@ -276,7 +276,7 @@ def test_a_file_that_changes_is_read_anew(hub):
     after = load(hub)
     assert after.fingerprint != before.fingerprint
     assert (after.test_images == images).all()
-    assert (after.train_images == before.train_images).all()
+    assert np.array_equal(after.train_images, before.train_images)
 
 
 def test_files_that_change_while_they_are_read_are_not_cached(hub, tmp_path, monkeypatch):

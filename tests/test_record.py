@@ -75,8 +75,9 @@ for key in re.findall(r"^\| `(regularizer[^`]*)`", as_markdown(), re.M):
     number = value + 1 if isinstance(value, int) else (np.asarray(value, float) / 2).tolist() if value else 0.1
     needs = "" if fits(name, "mlp") else " model=resnet8"
     MOVES[key] = f"{str(number).replace(' ', '')} regularizer={name}{needs}"
-# A path, the index of a device, what is kept and how, and how often a checkpoint is written cannot.
+# A path, the index of a device, what is kept and how, where images lie, and how often a checkpoint is written cannot.
 KEEPS = {
+    "dataset.resident": "false",
     "results_dir": "elsewhere",
     "force": "true",
     "keep_weights": "true",

@@ -14,7 +14,7 @@ PROTOCOL_VERSION = 1
 # Settings that cannot change the numbers, or that stand there by another key: the data and the weights to start from
 # by their content, whose path may change, and the value that a dataset's or a model's word holds.
 NOT_IDENTITY = {
-    *("dataset.root", "dataset.word", "model.word", "model.weights"),
+    *("dataset.root", "dataset.resident", "dataset.word", "model.word", "model.weights"),
     *("train.checkpoint_minutes", "train.tracker"),
 }
 # Keys that are younger than records which must keep their identity: left out where they hold their neutral value.

@@ -63,7 +63,11 @@ class OneOf:
         return known or bool(numbered)
 
     def __str__(self) -> str:
-        return " or ".join(filter(None, ["one of " + ", ".join(str(v).lower() for v in self.values), self.also]))
+        return " or ".join(
+            filter(
+                None, ["one of " + ", ".join("null" if v is None else str(v).lower() for v in self.values), self.also]
+            )
+        )
 
 
 @dataclass(frozen=True)
@@ -188,6 +192,7 @@ RANGES: dict[str, Rule] = {
     "dataset.label_noise": FRACTION,
     "dataset.noisy_validation": SWITCH,
     "dataset.augment": OneOf(("none", "standard", "alternating", "trivial_augment", "random_resized")),
+    "dataset.resident": OneOf((True, False, None)),
     "dataset.name": Word(),
     "dataset.arch": Word(),
     "dataset.image_column": Word(),

@@ -15,7 +15,7 @@ SLOTS = ("none", "erase", "mixing", "loss", "gradient", "average", "setting")
 # Keys of every dataset that say what is made of it, and are not its loader's.
 PROTOCOL = (
     *("train_size", "val_fraction", "drop_duplicates", "split_seed", "imbalance", "label_noise", "noisy_validation"),
-    "augment",
+    *("augment", "resident"),
 )
 _READ_HERE = (*PROTOCOL, "root", "weights", "dropout", "stochastic_depth", "lr", "weight_decay")
 DESCRIBES = ("_target_", "slot", "sets", "word")  # keys that say what a choice is, not how to construct it

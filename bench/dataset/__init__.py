@@ -23,6 +23,9 @@ from bench.config.own_code import make
 from bench.config.settings import PROTOCOL, Choice
 from bench.dataset.doubles import find_kept
 from bench.dataset.label_noise import add_label_noise
+from bench.dataset.mapped import Images, MappedImages
+from bench.dataset.residency import is_resident
+from bench.dataset.rows import Rows
 from bench.dataset.splits import SPLIT_SEED, Indices, split_indices
 from bench.dataset.splits import stratified_order as stratified_order
 from bench.rng import global_stream
@@ -34,26 +37,26 @@ _NAMED = 5  # of many classes that a split lacks
 class Source:
     """A dataset as it was published.
 
-    images are uint8 (N, H, W, C), labels integers (N,) in [0, classes); lists and views become arrays of their own.
-    `flips` says whether a horizontal flip keeps the class; `fingerprint` identifies the content wherever it lies, and
-    is a hash of it where it is left out. A validation split that was published, too, is taken as it is, and else carved
-    from training. `settings` holds what stands in a run's identity for settings that count with some data only: None,
-    which stays out, where they do not. `class_names` are in the order of the labels, or empty where classes have no
-    names; `names`, by split, are those of the images, such as their files', where they have any. `unused` says, by key,
-    why another setting does nothing with these data.
+    images are uint8 (N, H, W, C), an array, which may be a file mapped, or Rows of one; labels are integers (N,) in
+    [0, classes). Lists and views become arrays of their own. `flips` says whether a horizontal flip keeps the class;
+    `fingerprint` identifies the content wherever it lies, and is a hash of it where it is left out. A validation split
+    that was published, too, is taken as it is, and else carved from training. `settings` holds what stands in a run's
+    identity for settings that count with some data only: None, which stays out, where they do not. `class_names` are in
+    the order of the labels, or empty where classes have no names; `names`, by split, are those of the images, such as
+    their files', where they have any. `unused` says, by key, why another setting does nothing with these data.
 
     Raises:
         ValueError: arrays of another kind or shape, labels out of their range, or names of another number.
     """
 
-    train_images: NDArray[np.uint8]
+    train_images: NDArray[np.uint8] | Rows
     train_labels: NDArray[np.int64]
-    test_images: NDArray[np.uint8]
+    test_images: NDArray[np.uint8] | Rows
     test_labels: NDArray[np.int64]
     classes: int
     flips: bool
     fingerprint: str = ""
-    val_images: NDArray[np.uint8] | None = None
+    val_images: NDArray[np.uint8] | Rows | None = None
     val_labels: NDArray[np.int64] | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     class_names: Sequence[str] = ()
@@ -99,11 +102,12 @@ class Source:
         """Of images and labels."""
         content = sha256()
         for _, images, labels in self.splits():
-            content.update(np.ascontiguousarray(images).data)
+            for some in Rows(images).in_parts():
+                content.update(some.data)
             content.update(labels.astype(np.int64).data)
         return content.hexdigest()
 
-    def splits(self) -> list[tuple[str, NDArray[np.uint8], NDArray[np.int64]]]:
+    def splits(self) -> list[tuple[str, NDArray[np.uint8] | Rows, NDArray[np.int64]]]:
         """The name, images and labels of each."""
         splits = [("train", self.train_images, self.train_labels), ("test", self.test_images, self.test_labels)]
         if self.val_images is not None and self.val_labels is not None:
@@ -115,10 +119,11 @@ class Source:
 class Split:
     """images: uint8 (N, H, W, C); labels: int64 (N,); both on the run's device.
 
-    `true_labels` are those before label noise, of training images that have it.
+    Images that are too many for memory come there when they are indexed or split. `true_labels` are those before label
+    noise, of training images that have it.
     """
 
-    images: Tensor
+    images: Images
     labels: Tensor
     true_labels: Tensor | None = None
 
@@ -158,8 +163,10 @@ class Data:
         return told
 
 
-def _as_array(values: Any) -> NDArray[Any]:
-    """An array that torch takes: no view backwards, in the machine's byte order."""
+def _as_array(values: Any) -> NDArray[Any] | Rows:
+    """An array that torch takes: no view backwards, in the machine's byte order; Rows as they are."""
+    if isinstance(values, Rows):
+        return values
     array = np.ascontiguousarray(values)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
@@ -197,26 +204,30 @@ _kept: dict[tuple[Any, ...], Data] = {}
 
 def _make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
     train, val = split_source(choice, source)
-    val_images, of_val = source.val_images, source.val_labels
-    if val_images is None or of_val is None:
-        val_images, of_val = source.train_images[val], source.train_labels
+    test_images, train_images = Rows(source.test_images), Rows(source.train_images, train)
+    if source.val_images is None or source.val_labels is None:
+        val_images, of_val = Rows(source.train_images, val), source.train_labels
     else:
+        val_images, of_val = Rows(source.val_images), source.val_labels
         val = np.arange(len(of_val))
     add_noise = partial(add_label_noise, classes=source.classes, seed=choice.values["split_seed"] or SPLIT_SEED)
     share, true_labels = choice.values["label_noise"], source.train_labels[train]
+    n = len(train_images) + len(val_images) + len(test_images)
+    resident = is_resident(choice, (n, *train_images.shape[1:]), device)
 
-    def move(images: NDArray[np.uint8], *labels: NDArray[np.int64]) -> Split:
-        images = np.require(images, requirements="W")  # a copy where the source is a file mapped read-only
+    def move(rows: Rows, *labels: NDArray[np.int64]) -> Split:
         parts = (torch.from_numpy(each.astype(np.int64)).to(device) for each in labels)
+        if not resident:
+            return Split(MappedImages(rows, device), *parts)
+        images = np.require(rows.load(), requirements="W")  # a copy where the source is read-only
         return Split(torch.from_numpy(images).to(device), *parts)
 
-    train_images = source.train_images[train]
-    mean, std = _moments(train_images)
+    mean, std = _moments(train_images.sorted())
     tailed = choice.values["imbalance"] < 1
     return Data(
         train=move(train_images, add_noise(source.train_labels, train, share), *([true_labels] if share else [])),
         val=move(val_images, add_noise(of_val, val, share * choice.values["noisy_validation"])),
-        test=move(source.test_images, source.test_labels),
+        test=move(test_images, source.test_labels),
         classes=source.classes,
         flips=source.flips,
         mean=torch.tensor(mean, dtype=torch.float32, device=device),
@@ -226,10 +237,10 @@ def _make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
     )
 
 
-def _moments(images: NDArray[np.uint8]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _moments(images: Rows) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and deviation per channel of (N, H, W, C), exact, by counting values: no copy of the images as floats."""
     counts = np.zeros((images.shape[-1], 256), dtype=np.int64)
-    for some in np.array_split(images, len(images) // 512 + 1):  # NumPy counts in a copy of eight times the size
+    for some in images.in_parts():  # NumPy counts in a copy of eight times the size
         counts += [np.bincount(channel.ravel(), minlength=256) for channel in np.moveaxis(some, -1, 0)]
     values, total = np.arange(256), counts.sum(axis=1)
     mean = counts @ values / total

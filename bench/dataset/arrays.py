@@ -1,25 +1,32 @@
 """Images and labels in one .npz file of NumPy, by the keys of MedMNIST or of Keras.
 
 MedMNIST has train_images and train_labels, Keras x_train and y_train, and so on for test and val. Nothing is unpickled,
-as a pickle can run any code.
+as a pickle can run any code. Large arrays are unpacked once, into the cache, and mapped from there.
 """
 
+import shutil
 import zipfile
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.lib.npyio import NpzFile
 from numpy.typing import NDArray
 
 from bench.dataset import Source
 from bench.dataset.assemble import assemble
+from bench.dataset.cache import cache_path, keep
 from bench.dataset.class_folders import say
 from bench.dataset.labels import number_classes
+from bench.dataset.pictures import hash_text
 from bench.errors import UsageError
 
 _KEYS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
+_SMALL = 2**28  # bytes of an array that is unpacked into memory at each start
 
 
 def load_arrays(name: str, file: str | None, flips: bool, test_fraction: float) -> Source:
@@ -83,9 +90,10 @@ def _find_keys(path: Path, there: Sequence[str]) -> tuple[dict[str, str], dict[s
     )
 
 
-def _load(path: Path, file: Mapping[str, NDArray[Any]], key: str) -> NDArray[Any]:
+def _load(path: Path, file: NpzFile, key: str) -> NDArray[Any]:
     try:
-        return file[key]
+        mapped = _map(path, file, key)
+        return file[key] if mapped is None else mapped
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise UsageError(f"{path} is damaged: {key} cannot be read ({error}).\nSave or download it anew.") from error
     except ValueError as error:
@@ -95,6 +103,25 @@ def _load(path: Path, file: Mapping[str, NDArray[Any]], key: str) -> NDArray[Any
             f"{path}: {key} is a pickle of Python objects, which is not loaded, as it could run any code.\n"
             "Save a plain array: images of one size as uint8, labels as integers."
         ) from error
+
+
+def _map(path: Path, file: NpzFile, key: str) -> NDArray[Any] | None:
+    """An array of the file, mapped from the cache; None where it is small, or cannot be had so."""
+    assert file.zip is not None
+    member = file.zip.getinfo(f"{key}.npy")
+    if member.file_size <= _SMALL:
+        return None
+    status = path.stat()
+    known = str((str(path.resolve()), status.st_size, status.st_mtime_ns, status.st_ctime_ns, key, member.CRC))
+    cache = cache_path("arrays", f"{hash_text(known)}.npy")
+    for _ in range(2):  # the second time it was unpacked
+        with suppress(OSError, ValueError, EOFError):  # not there yet, damaged, or a pickle
+            mapped: NDArray[Any] = np.load(cache, mmap_mode="r")
+            return mapped
+        with file.zip.open(member) as packed:
+            if not keep(cache, partial(shutil.copyfileobj, packed)):
+                return None
+    return None
 
 
 def _check(file: str, split: str, images: NDArray[Any], labels: int) -> None:

@@ -15,12 +15,13 @@ from bench.dataset import Source
 from bench.dataset.class_folders import Pictures
 from bench.dataset.decode import Decoder
 from bench.dataset.pictures import Encoded, load_pixels
+from bench.dataset.rows import Rows
 from bench.dataset.splits import split_off_test
 from bench.errors import UsageError
 
 
 def assemble(
-    images: Mapping[str, NDArray[np.uint8]],
+    images: Mapping[str, NDArray[np.uint8] | Rows],
     labels: Mapping[str, NDArray[np.int64]],
     class_names: Sequence[str],
     flips: bool,
@@ -51,7 +52,7 @@ def assemble(
     idle = {"test_fraction": f"{origin} has a test split"}
     if "test" not in images:
         train, test = split_off_test(labels["train"], class_names, test_fraction)
-        images = {**images, "train": images["train"][train], "test": images["train"][test]}
+        images = {**images, "train": Rows(images["train"], train), "test": Rows(images["train"], test)}
         labels = {**labels, "train": labels["train"][train], "test": labels["train"][test]}
         if names:
             of_train = names["train"]

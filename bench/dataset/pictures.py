@@ -1,49 +1,41 @@
 """Stored pictures to uint8 pixels, decoded once on all cores into a cache.
 
 How one is decoded is in decode.py. A cached array is named after the hash of the files' names and contents; that hash
-is kept under the files' sizes and times, so a later start reads no picture. The cache lies in REGBENCH_CACHE, else in
-~/.cache/regbench, and may be deleted.
+is kept under the files' sizes and times, so a later start reads no picture. Pictures are written there as they are
+decoded, and mapped: memory holds a few for each core, however many there are. Where the cache is, is in cache.py.
 
-It is no part of bench.dataset because the decoding processes need not wait for torch to load. Threads would not do: on
-small pictures two of them took twice as long as one, in each other's way at the interpreter's lock.
+It is no part of bench.dataset because the decoding processes need not wait for torch to load.
 """
 
 import hashlib
 import json
 import math
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from multiprocessing import get_context, parent_process
+from io import BytesIO
 from pathlib import Path
-from threading import Thread
-from typing import IO, Any, TypeVar
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import UnidentifiedImageError
 from rich.console import Console
-from rich.progress import track
 from rich.text import Text
 
+from bench.dataset.all_cores import CHUNK, R, Unread, in_turn, on_all_cores, try_read
+from bench.dataset.cache import cache_path, check_disk, filling, keep, say_not_kept
 from bench.dataset.decode import Decoder, Picture
-from bench.disk.files import open_atomically
 from bench.errors import UsageError
-from bench.machine.cores import count_cores
-from bench.machine.home import ensure_home
+from bench.machine.free_memory import find_free_memory
 
 _DECODER = 2  # raised when the same file would give other pixels
-_CHUNK = 256  # pictures that a process takes at a time, at most
-_FEW = 64  # pictures that are done sooner than another process would start
+_KIND = "image_folder"  # of the files in the cache, also for pictures that lie elsewhere
+_TOGETHER = 2**24  # bytes of the decoded pictures that a process gives at a time, at most
 _NAMED = 3  # of many files that cannot be read
 _DARK = 2**14  # of a folder with values of 16 bits, which a brightest one below this does not use
-
-R = TypeVar("R")
 
 
 @dataclass(frozen=True)
@@ -61,13 +53,6 @@ class Encoded:
     identify: Callable[[], str]
 
 
-@dataclass(frozen=True)
-class _Unread:
-    """A picture or file that cannot be read, and why."""
-
-    reason: str
-
-
 def in_files(root: Path, files: Sequence[str]) -> Encoded:
     """Pictures in a file each, below a folder."""
     return Encoded(files, partial(Path, root), partial(make_fingerprint, root, files))
@@ -79,14 +64,14 @@ def make_fingerprint(root: Path, files: Sequence[str]) -> str:
     Raises:
         UsageError: files that cannot be read.
     """
-    seen = list(_all_read(files, _in_turn(partial(_stat, root), files)))
-    known = _cached(f"{hash_text(str((str(root.resolve()), seen)))}.fingerprint")
+    seen = list(_all_read(files, in_turn(partial(_stat, root), files)))
+    known = cache_path(_KIND, f"{hash_text(str((str(root.resolve()), seen)))}.fingerprint")
     with suppress(OSError):
         if len(fingerprint := known.read_text("utf-8")) == 64:
             return fingerprint
-    hashes = list(_all_read(files, _on_all_cores(partial(_hash_file, root), files, "reading")))
+    hashes = list(_all_read(files, on_all_cores(partial(_hash_file, root), files, "reading")))
     fingerprint = hash_text("\n".join(f"{file} {content}" for file, content in hashes))
-    _keep(known, lambda file: file.write(fingerprint.encode()))
+    keep(known, lambda file: file.write(fingerprint.encode()))
     return fingerprint
 
 
@@ -106,42 +91,64 @@ def load_pixels(
             memory.
     """
     how = (decoder.image_size, decoder.channels, decoder.background.lstrip("#"), decoder.white, _DECODER)
-    cache = _cached("-".join(map(str, (fingerprint, *how))) + ".npy")
+    cache = cache_path(_KIND, "-".join(map(str, (fingerprint, *how))) + ".npy")
     with suppress(OSError, ValueError, EOFError):  # not there yet, or damaged
         cached: NDArray[np.uint8] = np.load(cache, mmap_mode="r")
         used: dict[str, Any] = json.loads(cache.with_suffix(".json").read_bytes())
         if len(cached) == len(pictures.names):
-            _check_memory(name, cached.shape)
             return cached, used
     started = time.monotonic()
-    pixels, used = _decode_all(name, pictures, decoder)
-    if pictures.identify() != fingerprint:
-        raise UsageError(f"dataset {name} has changed while it was read.\nStart again when nothing writes to it.")
-    _keep(cache, lambda file: np.save(file, pixels))
-    _keep(cache.with_suffix(".json"), lambda file: file.write(json.dumps(used).encode()))
+    decode = partial(_decode_into, pictures=pictures, fingerprint=fingerprint, decoder=decoder, name=name)
+    try:
+        with filling(cache) as file:
+            used = decode(file, lambda shape: check_disk(cache, math.prod(shape)))
+        pixels: NDArray[np.uint8] = np.load(cache, mmap_mode="r")
+        keep(cache.with_suffix(".json"), lambda file: file.write(json.dumps(used).encode()))
+    except OSError as error:
+        say_not_kept(cache, error)
+        memory = BytesIO()
+        used = decode(memory, partial(_check_memory, name, cache))
+        memory.seek(0)
+        pixels = np.load(memory)
     seconds = time.monotonic() - started
     decoded = Text(f"{name}: {len(pixels):,} pictures decoded in {seconds:.0f} s")  # a plain str loses [brackets]
     Console(stderr=True, highlight=False).print(decoded, soft_wrap=True)
     return pixels, used
 
 
-def _decode_all(name: str, pictures: Encoded, decoder: Decoder) -> tuple[NDArray[np.uint8], dict[str, Any]]:
-    pixels = np.empty((0, 0, 0, 0), dtype=np.uint8)
+def _decode_into(
+    file: IO[bytes],
+    check_room: Callable[[tuple[int, ...]], object],
+    pictures: Encoded,
+    fingerprint: str,
+    decoder: Decoder,
+    name: str,
+) -> dict[str, Any]:
+    """Writes all pictures as an .npy, each as soon as it is decoded; what they used of the decoder.
+
+    It is written, not mapped: a disk that is full raises, where a map of it would kill the process.
+    """
     used: dict[str, Any] = {}
     shapes: dict[tuple[int, ...], str] = {}
     brightest = -1
-    decoded = _on_all_cores(partial(_decode, pictures.open, decoder), pictures.names, "decoding")
-    for index, (each, picture) in enumerate(_all_read(pictures.names, decoded)):
-        if index == 0:
-            _check_memory(name, (len(pictures.names), *picture.pixels.shape))
-            pixels = np.empty((len(pictures.names), *picture.pixels.shape), dtype=np.uint8)
+    decode = partial(_decode, pictures.open, decoder)
+    first = try_read(decode, pictures.names[0])
+    most = _TOGETHER // first.pixels.nbytes if isinstance(first, Picture) else CHUNK
+    for each, picture in _all_read(pictures.names, on_all_cores(decode, pictures.names, "decoding", most)):
+        if not shapes:
+            shape = (len(pictures.names), *picture.pixels.shape)
+            check_room(shape)
+            header = {"descr": "|u1", "fortran_order": False, "shape": shape}
+            np.lib.format.write_array_header_1_0(file, header)
         shapes.setdefault(picture.pixels.shape, each)
         if len(shapes) == 1:
-            pixels[index] = picture.pixels
+            file.write(np.ascontiguousarray(picture.pixels).data)
         used |= picture.used
         brightest = max(brightest, -1 if picture.brightest is None else picture.brightest)
     _check_alike(shapes, brightest)
-    return pixels, used
+    if pictures.identify() != fingerprint:
+        raise UsageError(f"dataset {name} has changed while it was read.\nStart again when nothing writes to it.")
+    return used
 
 
 def _check_alike(shapes: Mapping[tuple[int, ...], str], brightest: int) -> None:
@@ -166,44 +173,17 @@ def _check_alike(shapes: Mapping[tuple[int, ...], str], brightest: int) -> None:
         )
 
 
-def _cached(name: str) -> Path:
-    ensure_home()
-    cache = os.environ.get("REGBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "regbench")
-    return Path(cache, "image_folder", name).expanduser()
-
-
-def _keep(path: Path, write: Callable[[IO[bytes]], object]) -> None:
-    """Writes a file of the cache; where that fails, it is said, and the work is done again next time."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open_atomically(path) as file:
-            write(file)
-    except OSError as error:
-        refused = Text(f"{path.parent} cannot be written to ({error.strerror or error}): nothing is cached")
-        Console(stderr=True).print(refused, soft_wrap=True)
-
-
-def _check_memory(name: str, shape: tuple[int, ...]) -> None:
-    """Raises UsageError where the images, their copies in splits and those padded for crops do not fit in memory."""
-    size, free = math.prod(shape), _free_memory()
+def _check_memory(name: str, cache: Path, shape: tuple[int, ...]) -> None:
+    """Raises UsageError where images that cannot be cached do not fit in memory with their copies, either."""
+    size, free = math.prod(shape), find_free_memory()
     if 3 * size > free:
         n, height, width, channels = shape
         raise UsageError(
-            f"dataset {name} is too large for memory: {n:,} pictures of {width}x{height}x{channels} are "
-            f"{size / 2**30:.1f} GiB.\nA run needs three times as much, and {free / 2**30:.1f} GiB are free.\n"
-            "Lower dataset.image_size, or use fewer pictures."
+            f"dataset {name} is too large for memory, and {cache.parent} has no room: {n:,} pictures of "
+            f"{width}x{height}x{channels} are {size / 2**30:.1f} GiB.\n"
+            f"In memory a run needs three times as much, and {free / 2**30:.1f} GiB are free.\n"
+            "Name another folder by REGBENCH_CACHE=FOLDER, lower dataset.image_size, or use fewer pictures."
         )
-
-
-def _free_memory() -> int:
-    """Bytes that a process can still get, or may have; where the system does not say, all that there are."""
-    free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/meminfo").read_text("utf-8").splitlines()
-        free = 1024 * int(next(line.split()[1] for line in lines if line.startswith("MemAvailable")))
-    with suppress(OSError, ValueError):  # a container's limit; "max" is none
-        free = min(free, int(Path("/sys/fs/cgroup/memory.max").read_text("utf-8")))
-    return free
 
 
 def hash_text(text: str) -> str:
@@ -225,7 +205,7 @@ def _decode(open_: Callable[[str], Path | IO[bytes]], decoder: Decoder, name: st
     return decoder.decode(open_(name))
 
 
-def _all_read(files: Sequence[str], results: Iterable[R | _Unread]) -> Iterator[tuple[str, R]]:
+def _all_read(files: Sequence[str], results: Iterable[R | Unread]) -> Iterator[tuple[str, R]]:
     """The files that can be read, and their results.
 
     Raises:
@@ -233,7 +213,7 @@ def _all_read(files: Sequence[str], results: Iterable[R | _Unread]) -> Iterator[
     """
     unread: list[tuple[str, str]] = []
     for file, result in zip(files, results, strict=True):
-        if isinstance(result, _Unread):
+        if isinstance(result, Unread):
             unread.append((file, result.reason))
         else:
             yield file, result
@@ -245,48 +225,3 @@ def _all_read(files: Sequence[str], results: Iterable[R | _Unread]) -> Iterator[
             f"{len(unread):,} of {len(files):,} pictures cannot be read, the first of them:\n{first}.\n"
             "Mend, replace or remove them."
         )
-
-
-def _on_all_cores(function: Callable[[str], R], files: Sequence[str], doing: str) -> Iterator[R | _Unread]:
-    """The function of every file, in order, or why the file cannot be read."""
-    size = max(1, min(_CHUNK, len(files) // (4 * count_cores())))
-    chunks = [files[start : start + size] for start in range(0, len(files), size)]
-    console = Console(stderr=True)
-    with ExitStack() as stack:
-        spread: Callable[..., Iterator[list[R | _Unread]]] = map
-        if len(files) > _FEW:
-            pool = ProcessPoolExecutor(count_cores(), get_context("spawn"), _follow_parent)
-            stack.callback(pool.shutdown, cancel_futures=True)
-            spread = pool.map
-        done: Iterable[list[R | _Unread]] = spread(partial(_in_turn, function), chunks)
-        if console.is_terminal:
-            done = track(done, doing, len(chunks), console=console, transient=True)
-        for results in done:
-            yield from results
-
-
-def _in_turn(function: Callable[[str], R], files: Sequence[str]) -> list[R | _Unread]:
-    return [_try(function, file) for file in files]
-
-
-def _try(function: Callable[[str], R], file: str) -> R | _Unread:
-    try:
-        return function(file)
-    except Exception as error:  # Pillow's decoders raise nearly every kind
-        reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
-        reason = "no picture that Pillow knows" if isinstance(error, UnidentifiedImageError) else reason
-        return _Unread(reason.splitlines()[0][:150])
-
-
-def _follow_parent() -> None:
-    """A process of the pool leaves Ctrl-C and SIGHUP to its parent, and ends with it however that dies."""
-    for each in (signal.SIGINT, signal.SIGHUP):
-        signal.signal(each, signal.SIG_IGN)
-    parent = parent_process()
-    assert parent is not None
-
-    def end() -> None:
-        parent.join()
-        os._exit(1)
-
-    Thread(target=end, daemon=True).start()

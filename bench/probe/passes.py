@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import cross_entropy
 
+from bench.dataset.mapped import Images
 from bench.model.buffers import kept_buffers
 from bench.rng import global_stream
 
@@ -49,9 +50,9 @@ def untouched(model: nn.Module, seed: int) -> Iterator[None]:
             parameter.grad = grad
 
 
-def batch_size(images: Tensor) -> int:
+def batch_size(images: Images) -> int:
     """How many of such images make a batch: a function of their shape alone, so that numbers depend on nothing else."""
-    return max(min(_VALUES // images[0].numel(), _MOST), 1)
+    return max(min(_VALUES // images.shape[1:].numel(), _MOST), 1)
 
 
 def in_batches(*tensors: Tensor) -> Iterator[tuple[Tensor, ...]]:

@@ -46,9 +46,10 @@ def score_corrupted(model: nn.Module, data: Data, seed: int) -> Rows:
     Its metrics are NaN where a logit is not finite. Images are scaled by the largest value in the test set: 255, or
     what stands for white, as 16 does in digits.
     """
-    white = max(int(data.test.images.max()), 1)
+    size = batch_size(data.test.images)
+    white = max(1, *(int(pixels.max()) for pixels in data.test.images.split(size)))
     logits: dict[tuple[str, float], list[Tensor]] = defaultdict(list)
-    for position, pixels in enumerate(torch.split(data.test.images, batch_size(data.test.images))):
+    for position, pixels in enumerate(data.test.images.split(size)):
         images = pixels.permute(0, 3, 1, 2) / white
         drawn = stream(seed, "noise", position).standard_normal(images.shape, dtype=np.float32)
         noise = torch.from_numpy(drawn).to(images.device)

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from bench.config.settings import Run
 from bench.dataset import Data
 from bench.dataset.batches import PADDING, Batches, normalise
+from bench.dataset.mapped import MappedImages
 from bench.machine.cores import count_cores
 from bench.training.evaluate import BATCH_SIZE, compute_logits
 from bench.training.rates import scale_lrs
@@ -215,7 +216,9 @@ class _Pictures(Dataset[tuple[Tensor, int]]):
     def __init__(self, data: Data, augment: str) -> None:
         from torchvision.transforms import v2
 
-        self.images, self.labels = data.train.images.cpu().numpy(), data.train.labels.tolist()
+        images = data.train.images
+        self.images = images.rows if isinstance(images, MappedImages) else images.cpu().numpy()
+        self.labels = data.train.labels.tolist()
         size, mean, std = self.images.shape[1:3], data.mean.cpu() / 255, data.std.cpu() / 255
         resized, flip = augment == "random_resized", v2.RandomHorizontalFlip()
         crop = v2.RandomResizedCrop(size) if resized else v2.RandomCrop(size, padding=PADDING[augment])

@@ -17,6 +17,7 @@ from bench.config.settings import Choice, Run
 from bench.console.escape import escape
 from bench.dataset import Source, find_gaps, split_source
 from bench.dataset.augment import check_augment
+from bench.dataset.residency import check_memory
 from bench.errors import UsageError
 from bench.model import build_model
 from bench.model.buffers import has_statistics
@@ -100,7 +101,9 @@ def check_fit(run: Run, source: Source, tried: Tried) -> int:
 
 def _count_batches(run: Run, source: Source) -> int:
     """In an epoch; at least one."""
-    train, _ = split_source(run.dataset, source)
+    train, val = split_source(run.dataset, source)
+    held_out = len(val) if source.val_images is None else len(source.val_images)
+    check_memory(run.dataset, (len(train) + held_out + len(source.test_images), *source.train_images.shape[1:]))
     if len(train) == 0:
         raise UsageError("validation leaves no image to train on.\nLower dataset.val_fraction.")
     if run.train.batch_size > len(train):

@@ -33,7 +33,7 @@ def compute_logits(model: nn.Module, split: Split, data: Data) -> NDArray[np.flo
 
 def _compute(model: nn.Module, split: Split, data: Data, batch_size: int) -> Tensor:
     try:
-        parts = [model(normalise(images, data)).float() for images in torch.split(split.images, batch_size)]
+        parts = [model(normalise(images, data)).float() for images in split.images.split(batch_size)]
         return torch.cat(parts)
     except Exception as error:
         if batch_size == 1 or not ran_out(error):

@@ -8,7 +8,7 @@ once, where it switches.
 
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, closing, nullcontext
 from dataclasses import dataclass, field
 from math import ceil
 from typing import Any, Protocol, runtime_checkable
@@ -183,16 +183,17 @@ class Trainer:
             first = self.epoch * per_epoch
             last = min(first + per_epoch, steps) - 1
             left = range(first + len(self.losses), last + 1)
-            for step, (images, targets) in zip(left, batches.epoch(self.epoch, len(self.losses))):  # noqa: B905
-                scale_lrs(self.optimizer, factor(step))
-                self.losses.append(self.step(images, targets, step))
-                self.move_average(step, steps, per_epoch)
-                self.steps = step + 1
-                if pauses and pauses.due():
-                    self.synchronise()
-                    self.seconds += time.perf_counter() - started
-                    pauses.write(self)
-                    started = time.perf_counter()
+            with closing(batches.epoch(self.epoch, len(self.losses))) as coming:  # a thread may read ahead for it
+                for step, (images, targets) in zip(left, coming):  # noqa: B905
+                    scale_lrs(self.optimizer, factor(step))
+                    self.losses.append(self.step(images, targets, step))
+                    self.move_average(step, steps, per_epoch)
+                    self.steps = step + 1
+                    if pauses and pauses.due():
+                        self.synchronise()
+                        self.seconds += time.perf_counter() - started
+                        pauses.write(self)
+                        started = time.perf_counter()
             train_loss = _read_losses(self.losses, first)
             lr = largest_lr(self.optimizer) * factor(last)
             seconds = self.seconds + time.perf_counter() - started

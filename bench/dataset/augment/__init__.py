@@ -15,6 +15,7 @@ from torch import Tensor
 
 from bench.dataset.augment.random_resized import RandomResized
 from bench.dataset.augment.trivial_augment import TrivialAugment
+from bench.dataset.rows import Rows
 
 Transform = Callable[[Tensor, slice], Tensor]
 POLICIES: dict[str, Callable[[torch.Size, np.random.Generator, torch.device], Transform]] = {
@@ -31,7 +32,7 @@ def draw_transform(augment: str, shape: torch.Size, random: np.random.Generator,
     return POLICIES[augment](shape, random, device)
 
 
-def check_augment(augment: str, images: NDArray[np.uint8]) -> None:
+def check_augment(augment: str, images: NDArray[np.uint8] | Rows) -> None:
     """Looks at about a thousand of the images (N, H, W, C).
 
     Raises:

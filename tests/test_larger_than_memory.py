@@ -1,0 +1,419 @@
+"""Images that are read from their file while a run trains: the same numbers, and no more memory than a few batches."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+import tracemalloc
+from concurrent.futures import Future
+from contextlib import closing, contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from conftest import compose, draw_picture, load_folder, make_trainer
+from PIL import Image
+from test_checkpoint import content_of, train_interrupted
+
+from bench.dataset import _load, all_cores, arrays, load_source, make_splits, pictures, residency
+from bench.dataset.batches import PADDING, Batches
+from bench.dataset.mapped import MappedImages
+from bench.dataset.rows import Rows
+from bench.errors import UsageError
+from bench.machine import free_memory
+from bench.probe import PROBES
+from bench.sweep.plan import Command, make_plan
+from bench.training import evaluate
+from bench.training.run import train_run
+
+CPU = torch.device("cpu")
+RANDOM = np.random.default_rng(0)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """54 pictures of three classes, higher than wide, without a test split; five of them are there twice."""
+    for i in range(54):
+        path = draw_picture(tmp_path / "pictures" / "abc"[i % 3] / f"{i}.png", size=(9, 11))
+        if i % 12 == 0:
+            Image.open(path).save(path.with_name(f"{i}_again.png"))
+    return tmp_path / "pictures"
+
+
+def plan_one(folder, *overrides):
+    words = ("dataset=image_folder", f"dataset.root={folder}", "train.device=cpu", "train.batch_size=8")
+    net = ("model=convnet", "model.width=8", "train.epochs=2", "dataset.val_fraction=0.2")
+    (planned,) = make_plan(Command("adhoc", compose(*words, *net, *overrides), folder.parent / "results"))
+    return planned
+
+
+def load_data(run):
+    return make_splits(run.dataset, load_source(run.dataset), CPU)
+
+
+def threads():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("images")]
+
+
+# --- the same numbers ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["regularizer=none", "dataset.augment=none"],
+        ["regularizer=[mixup,sam]", "dataset.drop_duplicates=true", "dataset.label_noise=0.3"],
+        ["regularizer=[cutmix,swa]", "dataset.augment=alternating", "dataset.train_size=30", "dataset.split_seed=seed"],
+        ["regularizer=[cutout,mixup,dropout]", "dataset.imbalance=0.5", "dataset.augment=trivial_augment"],
+    ],
+    ids=lambda overrides: overrides[0],
+)
+def test_every_number_is_that_of_images_in_memory_and_so_is_the_run_id(overrides, folder, tmp_path):
+    there, mapped = (plan_one(folder, *overrides, f"dataset.resident={word}") for word in ("true", "false"))
+    assert there.run_id == mapped.run_id
+    assert isinstance(load_data(mapped.run).train.images, MappedImages)
+    for planned, name in ((there, "there"), (mapped, "mapped")):
+        assert train_run(planned.run, tmp_path / name)["status"] == "done"
+    assert content_of(tmp_path / "mapped") == content_of(tmp_path / "there")
+    assert not threads()
+
+
+def test_batches_of_many_small_images_and_of_few_are_those_in_memory(folder, monkeypatch):
+    for augment in PADDING:
+        run = plan_one(folder, f"dataset.augment={augment}").run
+        source = load_source(run.dataset)
+        both = [
+            make_splits(replace(run.dataset, values={**run.dataset.values, "resident": resident}), source, CPU)
+            for resident in (True, False)
+        ]
+        for together in (0, 2**20):
+            monkeypatch.setattr("bench.dataset.batches._VALUES_TOGETHER", together)
+            for skip in (0, 3):
+                one, other = (list(Batches(data, 8, augment, 1).epoch(1, skip)) for data in both)
+                assert len(one) == len(other) == both[0].shape[0] // 8 - skip
+                for (images, targets), (mapped, of_mapped) in zip(one, other, strict=True):
+                    assert torch.equal(images, mapped)
+                    assert images.stride() == mapped.stride()
+                    assert torch.equal(targets, of_mapped)
+
+
+def test_a_run_that_is_interrupted_within_an_epoch_ends_as_one_in_memory(folder, tmp_path):
+    there, mapped = (
+        plan_one(folder, "regularizer=[mixup,sam]", f"dataset.resident={word}").run for word in ("true", "false")
+    )
+    train_run(there, tmp_path / "there")
+    train_interrupted(mapped, tmp_path / "mapped", 3, 4)
+    assert content_of(tmp_path / "mapped") == content_of(tmp_path / "there")
+    assert not threads()
+
+
+def test_probes_and_evaluation_see_the_same_images(folder, monkeypatch):
+    monkeypatch.setattr("bench.probe.passes._MOST", 5)
+    measured = []
+    for word in ("true", "false"):
+        run = plan_one(folder, f"dataset.resident={word}", "seed=3").run
+        trainer, batches = make_trainer(run)
+        data = batches.data
+        with torch.random.fork_rng():
+            found = {name: probe(trainer.model, data, run.seed) for name, probe in PROBES.items()}
+        logits = [evaluate._compute(trainer.model.eval(), data.train, data, size).tolist() for size in (5, 512)]
+        measured.append(({name: (each.numbers, each.rows) for name, each in found.items()}, logits))
+    assert str(measured[0]) == str(measured[1])
+
+
+# --- the thread ------------------------------------------------------------------------------------------------------
+
+
+def test_an_error_of_the_thread_is_the_runs_and_no_thread_stays(folder, tmp_path, monkeypatch):
+    run, read, calls = plan_one(folder, "dataset.resident=false").run, Rows.read, iter(range(1000))
+
+    def read_a_little(self, at, out=None):
+        if threading.current_thread().name.startswith("images") and next(calls) == 5:
+            raise OSError(5, "Input/output error")
+        return read(self, at, out)
+
+    monkeypatch.setattr(Rows, "read", read_a_little)
+    result = train_run(run, tmp_path / "run")
+    assert result["status"] == "failed"
+    assert "Input/output error" in result["message"]
+    assert not threads()
+
+
+def test_the_thread_ends_where_an_epoch_is_left_and_reads_only_a_few_batches_ahead():
+    images, asked = MappedImages(Rows(RANDOM.integers(0, 256, (400, 2, 2, 1), dtype=np.uint8)), CPU), []
+    images._read = lambda at: asked.append(at) or torch.zeros(len(at))
+    with closing(images.split(4)) as parts:
+        for _ in range(3):
+            next(parts)
+        assert threads()
+    assert not threads()
+    assert len(asked) <= 3 + 4
+    assert [at[0] for at in asked] == [*range(0, 4 * len(asked), 4)]
+
+
+def test_an_error_in_a_step_ends_the_thread(folder, monkeypatch):
+    trainer, batches = make_trainer(plan_one(folder, "dataset.resident=false").run)
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trainer, "step", fail)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        next(trainer.epochs(batches))
+    assert not threads()
+    del caught
+
+
+# --- which images are where ------------------------------------------------------------------------------------------
+
+
+def test_images_that_fit_in_memory_three_times_lie_there_and_others_do_not(folder, monkeypatch):
+    run = plan_one(folder).run
+    source = load_source(run.dataset)
+    size = sum(np.asarray(images).nbytes for _, images, _ in source.splits())
+
+    def is_there(free, resident=None):
+        monkeypatch.setattr(residency, "find_free_memory", lambda: free)
+        values = {**run.dataset.values, "resident": resident, "split_seed": free}  # a key of its own
+        data = make_splits(replace(run.dataset, values=values), source, CPU)
+        there = {isinstance(split.images, torch.Tensor) for split in (data.train, data.val, data.test)}
+        assert len(there) == 1
+        return there.pop()
+
+    assert is_there(3 * size)
+    assert not is_there(3 * size - 1)
+    assert is_there(2 * size, resident=True)
+    assert not is_there(9 * size, resident=False)
+
+
+def test_what_is_to_lie_in_memory_and_cannot_is_refused_before_anything_trains(folder, monkeypatch):
+    monkeypatch.setattr(residency, "find_free_memory", lambda: 1000)
+    assert plan_one(folder)
+    with pytest.raises(UsageError, match=r"(?s)dataset\.resident=true: .* 9x11x3 are .* GiB.*Leave it out") as caught:
+        plan_one(folder, "dataset.resident=true")
+    assert len(str(caught.value).splitlines()) <= 3
+    with pytest.raises(UsageError, match="one of true, false, null"):
+        compose("dataset.resident=maybe")
+
+
+@pytest.mark.parametrize("mapped", [True, False])
+def test_rows_are_those_of_an_array(mapped, tmp_path):
+    array = RANDOM.integers(0, 256, (700, 5, 3, 2), dtype=np.uint8)
+    np.save(tmp_path / "array.npy", array)
+    pixels = np.load(tmp_path / "array.npy", mmap_mode="r")[100:] if mapped else array[100:]
+    first, second = RANDOM.permutation(600), RANDOM.permutation(600)[:550]
+    for rows, plain in (
+        (Rows(pixels), array[100:]),
+        (Rows(pixels, first), array[100:][first]),
+        (Rows(Rows(pixels, first), second), array[100:][first][second]),
+        (Rows(Rows(np.ascontiguousarray(pixels)), second), array[100:][second]),
+    ):
+        assert rows.shape == plain.shape
+        assert (rows._file is not None) == mapped
+        for key in (0, -1, slice(3, 90, 7), slice(None, None, -1), np.array([4, 2, 2])):
+            assert np.array_equal(rows[key], plain[key])
+        assert np.array_equal(rows, plain)
+        assert np.array_equal(rows.load(), plain)
+        assert np.array_equal([*rows], plain)
+        assert np.array_equal(np.sort(np.asarray(rows.sorted()).ravel()), np.sort(plain.ravel()))
+    with pytest.raises(IndexError):
+        Rows(pixels)[600]
+
+
+def test_what_was_written_to_a_map_of_its_own_is_not_lost(tmp_path):
+    np.save(tmp_path / "array.npy", np.zeros((4, 2, 2, 1), dtype=np.uint8))
+    pixels = np.load(tmp_path / "array.npy", mmap_mode="c")
+    pixels[1] = 7
+    rows = Rows(pixels)
+    assert [rows[1].max(), rows[1].max(), pixels[1].max()] == [7, 7, 7]
+
+
+@pytest.mark.parametrize(
+    ("groups", "limits", "expected"),
+    [
+        ("0::/", {"memory.max": "1000"}, 1000),
+        ("0::/a/b", {"memory.max": "900", "a/memory.max": "800", "a/b/memory.max": "max"}, 800),
+        ("0::/host/path", {"memory.max": "700"}, 700),  # in a container
+        ("3:cpu:/a\n4:memory:/a\n0::/", {"memory/a/memory.limit_in_bytes": "600", "cpu/a/memory.max": "5"}, 600),
+        ("0::/", {"memory.max": "max"}, None),
+        ("nothing", {}, None),
+    ],
+)
+def test_the_limit_of_a_container_or_a_job_is_known(groups, limits, expected, tmp_path, monkeypatch):
+    for name, limit in limits.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(limit)
+    (tmp_path / "own").write_text(groups + "\n")
+    monkeypatch.setattr(free_memory, "_GROUPS", tmp_path)
+    monkeypatch.setattr(free_memory, "_OWN", tmp_path / "own")
+    found = free_memory.find_free_memory()
+    assert found == expected if expected else found > 2**20
+
+
+# --- memory ----------------------------------------------------------------------------------------------------------
+
+
+def measure_peak(function):
+    """Bytes at the peak that NumPy and Python hold, over those before."""
+    tracemalloc.start()
+    try:
+        function()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_pictures_are_decoded_into_the_cache_with_a_few_in_memory(folder, tmp_path, monkeypatch):
+    load_folder(folder)  # whatever is loaded once
+    for i in range(40):
+        draw_picture(tmp_path / "large" / "ab"[i % 2] / f"{i}.png", size=(200, 200))
+    size = 200 * 200 * 3
+    monkeypatch.setattr(pictures, "_TOGETHER", 2 * size)
+    monkeypatch.setattr(all_cores, "count_cores", lambda: 1)
+    assert measure_peak(lambda: load_folder(tmp_path / "large")) < 10 * size
+    assert len(load_folder(tmp_path / "large").train_labels) == 30
+
+
+def test_no_more_chunks_are_handed_out_than_are_taken():
+    given, taken = [], []
+
+    class Pool:
+        def submit(self, function, chunk):
+            given.append(chunk)
+            future = Future()
+            future.set_result(function(chunk))
+            return future
+
+    for result in all_cores._spread(Pool(), sum, [[i] for i in range(20)], 4):
+        taken.append(result)
+        assert len(given) - len(taken) <= 4
+    assert taken == [*range(20)]
+
+
+def test_a_training_on_a_mapped_file_copies_no_more_than_batches(tmp_path, tiny):
+    n = 16_384
+    pixels = np.lib.format.open_memmap(tmp_path / "images.npy", mode="w+", dtype=np.uint8, shape=(n, 16, 16, 3))
+    pixels[:] = np.arange(n, dtype=np.uint8)[:, None, None, None]
+    del pixels
+    images = np.load(tmp_path / "images.npy", mmap_mode="r")
+    few = replace(load_source(tiny().dataset), val_images=None, val_labels=None)
+    test = few.test_labels[:10]
+    source = replace(few, train_images=images, train_labels=np.arange(n) % 4, test_images=images[:10], test_labels=test)
+
+    def work(resident):
+        values = {**tiny().dataset.values, "resident": resident}
+        data = make_splits(replace(tiny().dataset, values=values), source, CPU)
+        batches = Batches(data, 64, "standard", 0).epoch(0)
+        for _ in range(5):
+            next(batches)
+
+    assert measure_peak(lambda: work(False)) < images.nbytes / 3
+    assert measure_peak(lambda: work(True)) > images.nbytes * 0.7  # what is counted is what would be copied
+
+
+@contextmanager
+def limiting(size):
+    """What a command begins with that may have no more memory than that, the page cache included.
+
+    A limit by `resource` would not do: it counts a mapped file whole, or not at all.
+    """
+    groups = dict(line.split(":", 2)[1:] for line in Path("/proc/self/cgroup").read_text().splitlines())
+    systemd = ["systemd-run", "--scope", "-q", "-p", f"MemoryMax={size}", "-p", "MemorySwapMax=0"]
+    if "memory" not in groups:
+        if not shutil.which("systemd-run") or subprocess.run([*systemd, "true"], check=False, timeout=60).returncode:
+            pytest.skip("no cgroup can be made")
+        yield systemd
+        return
+    group = Path("/sys/fs/cgroup/memory", groups["memory"].lstrip("/"), f"regbench_{os.getpid()}")
+    try:
+        group.mkdir()
+        (group / "memory.limit_in_bytes").write_text(str(size))
+    except OSError:
+        pytest.skip("no cgroup can be made")
+    try:
+        yield ["sh", "-c", f'echo $$ > {group}/cgroup.procs && exec "$0" "$@"']
+    finally:
+        group.rmdir()
+
+
+@pytest.mark.slow
+def test_images_of_twice_the_memory_are_trained_on(tmp_path):
+    """How fast is what scripts/measure_mapped.py prints; here it only has to get through."""
+    if subprocess.check_output(["stat", "-f", "-c", "%T", tmp_path], text=True).strip() == "tmpfs":
+        pytest.skip("temporary files lie in memory")
+    script = Path(__file__).parents[1] / "scripts" / "measure_mapped.py"
+    few = ("model=resnet8", "train.batch_size=8", "train.device=cpu", "--steps=3")
+    with limiting(2**30) as limited:
+        done = subprocess.run(
+            [*limited, sys.executable, script, tmp_path, *few], capture_output=True, text=True, check=False
+        )
+    assert done.returncode == 0, done.stderr
+    free, images = map(float, re.match(r"(\S+) GiB of memory, (\S+) GiB of images\n", done.stdout).groups())
+    assert free <= 1
+    assert images == pytest.approx(2 * free, abs=0.02)
+    assert "from the file at" in done.stdout
+
+
+@pytest.mark.cuda
+def test_batches_come_to_a_gpu_as_from_its_memory(folder):
+    device, source = torch.device("cuda"), load_source((run := plan_one(folder).run).dataset)
+    of = [{**run.dataset.values, "resident": resident} for resident in (True, False)]
+    there, mapped = (make_splits(replace(run.dataset, values=values), source, device) for values in of)
+    assert mapped.train.images._read(np.arange(3)).is_pinned()
+    pairs = zip(Batches(there, 8, "standard", 1).epoch(0), Batches(mapped, 8, "standard", 1).epoch(0), strict=True)
+    for (images, targets), (read, of_read) in pairs:
+        assert read.device.type == "cuda"
+        assert torch.equal(images, read)
+        assert torch.equal(targets, of_read)
+
+
+# --- arrays ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def npz(tmp_path):
+    labels = np.arange(60) % 3
+    images = RANDOM.integers(0, 256, (60, 8, 8), dtype=np.uint8)
+    np.savez_compressed(tmp_path / "set.npz", train_images=images, train_labels=labels)
+    return tmp_path / "set.npz"
+
+
+def load_npz(path):
+    return arrays.load_arrays("arrays/set", str(path), True, 0.2)
+
+
+def test_large_arrays_are_unpacked_once_and_mapped(npz, tmp_path, monkeypatch):
+    before = load_npz(npz)
+    assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(arrays, "_SMALL", 1000)
+    mapped = load_npz(npz)
+    assert mapped.hash_content() == before.hash_content()
+    assert mapped.train_images._file is not None
+    (cached,) = (tmp_path / "cache" / "arrays").iterdir()
+    stamp = cached.stat().st_mtime_ns
+    assert load_npz(npz).hash_content() == before.hash_content()
+    assert cached.stat().st_mtime_ns == stamp
+    del mapped
+    cached.write_bytes(b"nothing")
+    assert load_npz(npz).hash_content() == before.hash_content()
+    monkeypatch.setenv("REGBENCH_CACHE", str(npz))  # no folder
+    assert load_npz(npz).hash_content() == before.hash_content()
+    np.savez(npz, train_images=np.array([[1], [2, 3]] * 300, dtype=object), train_labels=np.arange(600) % 2)
+    with pytest.raises(UsageError, match="pickle"):
+        load_npz(npz)
+
+
+def test_arrays_have_the_same_identity_however_they_are_loaded(npz, tmp_path, monkeypatch):
+    def identify(*overrides):
+        _load.cache_clear()
+        words = ("dataset=arrays", f"dataset.file={npz}", "train.device=cpu", "train.batch_size=8", *overrides)
+        (planned,) = make_plan(Command("adhoc", compose(*words), tmp_path / "results"))
+        return planned.run_id
+
+    before = identify()
+    monkeypatch.setattr(arrays, "_SMALL", 1000)
+    assert {identify(), identify("dataset.resident=true"), identify("dataset.resident=false")} == {before}
