@@ -107,8 +107,9 @@ def _load(path: Path, file: NpzFile, key: str) -> NDArray[Any]:
 
 def _map(path: Path, file: NpzFile, key: str) -> NDArray[Any] | None:
     """An array of the file, mapped from the cache; None where it is small, or cannot be had so."""
-    assert file.zip is not None
-    member = file.zip.getinfo(f"{key}.npy")
+    archive = file.zip
+    assert archive is not None
+    member = archive.getinfo(f"{key}.npy")
     if member.file_size <= _SMALL:
         return None
     status = path.stat()
@@ -118,7 +119,7 @@ def _map(path: Path, file: NpzFile, key: str) -> NDArray[Any] | None:
         with suppress(OSError, ValueError, EOFError):  # not there yet, damaged, or a pickle
             mapped: NDArray[Any] = np.load(cache, mmap_mode="r")
             return mapped
-        with file.zip.open(member) as packed:
+        with archive.open(member) as packed:
             if not keep(cache, partial(shutil.copyfileobj, packed)):
                 return None
     return None

@@ -25,7 +25,7 @@ class Curves(Protocol):
 
     def __init__(self, run: Run, exp: str, folder: RunFolder, resumed: bool) -> None: ...
 
-    def open(self) -> None:
+    def start(self) -> None:
         """Is called once before all others."""
 
     def add(self, row: Row) -> None:
@@ -83,7 +83,7 @@ class Tracker:
         if self.curves is None:
             return
         with self._harmless():
-            self.curves.open()
+            self.curves.start()
         for row in history:
             self.add(row)
 

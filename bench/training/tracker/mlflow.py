@@ -61,7 +61,7 @@ class MlflowCurves:
         self.id = ""  # MLflow's
         self.epochs: set[int] = set()  # that are there
 
-    def open(self) -> None:
+    def start(self) -> None:
         """Goes on with the run of an earlier process, or makes one."""
         with _quiet():
             self._open()

@@ -30,7 +30,7 @@ class TensorboardCurves:
         self.folder = folder.path / CURVES
         self.writer: Any = None
 
-    def open(self) -> None:
+    def start(self) -> None:
         """Makes the file."""
         from torch.utils.tensorboard import SummaryWriter
 
