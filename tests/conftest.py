@@ -60,7 +60,7 @@ AVERAGES = ["ema", "swa"]  # which change what is evaluated, and not how it is t
 
 
 # Files of few but long tests: where two processes share the files, these must not come last.
-FIRST = ("test_survival.py", "test_wheel.py", "test_cli.py")
+FIRST = ("test_tune.py", "test_cli.py", "test_streams.py", "test_survival.py", "test_wheel.py")
 
 
 def pytest_collection_modifyitems(items):

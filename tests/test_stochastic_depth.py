@@ -97,6 +97,7 @@ def test_at_0_the_forward_pass_is_the_one_without_it_to_the_bit():
     assert torch.equal(model(images), restated(model, images))
 
 
+@pytest.mark.slow
 def test_value_0_reduces_to_none_and_a_value_to_the_models_own(tiny):
     none = train(tiny(*SMALL, "regularizer=none"))[0]
     assert equal(none, train(tiny(*CHOSEN, "regularizer.stochastic_depth.value=0"))[0])

@@ -98,6 +98,7 @@ def test_a_terminal_or_locale_that_is_not_utf8_ends_nothing(environment, tmp_pat
             path.read_text("utf-8")
 
 
+@pytest.mark.slow
 def test_names_of_files_that_are_no_utf8_end_nothing(tmp_path):
     for part in ("train", "test"):
         for i in range(8):

@@ -104,6 +104,7 @@ def test_the_same_command_trains_nothing_and_chooses_the_same(copy):
     assert commands == ["regbench tune --config-dir own " + " ".join([TUNE[3], *TUNE[4:], *TWO])]
 
 
+@pytest.mark.slow
 def test_the_test_split_has_no_say_and_a_diverged_seed_rules_a_rate_out(copy):
     best = chosen(copy)["none"]
     change(copy, "none", best, test_nll=0.0)
@@ -115,6 +116,7 @@ def test_the_test_split_has_no_say_and_a_diverged_seed_rules_a_rate_out(copy):
     assert chosen(copy)["none"] == best
 
 
+@pytest.mark.slow
 def test_the_tuned_experiment_compares_best_with_best(copy):
     change(copy, "label_smoothing", 0.3, val_nll=0.0)
     assert regbench(*TUNE, *TWO, cwd=copy).returncode == 0
@@ -140,6 +142,7 @@ def test_the_tuned_experiment_compares_best_with_best(copy):
     assert "every other setting equal but optimizer.lr, which each arm has of its own" in page
 
 
+@pytest.mark.slow
 def test_what_is_tuned_anew_is_not_mixed_with_what_was(copy):
     """Two arms of `none` paired nothing, and nothing said so."""
     run = ("run", *OWN, "+exp=digits_smoke_tuned", "train.device=cpu")
@@ -166,6 +169,7 @@ def test_what_is_tuned_anew_is_not_mixed_with_what_was(copy):
     assert "exp=digits_smoke_tuned_3" in regbench(*run, cwd=copy).stderr
 
 
+@pytest.mark.slow
 def test_a_report_of_two_tunings_that_were_merged_says_why_nothing_is_compared(copy):
     run = ("run", *OWN, "+exp=digits_smoke_tuned", "train.device=cpu")
     assert regbench(*run, cwd=copy).returncode == 0
