@@ -78,7 +78,7 @@ def test_swa_equals_torchs(start, epochs, tiny):
 def assert_used(trainer, batches, oracle):
     """That the model, once its average is in use, is the oracle."""
     last = copy.deepcopy(trainer.model.state_dict())
-    trainer.averaged.use(batches)
+    trainer.averaged.use(trainer.unmixed(batches))
     ours = trainer.model.state_dict()
     for name, value in oracle.state_dict().items():
         torch.testing.assert_close(ours[name], value, rtol=1e-5, atol=1e-6)
@@ -130,6 +130,17 @@ class Partly(nn.Module):
         return self.live(self.kept(images))
 
 
+@pytest.mark.parametrize("shown", ["cutout", "mixup"])
+def test_statistics_are_of_images_as_erased_and_not_as_mixed(shown, tiny):
+    def statistics(stack):
+        trainer, batches = make_trainer(tiny(*NET, f"regularizer={stack}"))
+        trainer.averaged.move(1)
+        trainer.averaged.use(trainer.unmixed(batches))
+        return {name: value for name, value in trainer.model.state_dict().items() if "running" in name}
+
+    assert equal(statistics("ema"), statistics(f"[{shown},ema]")) == (shown == "mixup")
+
+
 def test_layers_that_see_no_batch_keep_their_statistics():
     net, images = Partly(), torch.randn(8, 2, 4, 4) + 3
     for layer in (net.kept, net.idle, net.live):
@@ -154,27 +165,27 @@ def test_the_pass_is_in_float32_whatever_training_is_in(tiny):
     assert seen == {torch.bfloat16}
     assert {weight.dtype for weight in trainer.averaged.weights.values()} == {torch.float32}
     seen.clear()
-    trainer.averaged.use(batches)
+    trainer.averaged.use(trainer.unmixed(batches))
     assert seen == {torch.float32}
 
 
 def test_the_average_is_shown_and_everything_put_back(tiny):
     trainer, batches = make_trainer(tiny(*NET, "regularizer=[ema,dropout]"))
-    with trainer.averaged.shown(batches):  # there is none yet
+    with trainer.averaged.shown(trainer.unmixed(batches)):  # there is none yet
         assert equal(trainer.model.state_dict(), make_trainer(tiny(*NET))[0].model.state_dict())
     list(trainer.epochs(batches))
     before, held = copy.deepcopy(trainer.model.state_dict()), dict(trainer.model.named_buffers())
     random = torch.get_rng_state()
     shown = []
     for _ in range(2):
-        with trainer.averaged.shown(batches):
+        with trainer.averaged.shown(trainer.unmixed(batches)):
             shown.append(copy.deepcopy(trainer.model.state_dict()))
         assert equal(trainer.model.state_dict(), before)
     assert equal(*shown)
     assert not equal(shown[0], before)
     assert all(held[name] is buffer for name, buffer in trainer.model.named_buffers())
     assert torch.equal(torch.get_rng_state(), random)
-    trainer.averaged.use(batches)
+    trainer.averaged.use(trainer.unmixed(batches))
     assert equal(trainer.model.state_dict(), shown[0])
 
 
@@ -187,7 +198,7 @@ def test_what_is_compiled_is_not_compiled_again_for_the_average(tiny, monkeypatc
     made = []
     for _ in trainer.epochs(batches):
         made.append(len(graphs))
-        with trainer.averaged.shown(batches):
+        with trainer.averaged.shown(trainer.unmixed(batches)):
             trainer.model.eval()
     assert made == made[:1] * 4
     assert trainer.compiled
@@ -294,7 +305,7 @@ def test_a_frozen_parameter_is_its_own_average(tiny):
     trainer, batches = make_trainer(tiny("model=fastnet", "model.width=4", "regularizer=ema"))
     whitening = trainer.model[0].weight.detach().clone()
     list(trainer.epochs(batches))
-    trainer.averaged.use(batches)
+    trainer.averaged.use(trainer.unmixed(batches))
     assert torch.equal(trainer.model[0].weight, whitening)
 
 

@@ -3,18 +3,17 @@
 What fills the slot `average` says after each step how far it moves; here it is kept, beside the weights and in their
 dtype, float32. Training never sees it. The statistics of BatchNorm belong to other weights: for the average they are
 made anew, by a pass over the training images in training mode and in float32 (Izmailov et al. 2018, sect. 3.2). These
-are the batches of the run's first epoch, augmented and not mixed, as in the authors' code: the same ones whenever the
-average is shown.
+are the batches of the run's first epoch as its steps see them before they are mixed, as in the authors' code:
+augmented, and where the stack erases, erased. They are the same ones whenever the average is shown.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bench.dataset.batches import Batches
 from bench.model.buffers import kept_buffers, remake_statistics
 from bench.rng import global_stream
 
@@ -38,8 +37,9 @@ class Averaged:
         else:
             torch._foreach_lerp_([*self.weights.values()], [*self.live.values()], share)
 
-    def use(self, batches: Batches) -> None:
-        """Puts it in the place of the model's weights, with statistics of its own; without an average does nothing.
+    def use(self, batches: Iterable[Tensor]) -> None:
+        """Puts it in the place of the model's weights, with statistics of its own by batches of images (N, C, H, W);
+        without an average does nothing.
 
         To do so twice is to do it once: a run that goes on from a checkpoint of its last evaluation does.
         """
@@ -47,10 +47,10 @@ class Averaged:
             return
         self._write(self.weights)
         with global_stream(self.device, self.seed, "statistics"):
-            remake_statistics(self.model, (images for images, _ in batches.epoch(0)))
+            remake_statistics(self.model, batches)
 
     @contextmanager
-    def shown(self, batches: Batches) -> Iterator[None]:
+    def shown(self, batches: Iterable[Tensor]) -> Iterator[None]:
         """As `use`; at the end weights and all running state are as they were, bit for bit."""
         if not self.weights:
             yield

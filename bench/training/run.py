@@ -165,9 +165,9 @@ def _train(
         result.history += checkpoint["history"]
         own.log(f"goes on after {len(result.history)} epochs and {len(trainer.losses)} steps\n")
 
-    def evaluate(name: str, split: Split, trained: bool = True) -> tuple[dict[str, float], dict[str, Any]]:
+    def evaluate(name: str, split: Split, shown: Any = None) -> tuple[dict[str, float], dict[str, Any]]:
         started = time.perf_counter()
-        with nullcontext() if trained else trainer.averaged.shown(batches), global_stream(device, run.seed, "evaluate"):
+        with shown or nullcontext(), global_stream(device, run.seed, "evaluate"):
             logits, labels = compute_logits(model, split, data), split.labels.cpu().numpy()
         true_labels = None if split.true_labels is None else split.true_labels.cpu().numpy()
         metrics = score(name, logits, labels, true_labels)
@@ -186,7 +186,7 @@ def _train(
         }
         line = {"epoch": epoch.number, "train_loss": epoch.train_loss, "lr": epoch.lr, "seconds": epoch.seconds}
         if len(data.val):
-            line |= evaluate("val", data.val, trained=False)[0]
+            line |= evaluate("val", data.val, trainer.averaged.shown(trainer.unmixed(batches)))[0]
             reset_peak(device)
         result.history.append(line)
         own.log(" ".join(f"{key}={value:.6g}" for key, value in line.items()) + "\n")
@@ -195,7 +195,7 @@ def _train(
 
     if slots.average is not no_average:  # a part of the training, done anew where a run goes on from here
         started = time.perf_counter()
-        trainer.averaged.use(batches)
+        trainer.averaged.use(trainer.unmixed(batches))
         trainer.synchronise()
         seconds = sum(line["seconds"] for line in result.history) + time.perf_counter() - started
         progress |= _count_costs(trainer, seconds, trainer.evaluations_at_end(batches.per_epoch))

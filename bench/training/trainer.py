@@ -93,9 +93,7 @@ class Trainer:
 
     def step(self, images: Tensor, targets: Tensor, step: int) -> Tensor:
         """Trains on one batch, images (N, C, H, W) and targets (N, K); the detached loss stays on the device."""
-        if self.slots.erase is not keep_images:  # to make a generator takes longer than some nets' passes
-            with self._seeded("erase", step):
-                images = self.slots.erase(images, stream(self.run.seed, "erase", step))
+        images = self._erase(images, step)
         if self.slots.mixing is not keep:
             with self._seeded("mixing", step):
                 images, targets = self.slots.mixing(images, targets, stream(self.run.seed, "mixing", step))
@@ -107,6 +105,17 @@ class Trainer:
             self.scaler.step(self.optimizer)
         self.scaler.update()
         return loss
+
+    def _erase(self, images: Tensor, step: int) -> Tensor:
+        if self.slots.erase is keep_images:  # to make a generator takes longer than some nets' passes
+            return images
+        with self._seeded("erase", step):
+            return self.slots.erase(images, stream(self.run.seed, "erase", step))
+
+    def unmixed(self, batches: Batches) -> Iterator[Tensor]:
+        """The images (N, C, H, W) of the first epoch's batches, as its steps see them before they are mixed."""
+        for step, (images, _) in enumerate(batches.epoch(0)):
+            yield self._erase(images, step)
 
     def move_average(self, step: int, steps: int, per_epoch: int) -> None:
         """Moves the average of the weights, where the stack has one, to those after a step of so many."""

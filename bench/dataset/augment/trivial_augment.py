@@ -1,7 +1,8 @@
 """TrivialAugment, wide (Müller & Hutter 2021): one operation of fourteen and one strength of 31 for each image.
 
-All are equally likely. As in the paper's recipes, it comes after crop and flip. Operations are equal to torchvision's
-TrivialAugmentWide within a grey level. What we do differently: the images of one operation are transformed together.
+All are equally likely. Operations are equal to those of torchvision's TrivialAugmentWide (v2) within a grey level. What
+we do differently: it comes after crop and flip, as in torchvision's recipes, where the authors' code for CIFAR has it
+before them, and Cutout after; and the images of one operation are transformed together.
 """
 
 import numpy as np
