@@ -236,6 +236,21 @@ def test_labels_that_cannot_serve_are_refused(tmp_path):
     refuses(tmp_path, "all labels of the test split are below 0", "not published", "dataset.test_fraction")
 
 
+@pytest.mark.parametrize("other", ["train-00001-of-00002", "test-00000-of-00001", "validation-00000-of-00001"])
+def test_names_of_classes_are_one_list_in_all_files(other, hub):
+    path = hub / "data" / f"{other}.parquet"
+    write(path, [0, 1, 2], names=["dog", "cat", "emu"])
+    refuses(hub, f"train-00000-of-00002.parquet and {other}.parquet name the classes differently: 0 is cat, and dog")
+    write(path, [0, 1, 2])  # of which nothing says that they are others
+    assert load(hub).class_names == NAMES
+
+
+@pytest.mark.parametrize("other", ["train-00001-of-00002", "test-00000-of-00001"])
+def test_numbers_and_text_are_not_labels_of_one_set(other, hub):
+    write(hub / "data" / f"{other}.parquet", ["0", "1", "2"])
+    refuses(hub, "train-00000-of-00002.parquet holds int", f"{other}.parquet", "str")
+
+
 def test_without_pyarrow_it_says_how_to_install_it(hub, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     refuses(hub, "pip install 'regbench[parquet]'")

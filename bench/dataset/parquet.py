@@ -8,7 +8,7 @@ import itertools
 import json
 import re
 from bisect import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from io import BytesIO
@@ -65,7 +65,8 @@ def load_parquet(
         shard: _read_labels(folder / shard, image_column, label_column) for shard in itertools.chain(*shards.values())
     }
     of_splits = {split: [label for shard in each for label in rows[shard]] for split, each in shards.items()}
-    labels, classes = number_classes(root, of_splits, _read_names(folder / shards["train"][0], label_column))
+    _check_kinds(folder, rows)
+    labels, classes = number_classes(root, of_splits, _read_names(folder, [*rows], label_column))
     names = {split: [f"{s}:{row}" for s in each for row in range(len(rows[s]))] for split, each in shards.items()}
     found = Pictures(classes, **{split: [*zip(names[split], labels[split].tolist(), strict=True)] for split in shards})
     identify = partial(_identify, folder, [*rows], image_column)
@@ -141,12 +142,37 @@ def _read_labels(path: Path, image_column: str, label_column: str) -> list[Any]:
     return labels
 
 
-def _read_names(path: Path, column: str) -> list[str]:
-    """Of the classes, where the metadata have any."""
+def _check_kinds(folder: Path, rows: Mapping[str, Sequence[Any]]) -> None:
+    """Raises UsageError where the labels of some shards are numbers and those of others text: together all were text."""
+    some = {shard: label for shard, labels in rows.items() for label in labels[:1] if label is not None}
+    kinds = {type(label).__name__: shard for shard, label in reversed(some.items())}
+    if "str" in kinds and len(kinds) > 1:
+        (one, first), (other, second) = [*kinds.items()][:2]
+        raise UsageError(
+            f"{folder}: the labels are not of one kind: {first} holds {one}, {second} {other}.\n"
+            "Leave only the files of one set there, or save all labels as one kind."
+        )
+
+
+def _read_names(folder: Path, shards: Sequence[str], column: str) -> list[str]:
+    """Of the classes, where the metadata have any; UsageError where two shards name them differently."""
     from pyarrow.parquet import read_schema
 
-    metadata = json.loads((read_schema(path).metadata or {}).get(b"huggingface", b"{}"))
-    return [*(metadata.get("info", {}).get("features", {}).get(column, {}).get("names") or ())]
+    found: dict[str, list[str]] = {}
+    for shard in shards:
+        metadata = json.loads((read_schema(folder / shard).metadata or {}).get(b"huggingface", b"{}"))
+        if names := metadata.get("info", {}).get("features", {}).get(column, {}).get("names"):
+            found[shard] = [*names]
+    first, names = next(iter(found.items()), ("", []))
+    for shard, others in found.items():
+        if others != names:
+            pairs = enumerate(itertools.zip_longest(names, others, fillvalue="no class"))
+            number, (one, other) = next(each for each in pairs if each[1][0] != each[1][1])
+            raise UsageError(
+                f"{folder}: {first} and {shard} name the classes differently: {number} is {one}, and {other}.\n"
+                "Leave only the files of one set there, or write their labels by one list of names."
+            )
+    return names
 
 
 def _identify(folder: Path, shards: Sequence[str], column: str) -> str:
