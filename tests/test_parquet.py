@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from bench.config.identity import identity
 from bench.dataset import _load, all_cores, pictures
+from bench.dataset import parquet as module
 from bench.dataset.parquet import load_parquet
 from bench.errors import UsageError
 from bench.sweep.plan import Command, make_plan
@@ -305,3 +306,18 @@ def test_files_that_change_while_they_are_read_are_not_cached(hub, tmp_path, mon
     with pytest.raises(UsageError, match="changed while it was read"):
         load(hub)
     assert not list((tmp_path / "cache").rglob("*.npy"))
+
+
+def test_labels_are_those_of_the_files_that_are_identified(hub, monkeypatch):
+    """As between the reading of the labels and that of the pictures, whose number stays the same."""
+    read_labels = module._read_labels
+    monkeypatch.setattr(pictures, "_decode", lambda *_: pytest.fail("decoded"))
+
+    def read_and_change(path, *columns):
+        labels = read_labels(path, *columns)
+        if path.name.startswith("test"):
+            write(path, [2, 1, 0, 0, 1, 2], names=NAMES)
+        return labels
+
+    monkeypatch.setattr(module, "_read_labels", read_and_change)
+    refuses(hub, "changed while it was read")

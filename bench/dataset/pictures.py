@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -147,8 +147,13 @@ def _decode_into(
         brightest = max(brightest, -1 if picture.brightest is None else picture.brightest)
     _check_alike(shapes, brightest)
     if pictures.identify() != fingerprint:
-        raise UsageError(f"dataset {name} has changed while it was read.\nStart again when nothing writes to it.")
+        raise_changed(name)
     return used
+
+
+def raise_changed(name: str) -> NoReturn:
+    """Raises UsageError about a dataset whose files are no longer those that were identified."""
+    raise UsageError(f"dataset {name} has changed while it was read.\nStart again when nothing writes to it.")
 
 
 def _check_alike(shapes: Mapping[tuple[int, ...], str], brightest: int) -> None:
