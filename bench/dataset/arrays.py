@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from bench.dataset import Source
 from bench.dataset.assemble import assemble
-from bench.dataset.cache import cache_path, keep
+from bench.dataset.cache import cache_path, has_crc, keep
 from bench.dataset.class_folders import say
 from bench.dataset.labels import number_classes
 from bench.dataset.pictures import hash_text
@@ -118,7 +118,8 @@ def _map(path: Path, file: NpzFile, key: str) -> NDArray[Any] | None:
     for _ in range(2):  # the second time it was unpacked
         with suppress(OSError, ValueError, EOFError):  # not there yet, damaged, or a pickle
             mapped: NDArray[Any] = np.load(cache, mmap_mode="r")
-            return mapped
+            if has_crc(cache, member.CRC):
+                return mapped
         with archive.open(member) as packed:
             if not keep(cache, partial(shutil.copyfileobj, packed)):
                 return None
