@@ -4,11 +4,13 @@ MedMNIST has train_images and train_labels, Keras x_train and y_train, and so on
 as a pickle can run any code. Large arrays are unpacked once, into the cache, and mapped from there.
 """
 
+import json
 import shutil
 import zipfile
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -54,7 +56,14 @@ def load_arrays(name: str, file: str | None, flips: bool, test_fraction: float) 
         settings["test_fraction"] = None
     else:
         say(file, "no test images: dataset.test_fraction of those in train are the test split")
-    return assemble(images, numbers, class_names, flips, test_fraction, file, settings=settings)
+    source = assemble(images, numbers, class_names, flips, test_fraction, file, settings=settings)
+    return replace(source, fingerprint=_identify(source))
+
+
+def _identify(source: Source) -> str:
+    """A hash of its content, and of what that leaves out: the images' shapes and the classes' names."""
+    shapes = [[*images.shape] for _, images, _ in source.splits()]
+    return hash_text(json.dumps([source.hash_content(), shapes, [*source.class_names]]))
 
 
 def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], list[str]]:
