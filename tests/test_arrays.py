@@ -208,3 +208,14 @@ def test_of_what_is_typed_the_file_is_used_and_the_share_for_test_is_not(file, t
     assert said == [f"dataset.test_fraction=0.5 has no effect: {file} has a test split."]
     (run,) = compose(*choices)
     assert load_source(run.dataset).classes == 3
+
+
+def test_the_same_bytes_in_another_shape_or_under_other_names_are_other_data(file):
+    arrays = med({"train": 24, "test": 12}, 8, 16)
+    named = {"class_names": ["ant", "bee", "cat"]}
+    turned = {key: each.reshape(-1, 16, 8) if "images" in key else each for key, each in arrays.items()}
+    cases = (arrays, turned, arrays | named, arrays | {"class_names": ["bee", "ant", "cat"]})
+    prints = [load(file, **each).fingerprint for each in cases]
+    assert len({*prints}) == 4
+    assert all(len(each) == 64 for each in prints)
+    assert load(file, **arrays, class_names=["0", "1", "2"]).fingerprint == prints[0]  # as they are called without

@@ -398,6 +398,10 @@ def test_large_arrays_are_unpacked_once_and_mapped(npz, tmp_path, monkeypatch):
     assert load_npz(npz).hash_content() == before.hash_content()
     assert cached.stat().st_mtime_ns == stamp
     del mapped
+    whole = cached.read_bytes()
+    cached.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    assert load_npz(npz).hash_content() == before.hash_content()
+    assert cached.read_bytes() == whole
     cached.write_bytes(b"nothing")
     assert load_npz(npz).hash_content() == before.hash_content()
     monkeypatch.setenv("REGBENCH_CACHE", str(npz))  # no folder

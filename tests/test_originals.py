@@ -6,6 +6,7 @@ import pickle
 import shutil
 import tarfile
 import threading
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from torchvision.datasets import CIFAR10, CIFAR100, FashionMNIST
 
 from bench.dataset.cifar10 import load_cifar
 from bench.dataset.fashion_mnist import load_fashion_mnist
-from bench.dataset.originals import Originals, load_originals
+from bench.dataset.originals import Originals, download, load_originals
 from bench.disk import lock
 from bench.errors import UsageError
 
@@ -171,3 +172,43 @@ def test_of_two_that_start_at_once_one_downloads(server, tmp_path, monkeypatch):
     other.join(60)
     assert [source.fingerprint for source in sources] == [CIFAR10.tgz_md5] * 2
     assert not server
+
+
+@pytest.mark.parametrize("there", [(), ("set", "set/set.zip")])
+def test_a_download_that_is_stopped_while_files_take_their_places_leaves_no_part_of_a_folder(
+    there, tmp_path, monkeypatch
+):
+    """As torchvision, `find` takes a folder that is there for all of its files."""
+    if there:
+        (tmp_path / "root" / "set").mkdir(parents=True)
+        (tmp_path / "root" / "set" / "set.zip").touch()
+
+    def fetch(aside):
+        for name in "abc":
+            (Path(aside) / "set" / "pictures" / name).mkdir(parents=True)
+            for i in range(3):
+                (Path(aside) / "set" / "pictures" / name / f"{i}.png").touch()
+        (Path(aside) / "labels").touch()
+
+    def find():
+        folder = tmp_path / "root" / "set" / "pictures"
+        return len([*folder.rglob("*.png")]) if folder.is_dir() else None
+
+    replace, seen, stop = Path.replace, [], [0]
+
+    def replace_until(self, target):
+        seen.append(find())  # as another process would at this moment
+        if len(seen) > stop[0]:
+            raise KeyboardInterrupt
+        return replace(self, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "replace", replace_until)
+        for stop[0] in range(20):
+            seen.clear()
+            if find() is not None:
+                break
+            with suppress(KeyboardInterrupt):
+                download("x", ["set.zip"], str(tmp_path / "root"), find, fetch)
+            assert {*seen, find()} <= {None, 9}
+    assert find() == 9

@@ -14,6 +14,7 @@ from pyarrow import parquet
 
 from bench.config.identity import identity
 from bench.dataset import _load, all_cores, pictures
+from bench.dataset import parquet as module
 from bench.dataset.parquet import load_parquet
 from bench.errors import UsageError
 from bench.sweep.plan import Command, make_plan
@@ -236,6 +237,21 @@ def test_labels_that_cannot_serve_are_refused(tmp_path):
     refuses(tmp_path, "all labels of the test split are below 0", "not published", "dataset.test_fraction")
 
 
+@pytest.mark.parametrize("other", ["train-00001-of-00002", "test-00000-of-00001", "validation-00000-of-00001"])
+def test_names_of_classes_are_one_list_in_all_files(other, hub):
+    path = hub / "data" / f"{other}.parquet"
+    write(path, [0, 1, 2], names=["dog", "cat", "emu"])
+    refuses(hub, f"train-00000-of-00002.parquet and {other}.parquet name the classes differently: 0 is cat, and dog")
+    write(path, [0, 1, 2])  # of which nothing says that they are others
+    assert load(hub).class_names == NAMES
+
+
+@pytest.mark.parametrize("other", ["train-00001-of-00002", "test-00000-of-00001"])
+def test_numbers_and_text_are_not_labels_of_one_set(other, hub):
+    write(hub / "data" / f"{other}.parquet", ["0", "1", "2"])
+    refuses(hub, "train-00000-of-00002.parquet holds int", f"{other}.parquet", "str")
+
+
 def test_without_pyarrow_it_says_how_to_install_it(hub, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     refuses(hub, "pip install 'regbench[parquet]'")
@@ -290,3 +306,18 @@ def test_files_that_change_while_they_are_read_are_not_cached(hub, tmp_path, mon
     with pytest.raises(UsageError, match="changed while it was read"):
         load(hub)
     assert not list((tmp_path / "cache").rglob("*.npy"))
+
+
+def test_labels_are_those_of_the_files_that_are_identified(hub, monkeypatch):
+    """As between the reading of the labels and that of the pictures, whose number stays the same."""
+    read_labels = module._read_labels
+    monkeypatch.setattr(pictures, "_decode", lambda *_: pytest.fail("decoded"))
+
+    def read_and_change(path, *columns):
+        labels = read_labels(path, *columns)
+        if path.name.startswith("test"):
+            write(path, [2, 1, 0, 0, 1, 2], names=NAMES)
+        return labels
+
+    monkeypatch.setattr(module, "_read_labels", read_and_change)
+    refuses(hub, "changed while it was read")

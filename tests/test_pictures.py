@@ -178,6 +178,23 @@ def test_a_damaged_cache_is_made_anew(split, tmp_path):
     assert len(np.load(cached)) == 10
 
 
+def test_a_cache_with_one_wrong_pixel_is_made_anew(split, tmp_path, monkeypatch):
+    pixels = np.array(load(split).train_images)
+    (cached,) = (tmp_path / "cache" / "image_folder").glob("*.npy")
+    whole = cached.read_bytes()
+    first = len(whole) - np.load(cached).nbytes
+    for place in (first, -1):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        cached.write_bytes(damaged)
+        assert np.array_equal(load(split).train_images, pixels)
+        assert cached.read_bytes() == whole
+    cached.write_bytes(damaged)
+    nothing_is_read(monkeypatch)
+    monkeypatch.setattr(pictures, "_CHECKED", len(whole) // 2)
+    load(split)  # a large one is not read as a whole
+
+
 @pytest.mark.parametrize("damage", [b"", b"nothing"])
 def test_a_cache_of_which_little_is_left_is_made_anew(damage, split, tmp_path):
     before = load(split)

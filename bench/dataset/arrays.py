@@ -4,11 +4,13 @@ MedMNIST has train_images and train_labels, Keras x_train and y_train, and so on
 as a pickle can run any code. Large arrays are unpacked once, into the cache, and mapped from there.
 """
 
+import json
 import shutil
 import zipfile
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from numpy.typing import NDArray
 
 from bench.dataset import Source
 from bench.dataset.assemble import assemble
-from bench.dataset.cache import cache_path, keep
+from bench.dataset.cache import cache_path, has_crc, keep
 from bench.dataset.class_folders import say
 from bench.dataset.labels import number_classes
 from bench.dataset.pictures import hash_text
@@ -54,7 +56,14 @@ def load_arrays(name: str, file: str | None, flips: bool, test_fraction: float) 
         settings["test_fraction"] = None
     else:
         say(file, "no test images: dataset.test_fraction of those in train are the test split")
-    return assemble(images, numbers, class_names, flips, test_fraction, file, settings=settings)
+    source = assemble(images, numbers, class_names, flips, test_fraction, file, settings=settings)
+    return replace(source, fingerprint=_identify(source))
+
+
+def _identify(source: Source) -> str:
+    """A hash of its content, and of what that leaves out: the images' shapes and the classes' names."""
+    shapes = [[*images.shape] for _, images, _ in source.splits()]
+    return hash_text(json.dumps([source.hash_content(), shapes, [*source.class_names]]))
 
 
 def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]], list[str]]:
@@ -118,7 +127,8 @@ def _map(path: Path, file: NpzFile, key: str) -> NDArray[Any] | None:
     for _ in range(2):  # the second time it was unpacked
         with suppress(OSError, ValueError, EOFError):  # not there yet, damaged, or a pickle
             mapped: NDArray[Any] = np.load(cache, mmap_mode="r")
-            return mapped
+            if has_crc(cache, member.CRC):
+                return mapped
         with archive.open(member) as packed:
             if not keep(cache, partial(shutil.copyfileobj, packed)):
                 return None

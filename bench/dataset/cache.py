@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from errno import ENOSPC
@@ -43,6 +44,20 @@ def keep(path: Path, write: Callable[[IO[bytes]], object]) -> bool:
         say_not_kept(path, error)
         return False
     return True
+
+
+def has_crc(path: Path, crc: int, start: int = 0) -> bool:
+    """Whether that is the CRC-32 of a file's bytes from `start` on.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    found = 0
+    with path.open("rb") as file:
+        file.seek(start)
+        while some := file.read(2**20):
+            found = zlib.crc32(some, found)
+    return found == crc
 
 
 def check_disk(path: Path, size: int) -> None:

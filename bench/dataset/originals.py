@@ -167,7 +167,18 @@ def _download_aside(fetch: Callable[[str], object], root: Path) -> None:
             remove_folder(root / left)
     with TemporaryDirectory(prefix=_ASIDE, dir=root) as aside:
         fetch(aside)
-        for file in sorted(path for path in Path(aside).rglob("*") if path.is_file() and not path.is_symlink()):
-            place = root / file.relative_to(aside)
-            place.parent.mkdir(parents=True, exist_ok=True)
-            file.replace(place)
+        _place(Path(aside), root)
+
+
+def _place(aside: Path, root: Path) -> None:
+    """Moves what is in one folder into the other, each folder that is new there whole, in one step.
+
+    torchvision takes a folder that is there for all of its files, so it must never be there with some of them, neither
+    for another process nor after this one was stopped.
+    """
+    for path in sorted(path for path in aside.iterdir() if not path.is_symlink()):
+        place = root / path.name
+        if path.is_dir() and place.is_dir():
+            _place(path, place)
+        else:
+            path.replace(place)

@@ -8,7 +8,7 @@ import itertools
 import json
 import re
 from bisect import bisect
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import lru_cache, partial
 from io import BytesIO
@@ -19,7 +19,7 @@ from bench.dataset import Source
 from bench.dataset.assemble import assemble_pictures, make_decoder
 from bench.dataset.class_folders import SPLITS, Pictures, name_some, say
 from bench.dataset.labels import number_classes
-from bench.dataset.pictures import Encoded, hash_text, make_fingerprint
+from bench.dataset.pictures import Encoded, hash_text, make_fingerprint, raise_changed
 from bench.errors import UsageError
 
 _SHARD = re.compile(r"(?P<split>[A-Za-z]+)(-\d+-of-\d+)?(-[0-9a-f]{16})?")  # the last is of older ones
@@ -61,15 +61,16 @@ def load_parquet(
 
     decoder = make_decoder(image_size, channels, background, white, max_pixels)
     folder, shards = _find_shards(Path(root))
-    rows = {
-        shard: _read_labels(folder / shard, image_column, label_column) for shard in itertools.chain(*shards.values())
-    }
+    files = [*itertools.chain(*shards.values())]
+    fingerprint = _identify(folder, files, image_column)
+    identify = partial(_identify_again, name, folder, files, image_column, fingerprint)
+    rows = {shard: _read_labels(folder / shard, image_column, label_column) for shard in files}
     of_splits = {split: [label for shard in each for label in rows[shard]] for split, each in shards.items()}
-    labels, classes = number_classes(root, of_splits, _read_names(folder / shards["train"][0], label_column))
+    _check_kinds(folder, rows)
+    labels, classes = number_classes(root, of_splits, _read_names(folder, files, label_column))
     names = {split: [f"{s}:{row}" for s in each for row in range(len(rows[s]))] for split, each in shards.items()}
     found = Pictures(classes, **{split: [*zip(names[split], labels[split].tolist(), strict=True)] for split in shards})
-    identify = partial(_identify, folder, [*rows], image_column)
-    encode = partial(Encoded, open=partial(_open_row, folder, image_column, identify()), identify=identify)
+    encode = partial(Encoded, open=partial(_open_row, folder, image_column, fingerprint), identify=identify)
     settings: dict[str, Any] = {"background": None, "white": None, "max_pixels": None}
     if found.test:
         settings["test_fraction"] = None
@@ -141,16 +142,48 @@ def _read_labels(path: Path, image_column: str, label_column: str) -> list[Any]:
     return labels
 
 
-def _read_names(path: Path, column: str) -> list[str]:
-    """Of the classes, where the metadata have any."""
+def _check_kinds(folder: Path, rows: Mapping[str, Sequence[Any]]) -> None:
+    """Raises UsageError where some shards have labels that are numbers and others text: together all became text."""
+    some = {shard: label for shard, labels in rows.items() for label in labels[:1] if label is not None}
+    kinds = {type(label).__name__: shard for shard, label in reversed(some.items())}
+    if "str" in kinds and len(kinds) > 1:
+        (one, first), (other, second) = [*kinds.items()][:2]
+        raise UsageError(
+            f"{folder}: the labels are not of one kind: {first} holds {one}, {second} {other}.\n"
+            "Leave only the files of one set there, or save all labels as one kind."
+        )
+
+
+def _read_names(folder: Path, shards: Sequence[str], column: str) -> list[str]:
+    """Of the classes, where the metadata have any; UsageError where two shards name them differently."""
     from pyarrow.parquet import read_schema
 
-    metadata = json.loads((read_schema(path).metadata or {}).get(b"huggingface", b"{}"))
-    return [*(metadata.get("info", {}).get("features", {}).get(column, {}).get("names") or ())]
+    found: dict[str, list[str]] = {}
+    for shard in shards:
+        metadata = json.loads((read_schema(folder / shard).metadata or {}).get(b"huggingface", b"{}"))
+        if names := metadata.get("info", {}).get("features", {}).get(column, {}).get("names"):
+            found[shard] = [*names]
+    first, names = next(iter(found.items()), ("", []))
+    for shard, others in found.items():
+        if others != names:
+            pairs = enumerate(itertools.zip_longest(names, others, fillvalue="no class"))
+            number, (one, other) = next(each for each in pairs if each[1][0] != each[1][1])
+            raise UsageError(
+                f"{folder}: {first} and {shard} name the classes differently: {number} is {one}, and {other}.\n"
+                "Leave only the files of one set there, or write their labels by one list of names."
+            )
+    return names
 
 
 def _identify(folder: Path, shards: Sequence[str], column: str) -> str:
     return hash_text(f"{make_fingerprint(folder, shards)} {column}")
+
+
+def _identify_again(name: str, folder: Path, shards: Sequence[str], column: str, before: str) -> str:
+    """Raises UsageError where it is no longer as before, when the labels were yet to be read."""
+    if (fingerprint := _identify(folder, shards, column)) != before:
+        raise_changed(name)
+    return fingerprint
 
 
 def _open_row(folder: Path, column: str, fingerprint: str, name: str) -> BytesIO:

@@ -12,13 +12,14 @@ import json
 import math
 import os
 import time
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, NoReturn
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ from rich.console import Console
 from rich.text import Text
 
 from bench.dataset.all_cores import CHUNK, R, Unread, in_turn, on_all_cores, try_read
-from bench.dataset.cache import cache_path, check_disk, filling, keep, say_not_kept
+from bench.dataset.cache import cache_path, check_disk, filling, has_crc, keep, say_not_kept
 from bench.dataset.decode import Decoder, Picture
 from bench.errors import UsageError
 from bench.machine.free_memory import find_free_memory
@@ -34,6 +35,7 @@ from bench.machine.free_memory import find_free_memory
 _DECODER = 2  # raised when the same file would give other pixels
 _KIND = "image_folder"  # of the files in the cache, also for pictures that lie elsewhere
 _TOGETHER = 2**24  # bytes of the decoded pictures that a process gives at a time, at most
+_CHECKED = 2**33  # bytes of a cached array that are all read at each start; of a larger one only the size is checked
 _NAMED = 3  # of many files that cannot be read
 _DARK = 2**14  # of a folder with values of 16 bits, which a brightest one below this does not use
 
@@ -92,22 +94,23 @@ def load_pixels(
     """
     how = (decoder.image_size, decoder.channels, decoder.background.lstrip("#"), decoder.white, _DECODER)
     cache = cache_path(_KIND, "-".join(map(str, (fingerprint, *how))) + ".npy")
-    with suppress(OSError, ValueError, EOFError):  # not there yet, or damaged
-        cached: NDArray[np.uint8] = np.load(cache, mmap_mode="r")
-        used: dict[str, Any] = json.loads(cache.with_suffix(".json").read_bytes())
-        if len(cached) == len(pictures.names):
+    with suppress(OSError, ValueError, EOFError, TypeError, KeyError):  # not there yet, damaged, or of an older release
+        cached: np.memmap[Any, np.dtype[np.uint8]] = np.load(cache, mmap_mode="r")
+        known = json.loads(cache.with_suffix(".json").read_bytes())
+        used, crc = dict(known["used"]), int(known["crc"])
+        if len(cached) == len(pictures.names) and (cached.nbytes > _CHECKED or has_crc(cache, crc, cached.offset)):
             return cached, used
     started = time.monotonic()
     decode = partial(_decode_into, pictures=pictures, fingerprint=fingerprint, decoder=decoder, name=name)
     try:
         with filling(cache) as file:
-            used = decode(file, lambda shape: check_disk(cache, math.prod(shape)))
+            used, crc = decode(file, lambda shape: check_disk(cache, math.prod(shape)))
         pixels: NDArray[np.uint8] = np.load(cache, mmap_mode="r")
-        keep(cache.with_suffix(".json"), lambda file: file.write(json.dumps(used).encode()))
+        keep(cache.with_suffix(".json"), lambda file: file.write(json.dumps({"used": used, "crc": crc}).encode()))
     except OSError as error:
         say_not_kept(cache, error)
         memory = BytesIO()
-        used = decode(memory, partial(_check_memory, name, cache))
+        used, _ = decode(memory, partial(_check_memory, name, cache))
         memory.seek(0)
         pixels = np.load(memory)
     seconds = time.monotonic() - started
@@ -123,14 +126,14 @@ def _decode_into(
     fingerprint: str,
     decoder: Decoder,
     name: str,
-) -> dict[str, Any]:
-    """Writes all pictures as an .npy, each as soon as it is decoded; what they used of the decoder.
+) -> tuple[dict[str, Any], int]:
+    """Writes all pictures as an .npy, each as soon as it is decoded; what they used of the decoder, and their CRC-32.
 
     It is written, not mapped: a disk that is full raises, where a map of it would kill the process.
     """
     used: dict[str, Any] = {}
     shapes: dict[tuple[int, ...], str] = {}
-    brightest = -1
+    brightest, crc = -1, 0
     decode = partial(_decode, pictures.open, decoder)
     first = try_read(decode, pictures.names[0])
     most = _TOGETHER // first.pixels.nbytes if isinstance(first, Picture) else CHUNK
@@ -142,13 +145,20 @@ def _decode_into(
             np.lib.format.write_array_header_1_0(file, header)
         shapes.setdefault(picture.pixels.shape, each)
         if len(shapes) == 1:
-            file.write(np.ascontiguousarray(picture.pixels).data)
+            pixels = np.ascontiguousarray(picture.pixels)
+            file.write(pixels.data)
+            crc = zlib.crc32(pixels.data, crc)
         used |= picture.used
         brightest = max(brightest, -1 if picture.brightest is None else picture.brightest)
     _check_alike(shapes, brightest)
     if pictures.identify() != fingerprint:
-        raise UsageError(f"dataset {name} has changed while it was read.\nStart again when nothing writes to it.")
-    return used
+        raise_changed(name)
+    return used, crc
+
+
+def raise_changed(name: str) -> NoReturn:
+    """Raises UsageError about a dataset whose files are no longer those that were identified."""
+    raise UsageError(f"dataset {name} has changed while it was read.\nStart again when nothing writes to it.")
 
 
 def _check_alike(shapes: Mapping[tuple[int, ...], str], brightest: int) -> None:
