@@ -224,6 +224,17 @@ def test_rows_are_those_of_an_array(mapped, tmp_path):
         Rows(pixels)[600]
 
 
+def test_mapped_images_are_indexed_as_a_tensor_is():
+    array = torch.from_numpy(RANDOM.integers(0, 256, (12, 5, 3, 2), dtype=np.uint8))
+    images = MappedImages(Rows(array.numpy()), CPU)
+    mask = torch.arange(12) % 3 == 1
+    for key in (torch.tensor([-1, 0, -12, 3, 3]), mask, ~mask & False, slice(2, 9, 3), slice(-2, None)):
+        assert torch.equal(images[key], array[key])
+    for key in (torch.tensor([12]), torch.tensor([-13]), mask[:5]):
+        with pytest.raises(IndexError):
+            images[key]
+
+
 def test_what_was_written_to_a_map_of_its_own_is_not_lost(tmp_path):
     np.save(tmp_path / "array.npy", np.zeros((4, 2, 2, 1), dtype=np.uint8))
     pixels = np.load(tmp_path / "array.npy", mmap_mode="c")
