@@ -236,6 +236,16 @@ def test_labels_that_cannot_serve_are_refused(tmp_path):
     refuses(tmp_path, "all labels of the test split are below 0", "not published", "dataset.test_fraction")
 
 
+def test_tables_without_rows_and_with_two_columns_of_a_name_are_refused_as_such(tmp_path):
+    write(tmp_path / "train.parquet", [0, 1] * 4)
+    parquet.write_table(pa.table({"image": pa.array([]), "label": pa.array([])}), tmp_path / "test.parquet")
+    refuses(tmp_path, "the test split has no images", "leave it out")
+    (tmp_path / "test.parquet").unlink()
+    table = parquet.read_table(tmp_path / "train.parquet")
+    parquet.write_table(table.rename_columns(["image", "label", "label"]), tmp_path / "train.parquet")
+    refuses(tmp_path, "several columns label", "dataset.label_column=COLUMN")
+
+
 def test_without_pyarrow_it_says_how_to_install_it(hub, monkeypatch):
     monkeypatch.setitem(sys.modules, "pyarrow", None)
     refuses(hub, "pip install 'regbench[parquet]'")

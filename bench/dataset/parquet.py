@@ -124,6 +124,13 @@ def _read_labels(path: Path, image_column: str, label_column: str) -> list[Any]:
                 raise UsageError(
                     f"{path} has no column {column}, but: {', '.join(schema.names)}.\nName it: dataset.{key}=COLUMN"
                 )
+            if schema.names.count(column) > 1:
+                raise UsageError(
+                    f"{path} has several columns {column}: {', '.join(schema.names)}.\n"
+                    f"Leave one of them there, or name another: dataset.{key}=COLUMN"
+                )
+        if file.metadata.num_rows == 0:  # its columns may have no type
+            return []
         stored, kind = (schema.field(column).type for column in (image_column, label_column))
         if pa.types.is_struct(stored) and stored.get_field_index("bytes") >= 0:
             stored = stored.field("bytes").type
