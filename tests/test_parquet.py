@@ -179,6 +179,20 @@ def test_the_same_pictures_in_a_folder_and_in_parquet_files_are_the_same_images(
 # --- what cannot serve -----------------------------------------------------------------------------------------------
 
 
+def test_a_folder_for_each_split_is_read_as_the_hub_converts_data_sets(hub, tmp_path):
+    before = load(hub)
+    for name, file in (("train", "0000"), ("train", "0001"), ("validation", "0000"), ("test", "0000")):
+        stored = next((hub / "data").glob(f"{name}-0{file}-of-*"))
+        (tmp_path / "default" / name).mkdir(parents=True, exist_ok=True)
+        stored.rename(tmp_path / "default" / name / f"{file}.parquet")
+    source = load(tmp_path / "default")
+    assert source.hash_content() == before.hash_content()
+    assert source.names["val"] == [f"validation/0000.parquet:{row}" for row in range(3)]
+    with pytest.raises(UsageError, match=r"some below: dataset.root=.*/default$"):
+        load(tmp_path)
+    refuses(tmp_path / "default" / "train", "no file of train", "folders train, test and validation")
+
+
 def refuses(root, *parts, **values):
     with pytest.raises(UsageError) as caught:
         load(root, **values)
