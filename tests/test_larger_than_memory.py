@@ -418,6 +418,19 @@ def test_large_arrays_are_unpacked_once_and_mapped(npz, tmp_path, monkeypatch):
         load_npz(npz)
 
 
+def test_arrays_for_which_the_disk_has_no_room_are_read_if_memory_has(npz, tmp_path, monkeypatch, capsys):
+    before = load_npz(npz)
+    monkeypatch.setattr(arrays, "_SMALL", 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6 - 3000, 3000))
+    assert load_npz(npz).hash_content() == before.hash_content()
+    assert "nothing is cached" in capsys.readouterr().err
+    assert [*(tmp_path / "cache" / "arrays").iterdir()] == []
+    monkeypatch.setattr(arrays, "find_free_memory", lambda: 3 * 3840)
+    with pytest.raises(UsageError, match=r"(?s)train_images .* too large for memory.*REGBENCH_CACHE") as caught:
+        load_npz(npz)
+    assert len(str(caught.value).splitlines()) <= 3
+
+
 def test_arrays_have_the_same_identity_however_they_are_loaded(npz, tmp_path, monkeypatch):
     def identify(*overrides):
         _load.cache_clear()

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -19,13 +19,15 @@ from numpy.typing import NDArray
 
 from bench.dataset import Source
 from bench.dataset.assemble import assemble
-from bench.dataset.cache import cache_path, keep
+from bench.dataset.cache import cache_path, check_disk, keep
 from bench.dataset.class_folders import say
 from bench.dataset.labels import number_classes
 from bench.dataset.pictures import hash_text
 from bench.errors import UsageError
+from bench.machine.free_memory import find_free_memory
 
 _KEYS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
+_COPIES = 3  # of the images in memory: the file's, those in splits, and those padded for crops
 _SMALL = 2**28  # bytes of an array that is unpacked into memory at each start
 
 
@@ -145,9 +147,26 @@ def _map(path: Path, file: NpzFile, key: str) -> NDArray[Any] | None:
             mapped: NDArray[Any] = np.load(cache, mmap_mode="r")
             return mapped
         with archive.open(member) as packed:
-            if not keep(cache, partial(shutil.copyfileobj, packed)):
+            if not keep(cache, partial(_unpack, packed, cache, member.file_size)):
+                _check_memory(path, key, cache, member.file_size)
                 return None
     return None
+
+
+def _unpack(packed: IO[bytes], cache: Path, size: int, file: IO[bytes]) -> None:
+    check_disk(cache, size)
+    shutil.copyfileobj(packed, file)
+
+
+def _check_memory(path: Path, key: str, cache: Path, size: int) -> None:
+    """Raises UsageError where an array that cannot be cached does not fit in memory with its copies, either."""
+    free = find_free_memory()
+    if _COPIES * size > free:
+        raise UsageError(
+            f"{path}: {key} ({size / 2**30:.1f} GiB) is too large for memory, and {cache.parent} cannot take it.\n"
+            f"In memory a run needs {_COPIES} times as much, and {free / 2**30:.1f} GiB are free.\n"
+            "Name another folder by REGBENCH_CACHE=FOLDER, or make room there."
+        )
 
 
 def _check(file: str, split: str, images: NDArray[Any], labels: int) -> None:
