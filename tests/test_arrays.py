@@ -1,5 +1,7 @@
 """Images and labels in an .npz file: the forms in which MedMNIST and Keras have them, and what cannot serve."""
 
+import zipfile
+
 import numpy as np
 import pytest
 from conftest import compose
@@ -136,7 +138,20 @@ BAD = {
         {**ONE, "train_images": np.array([images(1), images(2)], dtype=object)},
         ["train_images is a pickle", "any code"],
     ),
-    "text and numbers": ({**med(), "test_labels": np.array(["a", "b"] * 6)}, ["are numbers", "are text"]),
+    "text and numbers": ({**med(), "test_labels": np.array(["a", "b"] * 6)}, ["are numbers", "are text", "Save all"]),
+    "channels first": ({**ONE, "train_images": images(4, 3, 32, 32)}, ["(4, 3, 32, 32)", "transpose(0, 2, 3, 1)"]),
+    "another size": (
+        {**med(), "test_images": images(12, 4, 8)},
+        ["(24, 9, 8, 1)", "test images (12, 4, 8, 1)", "Resize"],
+    ),
+    "one class": ({**ONE, "train_labels": np.full(4, 7)}, ["all labels are 7", "two classes", "Add images"]),
+    "fewer names": ({**ONE, "class_names": ["ant"]}, ["a label 2", "names for all labels from 0 to 2"]),
+    "labels of bytes": ({**ONE, "train_labels": np.array([b"a", b"b"] * 2)}, ["|S1", "labels.astype(str)"]),
+    "labels in a row": ({**ONE, "train_labels": numbers(4)[None]}, ["shape (1, 4)", "labels[0]"]),
+    "one label": ({**ONE, "train_labels": np.array(3)}, ["shape ()", "one for each image"]),
+    "flat images": ({**ONE, "train_images": images(4, 784)}, ["(4, 784)", "reshape(-1, H, W)"]),
+    "images with NaN": ({**ONE, "train_images": np.full((4, 8, 8), np.nan)}, ["NaN", "Decide what stands there"]),
+    "images from -1 to 1": ({**ONE, "train_images": images(4) / 127.5 - 1}, ["Save images.astype('uint8'), once"]),
 }
 
 
@@ -178,6 +193,21 @@ def test_files_that_are_none_are_refused(tmp_path, file):
         with pytest.raises(UsageError, match=part) as caught:
             load_arrays("x", name and str(tmp_path / name), True, 0.2)
         assert len(str(caught.value).splitlines()) <= 3
+
+
+def test_archives_that_are_damaged_or_hold_no_arrays_are_refused(file):
+    np.savez(file, **med())
+    content = bytearray(file.read_bytes())
+    content[content.rfind(b"PK\x01\x02")] = 0  # of the central directory
+    file.write_bytes(content)
+    with pytest.raises(UsageError, match=r"(?s)damaged.*anew"):
+        load(file)
+    for suffix in ("", ".npy"):
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr(f"train_images{suffix}", b"text")
+            archive.writestr(f"train_labels{suffix}", b"text")
+        with pytest.raises(UsageError, match=r"(?s)train_images is no array.*numpy\.savez"):
+            load(file)
 
 
 def plan(file, tmp_path, *more):

@@ -224,6 +224,17 @@ def test_rows_are_those_of_an_array(mapped, tmp_path):
         Rows(pixels)[600]
 
 
+def test_mapped_images_are_indexed_as_a_tensor_is():
+    array = torch.from_numpy(RANDOM.integers(0, 256, (12, 5, 3, 2), dtype=np.uint8))
+    images = MappedImages(Rows(array.numpy()), CPU)
+    mask = torch.arange(12) % 3 == 1
+    for key in (torch.tensor([-1, 0, -12, 3, 3]), mask, ~mask & False, slice(2, 9, 3), slice(-2, None)):
+        assert torch.equal(images[key], array[key])
+    for key in (torch.tensor([12]), torch.tensor([-13]), mask[:5]):
+        with pytest.raises(IndexError):
+            images[key]
+
+
 def test_what_was_written_to_a_map_of_its_own_is_not_lost(tmp_path):
     np.save(tmp_path / "array.npy", np.zeros((4, 2, 2, 1), dtype=np.uint8))
     pixels = np.load(tmp_path / "array.npy", mmap_mode="c")
@@ -409,6 +420,19 @@ def test_large_arrays_are_unpacked_once_and_mapped(npz, tmp_path, monkeypatch):
     np.savez(npz, train_images=np.array([[1], [2, 3]] * 300, dtype=object), train_labels=np.arange(600) % 2)
     with pytest.raises(UsageError, match="pickle"):
         load_npz(npz)
+
+
+def test_arrays_for_which_the_disk_has_no_room_are_read_if_memory_has(npz, tmp_path, monkeypatch, capsys):
+    before = load_npz(npz)
+    monkeypatch.setattr(arrays, "_SMALL", 1000)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: shutil._ntuple_diskusage(10**6, 10**6 - 3000, 3000))
+    assert load_npz(npz).hash_content() == before.hash_content()
+    assert "nothing is cached" in capsys.readouterr().err
+    assert [*(tmp_path / "cache" / "arrays").iterdir()] == []
+    monkeypatch.setattr(arrays, "find_free_memory", lambda: 3 * 3840)
+    with pytest.raises(UsageError, match=r"(?s)train_images .* too large for memory.*REGBENCH_CACHE") as caught:
+        load_npz(npz)
+    assert len(str(caught.value).splitlines()) <= 3
 
 
 def test_arrays_have_the_same_identity_however_they_are_loaded(npz, tmp_path, monkeypatch):

@@ -227,6 +227,26 @@ def test_what_could_not_be_written_when_it_was_due_is_written_at_the_end(tiny, r
     assert of_epochs(logged) == read_history(folder)
 
 
+def test_a_run_whose_note_is_damaged_is_made_anew(tiny, results):
+    folder = results / "runs" / "a"
+    folder.mkdir()
+    (folder / "mlflow.txt").write_bytes(b"\xff\x00\xfe")
+    assert train_run(tiny(ASKED), folder)["status"] == "done"
+    assert [of_epochs(run) for run in read_runs(results)] == [read_history(folder)]
+    (folder / "mlflow.txt").write_bytes(b"\xff\x00\xfe")
+    record_death(tiny(ASKED), RunFolder(folder), "its process died", 1, "adhoc")
+    assert [run["status"] for run in read_runs(results)] == ["FINISHED", "FAILED"]
+
+
+@pytest.mark.parametrize("asked", [ASKED, "train.tracker=none"])
+def test_a_training_outlives_a_note_that_cannot_be_read(asked, tiny, results):
+    folder = results / "runs" / "a"
+    (folder / "mlflow.txt").mkdir(parents=True)
+    assert train_run(tiny(asked), folder)["status"] == "done"
+    assert "no further curves" in (folder / "log.txt").read_text()
+    record_death(tiny(asked), RunFolder(folder), "its process died", 1, "adhoc")
+
+
 @pytest.fixture
 def silent_server():
     """A server that takes connections and answers none: its address, and the connections."""

@@ -180,6 +180,20 @@ def test_the_same_pictures_in_a_folder_and_in_parquet_files_are_the_same_images(
 # --- what cannot serve -----------------------------------------------------------------------------------------------
 
 
+def test_a_folder_for_each_split_is_read_as_the_hub_converts_data_sets(hub, tmp_path):
+    before = load(hub)
+    for name, file in (("train", "0000"), ("train", "0001"), ("validation", "0000"), ("test", "0000")):
+        stored = next((hub / "data").glob(f"{name}-0{file}-of-*"))
+        (tmp_path / "default" / name).mkdir(parents=True, exist_ok=True)
+        stored.rename(tmp_path / "default" / name / f"{file}.parquet")
+    source = load(tmp_path / "default")
+    assert source.hash_content() == before.hash_content()
+    assert source.names["val"] == [f"validation/0000.parquet:{row}" for row in range(3)]
+    with pytest.raises(UsageError, match=r"some below: dataset.root=.*/default$"):
+        load(tmp_path)
+    refuses(tmp_path / "default" / "train", "no file of train", "folders train, test and validation")
+
+
 def refuses(root, *parts, **values):
     with pytest.raises(UsageError) as caught:
         load(root, **values)
@@ -250,6 +264,16 @@ def test_names_of_classes_are_one_list_in_all_files(other, hub):
 def test_numbers_and_text_are_not_labels_of_one_set(other, hub):
     write(hub / "data" / f"{other}.parquet", ["0", "1", "2"])
     refuses(hub, "train-00000-of-00002.parquet holds int", f"{other}.parquet", "str")
+
+
+def test_tables_without_rows_and_with_two_columns_of_a_name_are_refused_as_such(tmp_path):
+    write(tmp_path / "train.parquet", [0, 1] * 4)
+    parquet.write_table(pa.table({"image": pa.array([]), "label": pa.array([])}), tmp_path / "test.parquet")
+    refuses(tmp_path, "the test split has no images", "leave it out")
+    (tmp_path / "test.parquet").unlink()
+    table = parquet.read_table(tmp_path / "train.parquet")
+    parquet.write_table(table.rename_columns(["image", "label", "label"]), tmp_path / "train.parquet")
+    refuses(tmp_path, "several columns label", "dataset.label_column=COLUMN")
 
 
 def test_without_pyarrow_it_says_how_to_install_it(hub, monkeypatch):

@@ -119,6 +119,15 @@ def test_a_training_outlives_curves_that_cannot_be_written(tiny, tmp_path, monke
     assert content_of(tmp_path / "full") == content_of(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("tracker", ["tensorboard", "none"])
+def test_a_training_outlives_old_curves_that_cannot_be_removed(tracker, tiny, tmp_path):
+    train_run(tiny(), tmp_path / "whole")
+    (tmp_path / "stuck" / CURVES / "events.out.tfevents.1").mkdir(parents=True)  # a folder is no file to remove
+    assert train_run(tiny(f"train.tracker={tracker}"), tmp_path / "stuck")["status"] == "done"
+    assert (tmp_path / "stuck" / "log.txt").read_text().count("no further curves could be written") == 1
+    assert content_of(tmp_path / "stuck") == content_of(tmp_path / "whole")
+
+
 def test_neither_numbers_nor_ids_depend_on_it(plan, tmp_path):
     (plain,), (tracked,) = plan(VAL), plan(VAL, ASKED)
     assert tracked.run_id == plain.run_id

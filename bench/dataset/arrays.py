@@ -8,12 +8,12 @@ import json
 import shutil
 import zipfile
 import zlib
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib.npyio import NpzFile
@@ -21,13 +21,15 @@ from numpy.typing import NDArray
 
 from bench.dataset import Source
 from bench.dataset.assemble import assemble
-from bench.dataset.cache import cache_path, has_crc, keep
+from bench.dataset.cache import cache_path, check_disk, has_crc, keep
 from bench.dataset.class_folders import say
 from bench.dataset.labels import number_classes
 from bench.dataset.pictures import hash_text
 from bench.errors import UsageError
+from bench.machine.free_memory import find_free_memory
 
 _KEYS = (("{}_images", "{}_labels"), ("x_{}", "y_{}"))
+_COPIES = 3  # of the images in memory: the file's, those in splits, and those padded for crops
 _SMALL = 2**28  # bytes of an array that is unpacked into memory at each start
 
 
@@ -51,6 +53,12 @@ def load_arrays(name: str, file: str | None, flips: bool, test_fraction: float) 
     for split, each in images.items():
         _check(file, split, each, len(numbers[split]))
     images = {split: each[..., None] if each.ndim == 3 else each for split, each in images.items()}
+    for split, each in images.items():
+        if each.shape[1:] != images["train"].shape[1:]:
+            raise UsageError(
+                f"{file}: the train images have the shape {images['train'].shape}, the {split} images {each.shape}; "
+                "all must be of one size.\nResize those of one split, or cut their middle out."
+            )
     settings: dict[str, Any] = {"file": None}  # it counts by its content
     if "test" in images:
         settings["test_fraction"] = None
@@ -75,11 +83,22 @@ def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, NDArray[Any]],
             f"dataset.file={path} is no .npz file, or a damaged one.\n"
             "Save one by numpy.savez(FILE, train_images=..., train_labels=..., ...), or download it anew."
         )
-    with np.load(path, allow_pickle=False) as file:
+    with _open(path) as file:
         images, labels = _find_keys(path, file.files)
         parts = [{split: _load(path, file, key) for split, key in keys.items()} for keys in (images, labels)]
         names = _load(path, file, "class_names") if "class_names" in file.files else np.array([])
     return parts[0], parts[1], [str(name) for name in names.tolist()]
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[NpzFile]:
+    with path.open("rb") as content:  # NumPy leaves a damaged file open
+        try:
+            opened: NpzFile = np.load(content, allow_pickle=False)
+        except (zipfile.BadZipFile, ValueError, OSError) as error:  # ValueError: it begins as no .npz does
+            raise UsageError(f"{path} is damaged, or no .npz file ({error}).\nSave or download it anew.") from error
+        with opened:
+            yield opened
 
 
 def _find_keys(path: Path, there: Sequence[str]) -> tuple[dict[str, str], dict[str, str]]:
@@ -102,7 +121,15 @@ def _find_keys(path: Path, there: Sequence[str]) -> tuple[dict[str, str], dict[s
 def _load(path: Path, file: NpzFile, key: str) -> NDArray[Any]:
     try:
         mapped = _map(path, file, key)
-        return file[key] if mapped is None else mapped
+        loaded: Any = file[key] if mapped is None else mapped
+        if not isinstance(loaded, np.ndarray):  # its bytes
+            raise KeyError(key)
+        return loaded
+    except KeyError as error:
+        raise UsageError(
+            f"{path}: {key} is no array of NumPy's, or is not called {key}.npy in the file.\n"
+            "Save the file by numpy.savez(FILE, train_images=..., train_labels=..., ...)."
+        ) from error
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError) as error:
         raise UsageError(f"{path} is damaged: {key} cannot be read ({error}).\nSave or download it anew.") from error
     except ValueError as error:
@@ -130,24 +157,57 @@ def _map(path: Path, file: NpzFile, key: str) -> NDArray[Any] | None:
             if has_crc(cache, member.CRC):
                 return mapped
         with archive.open(member) as packed:
-            if not keep(cache, partial(shutil.copyfileobj, packed)):
+            if not keep(cache, partial(_unpack, packed, cache, member.file_size)):
+                _check_memory(path, key, cache, member.file_size)
                 return None
     return None
+
+
+def _unpack(packed: IO[bytes], cache: Path, size: int, file: IO[bytes]) -> None:
+    check_disk(cache, size)
+    shutil.copyfileobj(packed, file)
+
+
+def _check_memory(path: Path, key: str, cache: Path, size: int) -> None:
+    """Raises UsageError where an array that cannot be cached does not fit in memory with its copies, either."""
+    free = find_free_memory()
+    if _COPIES * size > free:
+        raise UsageError(
+            f"{path}: {key} ({size / 2**30:.1f} GiB) is too large for memory, and {cache.parent} cannot take it.\n"
+            f"In memory a run needs {_COPIES} times as much, and {free / 2**30:.1f} GiB are free.\n"
+            "Name another folder by REGBENCH_CACHE=FOLDER, or make room there."
+        )
 
 
 def _check(file: str, split: str, images: NDArray[Any], labels: int) -> None:
     """Raises UsageError where the images cannot be pixels, or are not as many as the labels."""
     if images.dtype != np.uint8:
-        bright = images.dtype.kind == "f" and images.size and images.max() <= 1
+        least, most = (images.min(), images.max()) if images.dtype.kind == "f" and images.size else (0, 255)
+        if not np.isfinite([least, most]).all():
+            raise UsageError(
+                f"{file}: the {split} images are {images.dtype} and hold NaN or infinity, and must be uint8.\n"
+                "Decide what stands there, bring them to 0 to 255, and save images.astype('uint8')."
+            )
+        bright = least >= 0 and most <= 1
         convert = "(255 * images).round()" if bright else "images"
         raise UsageError(
             f"{file}: the {split} images are {images.dtype}, and must be uint8, from 0 to 255.\n"
             f"Save {convert}.astype('uint8'){'' if bright else ', once they are from 0 to 255'}."
         )
+    if images.ndim == 2:
+        raise UsageError(
+            f"{file}: the {split} images have the shape {images.shape}, each a row of numbers.\n"
+            "Save images.reshape(-1, H, W), or (-1, H, W, C), with their height, width and channels."
+        )
     if images.ndim not in (3, 4) or (images.ndim == 4 and images.shape[1] == images.shape[2] == images.shape[3]):
         raise UsageError(
             f"{file}: the {split} images have the shape {images.shape}, which is no (N, H, W) or (N, H, W, C).\n"
             "Volumes, as MedMNIST's in 3D, are no images: save one slice of each."
+        )
+    if images.ndim == 4 and images.shape[3] > 4 and (images.shape[1] <= 4 or images.shape[2] == images.shape[3]):
+        raise UsageError(
+            f"{file}: the {split} images have the shape {images.shape}, which looks like (N, C, H, W).\n"
+            "They must be (N, H, W, C): save images.transpose(0, 2, 3, 1)."
         )
     if len(images) != labels:
         raise UsageError(f"{file}: the {split} split has {len(images)} images and {labels} labels.\nSave one for each.")

@@ -27,11 +27,22 @@ def number_classes(
     """
     checked = {split: _check(origin, split, np.asarray(each)) for split, each in labels.items()}
     if len({each.dtype.kind == "U" for each in checked.values()}) > 1:
-        raise UsageError(f"{origin}: the labels of some splits are numbers, and those of others are text.")
+        raise UsageError(
+            f"{origin}: the labels of some splits are numbers, and those of others are text.\n"
+            "Save all of them as numbers, or all as text."
+        )
     present = np.unique(np.concatenate(list(checked.values())))
+    if len(present) == 1:
+        raise UsageError(
+            f"{origin}: all labels are {present[0]}, and a classifier needs two classes at least.\n"
+            "Add images of another class, or take other labels."
+        )
     names = () if present.dtype.kind == "U" else names
     if len(names) and present[-1] >= len(names):
-        raise UsageError(f"{origin}: there is a label {present[-1]}, but the names of {len(names)} classes only.")
+        raise UsageError(
+            f"{origin}: there is a label {present[-1]}, but the names of {len(names)} classes only.\n"
+            f"Give names for all labels from 0 to {present[-1]}, or none."
+        )
     numbers = {split: np.searchsorted(present, each).astype(np.int64) for split, each in checked.items()}
     return numbers, [names[label] if len(names) else str(label) for label in present]
 
@@ -40,6 +51,11 @@ def _check(origin: str, split: str, labels: NDArray[Any]) -> NDArray[Any]:
     """The labels as (N,), integers or text."""
     if labels.ndim == 2 and labels.shape[1] == 1:
         labels = labels[:, 0]  # MedMNIST's and Keras'
+    if labels.ndim == 0 or (labels.ndim == 2 and len(labels) == 1):
+        raise UsageError(
+            f"{origin}: the labels of the {split} split have the shape {labels.shape}, and must be (N,).\n"
+            f"Save one for each image{': labels[0]' if labels.ndim else ''}."
+        )
     if labels.ndim != 1:
         raise UsageError(
             f"{origin}: the {split} split has several labels for each image ({labels.shape}); training takes one."
@@ -50,7 +66,8 @@ def _check(origin: str, split: str, labels: NDArray[Any]) -> NDArray[Any]:
     if labels.dtype.kind not in "biuU":
         missing = labels.dtype.kind == "O" and any(label is None for label in labels.tolist())
         what = "has images without a label" if missing else f"has labels that are {labels.dtype}"
-        raise UsageError(f"{origin}: the {split} split {what}.\nLabels must be integers or text, one for each image.")
+        hint = ": save labels.astype(str)" if labels.dtype.kind == "S" else ", one for each image"
+        raise UsageError(f"{origin}: the {split} split {what}.\nLabels must be integers or text{hint}.")
     if labels.dtype.kind == "U":
         return labels
     if labels.min() < 0:

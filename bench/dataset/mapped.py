@@ -30,8 +30,8 @@ class MappedImages:
         return len(self.rows)
 
     def __getitem__(self, key: Tensor | slice) -> Tensor:
-        at = np.arange(*key.indices(len(self))) if isinstance(key, slice) else key.cpu().numpy()
-        return self._move(self._read(at))
+        every = np.arange(len(self))  # of these NumPy takes what a tensor would, also from the end and by a mask
+        return self._move(self._read(every[key if isinstance(key, slice) else key.cpu().numpy()]))
 
     def split(self, size: int) -> Iterator[Tensor]:
         """All images in order, `size` at a time, as a tensor's `split`; the last part may be smaller."""

@@ -42,7 +42,8 @@ def load_parquet(
 
     Args:
         name: the dataset's, for messages.
-        root: the folder that holds train-00000-of-00001.parquet and the like, itself or in its folder data.
+        root: the folder that holds train-00000-of-00001.parquet and the like, itself or in its folder data; or folders
+            train, test and validation of files with any names, as the hub converts data sets.
         image_column: bytes of picture files, or structs that have them as `bytes`.
         label_column: integers or text.
         image_size, channels, flips, background, white, max_pixels: as in `load_image_folder`.
@@ -83,24 +84,37 @@ def _find_shards(root: Path) -> tuple[Path, dict[str, list[str]]]:
     """The folder of the files, and those of each split, in order; train, test, val."""
     if not root.is_dir():
         raise UsageError(f"dataset.root={root} is not a folder.\nName the folder that holds train-....parquet.")
-    folder = next((each for each in (root, root / "data") if any(each.glob("*.parquet"))), None)
-    if folder is None:
+    folder, files = next(((each, files) for each, files in _list_files(root) if files), (root, []))
+    if not files:
         below = next((file.parent for file in sorted(root.rglob("*.parquet"))), None)
+        below = below.parent if below and below.name.lower() in SPLITS else below
         hint = f"There are some below: dataset.root={below}" if below else "Name the folder that holds some."
-        raise UsageError(f"{root} holds no .parquet file, nor does a folder data in it.\n{hint}")
+        raise UsageError(f"{root} holds no .parquet file, nor does a folder data or train in it.\n{hint}")
     found: dict[str, list[str]] = {}
     others = []
-    for file in sorted(folder.glob("*.parquet")):
-        named = _SHARD.fullmatch(file.stem)
+    for file in files:
+        above, _, name = file.rpartition("/")
+        named = _SHARD.fullmatch(above or name.removesuffix(".parquet"))
         split = named and SPLITS.get(named["split"].lower())
-        found.setdefault(split, []).append(file.name) if split else others.append(file.name)
+        found.setdefault(split, []).append(file) if split else others.append(file)
     if others:
         say(folder, f"left out, as no file of train, test or validation: {name_some(others)}")
     if "train" not in found:
-        raise UsageError(f"{folder} holds no file of train.\nIt takes train-00000-of-00001.parquet and the like.")
+        raise UsageError(
+            f"{folder} holds no file of train.\n"
+            "It takes train-00000-of-00001.parquet and the like, or folders train, test and validation of files."
+        )
     for split, files in found.items():
         _check_complete(folder, split, files)
     return folder, {split: found[split] for split in ("train", "test", "val") if split in found}
+
+
+def _list_files(root: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Folders, and the files there: those in the folder itself, then those in folders that are called as splits."""
+    for pattern in ("*.parquet", "*/*.parquet"):
+        for folder in (root, root / "data"):
+            files = [file.relative_to(folder) for file in sorted(folder.glob(pattern))]
+            yield folder, [file.as_posix() for file in files if str(file.parent).lower() in (".", *SPLITS)]
 
 
 def _check_complete(folder: Path, split: str, files: Sequence[str]) -> None:
@@ -125,6 +139,13 @@ def _read_labels(path: Path, image_column: str, label_column: str) -> list[Any]:
                 raise UsageError(
                     f"{path} has no column {column}, but: {', '.join(schema.names)}.\nName it: dataset.{key}=COLUMN"
                 )
+            if schema.names.count(column) > 1:
+                raise UsageError(
+                    f"{path} has several columns {column}: {', '.join(schema.names)}.\n"
+                    f"Leave one of them there, or name another: dataset.{key}=COLUMN"
+                )
+        if file.metadata.num_rows == 0:  # its columns may have no type
+            return []
         stored, kind = (schema.field(column).type for column in (image_column, label_column))
         if pa.types.is_struct(stored) and stored.get_field_index("bytes") >= 0:
             stored = stored.field("bytes").type

@@ -3,8 +3,6 @@
 How one is decoded is in decode.py. A cached array is named after the hash of the files' names and contents; that hash
 is kept under the files' sizes and times, so a later start reads no picture. Pictures are written there as they are
 decoded, and mapped: memory holds a few for each core, however many there are. Where the cache is, is in cache.py.
-
-It is no part of bench.dataset because the decoding processes need not wait for torch to load.
 """
 
 import hashlib

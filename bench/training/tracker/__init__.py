@@ -74,13 +74,16 @@ class Tracker:
         name = self.run.train.tracker
         check_tracker(name)
         self._close()
-        tensorboard.remove_curves(self.folder)
+        self.works = True
+        with self._harmless():
+            tensorboard.remove_curves(self.folder)
         if name != "none":
             self.folder.check()
-            self.curves, self.works = _CURVES[name](self.run, self.exp, self.folder, resumed), True
+            self._make(resumed)
         if not resumed:
-            mlflow.forget(self.folder)
-        if self.curves is None:
+            with self._harmless():
+                mlflow.forget(self.folder)
+        if self.curves is None or not self.works:
             return
         with self._harmless():
             self.curves.start()
@@ -107,9 +110,13 @@ class Tracker:
 
     def end_left(self, result: RunResult) -> None:
         """Ends the curves of a recorded run whose process died; those that are there stay."""
-        make = _CURVES.get(self.run.train.tracker)
-        self.curves = make(self.run, self.exp, self.folder, True) if make else None
+        if self.run.train.tracker in _CURVES:
+            self._make(resumed=True)
         self.end(result)
+
+    def _make(self, resumed: bool) -> None:
+        with self._harmless():
+            self.curves = _CURVES[self.run.train.tracker](self.run, self.exp, self.folder, resumed)
 
     def _close(self) -> None:
         if self.curves:
@@ -132,6 +139,8 @@ class Tracker:
     def _harmless(self) -> Iterator[None]:
         try:
             yield
+        except LockLost:
+            raise
         except Exception as error:  # an OSError, or a package's own
             if self.works:
                 reason = re.sub(r"//[^/@\s]*@", "//", first_line(str(error)))  # an address may hold a password

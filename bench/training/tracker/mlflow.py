@@ -56,7 +56,8 @@ class MlflowCurves:
 
     def __init__(self, run: Run, exp: str, folder: RunFolder, resumed: bool) -> None:
         self.run, self.exp, self.folder, self.resumed = run, exp, folder, resumed
-        self.noted = (read_if_there(folder.path / _ID) or b"").decode()  # an earlier process's run
+        noted = read_if_there(folder.path / _ID) or b""
+        self.noted = noted.decode() if re.fullmatch(rb"[\w-]+", noted) else ""  # an earlier process's; none if damaged
         self.client: Any = None
         self.id = ""  # MLflow's
         self.epochs: set[int] = set()  # that are there
