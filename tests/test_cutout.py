@@ -75,8 +75,15 @@ def test_a_box_is_top_left_bottom_right_and_may_reach_beyond_the_image():
 
 @pytest.mark.parametrize(
     ("value", "allowed"),
-    [("-1", "an integer of at least 0"), ("2.5", "an integer"), ("16", "always hides all of.*8x8")],
+    [("-1", "an integer of at least 0"), ("2.5", "an integer"), ("15", "always hides all of.*8x8")],
 )
 def test_a_bad_size_is_refused_before_training(value, allowed, plan):
     with pytest.raises(UsageError, match=allowed):
         plan("regularizer=cutout", f"regularizer.cutout.size={value}")
+
+
+def test_the_largest_square_that_is_allowed_leaves_something_of_some_image():
+    images = torch.ones(200, 1, 6, 8)
+    assert Cutout(14)(images, np.random.default_rng(0)).any()
+    with pytest.raises(ValueError, match="15 pixels always hides all"):
+        Cutout(15)(images, np.random.default_rng(0))

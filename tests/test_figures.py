@@ -24,6 +24,7 @@ from drawing import (
     unfinished,
 )
 
+from bench.config import CONF
 from bench.evidence.stats import t_interval
 from bench.report.differences import signed
 from bench.report.figure.figures import (
@@ -89,13 +90,16 @@ def test_a_figure_is_left_out_where_its_tables_are_empty():
 def test_looks_are_distinct_and_never_change():
     looks = {(look_of(name).colour, str(look_of(name).marker)) for name in KNOWN}
     assert len({colour for colour, _ in looks}) == len({marker for _, marker in looks}) == len(KNOWN)
+    ours = [file.stem for file in (CONF / "regularizer").glob("*.yaml")]
+    looks = {(look_of(name).colour, str(look_of(name).marker)) for name in ours}
+    markers = {str(look_of(name).marker) for name in ours}
+    assert len(looks) == len(markers) == len(ours) > len(KNOWN)
     assert (look_of("none").colour, look_of("none").marker) == (INK, "o")
     assert (look_of("sam").colour, look_of("sam").marker) == ("#0072b2", "P")
     assert (look_of("cutout").colour, look_of("cutout").marker) == ("#d36ba6", "h")
-    others = {
-        (look_of(name).colour, str(look_of(name).marker)) for name in ("cutout", "my_method", "augmix", "zoneout")
-    }
-    assert len(others) == 4
+    assert (look_of("my_method").colour, look_of("my_method").marker) == ("#8b5cd6", "p")
+    others = {(look_of(name).colour, str(look_of(name).marker)) for name in ("my_method", "augmix", "zoneout")}
+    assert len(others) == 3
     assert not others & looks
 
 

@@ -124,3 +124,26 @@ def test_the_csv_of_a_table_whose_runs_diverged_has_the_difference_and_no_correc
     none, sam = csv.DictReader(io.StringIO(FORMATS["csv"]([layout])))
     assert float(sam["test_accuracy_difference"]) == pytest.approx(0.05, abs=0.01)
     assert (sam["test_accuracy_p_holm"], sam["diverged"], none["diverged"]) == ("", "1", "0")
+
+
+def test_a_baseline_that_no_arm_equals_in_all_else_is_named():
+    rows = make_rows({"none": noisy(0.9), "sam": noisy(0.95, seed=1)})
+    changed = {"arm_id": "augmented", "settings": "dataset.augment=trivial_augment"}
+    rows += [each | changed for each in make_rows({"none": noisy(0.8, seed=2)})]
+    settings = settings_of(rows)
+    settings = {
+        key: each | {"dataset.augment": "trivial_augment" if key == "augmented" else "none"}
+        for key, each in settings.items()
+    }
+    experiment = Experiment("x", Path("results"), rows, settings)
+    (layout,) = make_tables(experiment, ["test_accuracy"])
+    name = "none sgd augment=trivial_augment"
+    (note,) = [note for note in layout.notes if "Compared with nothing" in note]
+    assert note == (
+        f"Compared with nothing, as no other arm equals it in all else: {name}. "
+        "To compare it: regbench report x --baseline augmented"
+    )
+    (chosen,) = make_tables(experiment, ["test_accuracy"], baseline="augmented")
+    assert "Compared with nothing" not in " ".join(
+        [*chosen.notes, *show({"none": noisy(0.9), "sam": noisy(0.95)})[0].notes]
+    )

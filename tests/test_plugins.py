@@ -252,6 +252,7 @@ def test_a_config_dir_that_is_not_there_exits_with_2(tmp_path):
 
 
 CALL = "class X:\n    evaluations_per_step = 1\n    def __call__(self, {}):\n        {}\n"
+RATE = "    def learning_rate(self, step, steps):\n        return "
 SLOTS = [
     ("erase", "images, targets, random", "return images", "TypeError"),
     ("erase", "images, random", "return images, None", "erase gives a tuple of torch.float32"),
@@ -267,9 +268,18 @@ SLOTS = [
     ("gradient", "model, loss_closure, *, step=0", "pass", "AttributeError"),
     ("gradient", "model, loss_closure, *, step=0", "return loss_closure()", "detached"),
     ("gradient", "model, loss_closure, *, step=0", "return loss_closure().detach()", "no .grad"),
-    ("average", "step, steps, per_epoch", "return 2", "average gives 2; it must be a number in [0, 1]"),
+    ("average", "step, steps, per_epoch", "return 2", "average gives 2 at step 0; it must be a number in [0, 1]"),
+    ("average", "step, steps, per_epoch", "return 2 * (step > 3)", "; it must be a number in [0, 1]"),
     ("average", "step, steps, per_epoch", "pass", "average gives None"),
     ("average", "step", "return 1", "TypeError"),
+    ("average", "*_", "return 1\n    learning_rate = 0.01", "learning_rate=0.01; it must be a method"),
+    (
+        "average",
+        "*_",
+        f"return 1\n{RATE}-0.1",
+        "learning_rate gives -0.1 at step 0; it must be None or a number above 0",
+    ),
+    ("average", "*_", f"return 1\n{RATE}0 if step == steps - 1 else None", "learning_rate gives 0 at step"),
 ]
 
 

@@ -1,4 +1,5 @@
 import math
+from itertools import product
 from unittest import mock
 
 import numpy as np
@@ -89,8 +90,27 @@ def test_probability_is_the_share_of_images_that_lose_a_rectangle():
 
 def test_an_image_that_no_try_fits_is_left_as_it_is():
     images = torch.ones(50, 1, 8, 8)
-    erased = RandomErasing(1.0, scale=[1.0, 1.0], ratio=[0.9, 1.1])(images, np.random.default_rng(0))
-    assert torch.equal(erased, images)
+    erased = RandomErasing(1.0, scale=[0.87, 1.0], ratio=[1.0, 1.0])(images, np.random.default_rng(0))
+    kept = {49 * (image == 0).any().item() for image in erased}
+    assert kept == {0, 49} == {int((image == 0).sum()) for image in erased}  # 7x7, or none
+
+
+@pytest.mark.parametrize(("height", "width"), [(8, 8), (4, 30), (30, 5)])
+def test_what_never_erases_is_refused_and_what_can_is_not(height, width):
+    """Against a search through many ratios, at the least share."""
+    ratios, refused = np.geomspace(0.01, 100, 20_001), 0
+    for least, low, high in product((0.0, 0.5, 0.7, 0.8, 0.9, 1.0), (0.03, 0.3, 1.0), (1.0, 3.3, 9.0)):
+        area = least * height * width
+        within = ratios[(ratios >= low) & (ratios <= high)]
+        fits = (np.rint(np.sqrt(area * within)) < height) & (np.rint(np.sqrt(area / within)) < width)
+        erasing = RandomErasing(1.0, [least, 1.0], [low, high])
+        try:
+            erasing(torch.ones(1, 1, height, width), np.random.default_rng(0))
+            assert fits.any(), (least, low, high)
+        except ValueError:
+            assert not fits.any(), (least, low, high)
+            refused += 1
+    assert 0 < refused < 54
 
 
 def test_probability_0_reduces_to_the_images_and_the_draw_is_the_generators_alone():
@@ -109,6 +129,7 @@ def test_probability_0_reduces_to_the_images_and_the_draw_is_the_generators_alon
         ("probability", "1.5", r"a number in \[0, 1\]"),
         ("scale", "[0.1,2]", r"two of: a number in \[0, 1\]"),
         ("scale", "[0.3,0.1]", r"scale must be \[least, largest\]"),
+        ("scale", "[1,1]", r"no rectangle of scale \[1(\.0)?, 1(\.0)?\] .* is smaller than 8x8"),
         ("ratio", "[0,1]", "two of: a number above 0"),
         ("ratio", "0.3", "two of: a number above 0"),
     ],

@@ -24,7 +24,8 @@ from bench.config.yaml_text import restore_sweep, restore_text
 from bench.errors import Unfit, UsageError
 
 # Every choice that conf/ has on an axis, as a sweep takes them: experiments on "all" need not be written anew for one.
-# Of these a sweep leaves out what the chosen model has no place for.
+# Of these a sweep leaves out what the chosen model has no place for, by its settings. Whether an architecture of
+# torchvision's or timm's has stochastic depth only building it shows: such a sweep is refused.
 OmegaConf.register_new_resolver(
     "all_of",
     lambda axis: ",".join(sorted((f.stem for f in (CONF / axis).glob("*.yaml")), key=lambda n: (n != "none", n))),

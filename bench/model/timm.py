@@ -6,7 +6,7 @@ from typing import Any
 from torch import nn
 
 from bench.errors import UsageError
-from bench.model.torchvision import check_args, check_depth, like
+from bench.model.torchvision import LEAVE_OUT_DEPTH, check_args, check_depth, like
 
 
 def make_timm(
@@ -31,9 +31,8 @@ def make_timm(
             itself, which is 0 in most.
 
     Raises:
-        UsageError: timm is not installed.
-        ValueError: no classifier of that name, or one without the stochastic depth that is set, or weights among
-            `args`.
+        UsageError: timm is not installed, or its classifier is without the stochastic depth that is set.
+        ValueError: no classifier of that name, or weights among `args`.
     """
     try:
         import timm
@@ -54,6 +53,8 @@ def make_timm(
         model: nn.Module = timm.create_model(arch, pretrained=False, **values)
     except TypeError as error:
         if stochastic_depth and "drop_path_rate" in str(error):
-            raise ValueError(f"timm's {arch} has no stochastic depth: it takes no drop_path_rate") from error
+            raise UsageError(
+                f"timm's {arch} has no stochastic depth: it takes no drop_path_rate.\n{LEAVE_OUT_DEPTH}"
+            ) from error
         raise
     return model

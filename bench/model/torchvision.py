@@ -6,8 +6,14 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from bench.errors import UsageError
+
 # Heads beside the last one would need a loss of their own.
 _ONE_HEAD = {"aux_logits": False, "init_weights": True}
+LEAVE_OUT_DEPTH = (
+    "Take a model.arch that has it, or leave out what sets it: list the others, such as 'regularizer=none,mixup,sam', "
+    "without stochastic_depth."
+)
 _ARGS: dict[str, dict[str, Any]] = {"googlenet": _ONE_HEAD, "inception_v3": _ONE_HEAD}
 
 
@@ -31,8 +37,8 @@ def make_torchvision(
             itself: 0.1 or more in those of convnext, efficientnet, maxvit and swin.
 
     Raises:
-        ValueError: no classifier of that name, or one without the stochastic depth that is set, other channels, or
-            weights among `args`.
+        UsageError: a classifier without the stochastic depth that is set.
+        ValueError: no classifier of that name, other channels, or weights among `args`.
     """
     from torchvision import models
 
@@ -86,8 +92,9 @@ def _set_depth(model: nn.Module, arch: str, last: float) -> None:
 
     layers = [module for module in model.modules() if isinstance(module, StochasticDepth)]
     if not layers:
-        raise ValueError(
-            f"torchvision's {arch} has no stochastic depth: those of convnext, efficientnet, maxvit and swin have"
+        raise UsageError(
+            f"torchvision's {arch} has no stochastic depth: those of convnext, efficientnet, maxvit and swin have.\n"
+            f"{LEAVE_OUT_DEPTH}"
         )
     largest = max(layer.p for layer in layers)
     for layer in layers:

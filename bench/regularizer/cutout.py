@@ -51,7 +51,7 @@ class Cutout:
             ValueError: a square that covers every image wherever its centre is.
         """
         n, _, height, width = images.shape
-        if self.size >= 2 * max(height, width):
+        if self.size >= 2 * max(height, width) - 1:
             raise ValueError(f"a square of {self.size} pixels always hides all of an image of {height}x{width}")
         centres = np.stack([random.integers(height, size=n), random.integers(width, size=n)])
         corners = centres - self.size // 2

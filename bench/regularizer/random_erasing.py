@@ -44,8 +44,19 @@ class RandomErasing:
                 raise ValueError(f"{name} must be [least, largest], got [{low}, {high}]")
 
     def __call__(self, images: Tensor, random: np.random.Generator) -> Tensor:
-        """Images (N, C, H, W) with a rectangle of some at 0, drawn from `random`."""
-        return erase(images, self.draw_boxes(random, len(images), *images.shape[-2:]))
+        """Images (N, C, H, W) with a rectangle of some at 0, drawn from `random`.
+
+        Raises:
+            ValueError: no rectangle of these shares and ratios is lower and narrower than the images.
+        """
+        height, width = images.shape[-2:]
+        area = self.scale[0] * height * width
+        lowest = max(self.ratio[0], area / (width - 0.5) ** 2)  # ratio at which the smallest is narrower, rounded
+        if self.probability and (lowest > self.ratio[1] or lowest * area > (height - 0.5) ** 2):
+            raise ValueError(
+                f"no rectangle of scale {[*self.scale]} and ratio {[*self.ratio]} is smaller than {height}x{width}"
+            )
+        return erase(images, self.draw_boxes(random, len(images), height, width))
 
     def draw_boxes(self, random: np.random.Generator, n: int, height: int, width: int) -> NDArray[np.int64]:
         """Top, left, bottom and right (4, N) of each image's rectangle, the last two exclusive; empty if it has none.

@@ -39,7 +39,7 @@ _SHARED = {
     "gradient_evaluations": "forward and backward passes of a batch, of the whole run; with an average of the weights "
     "also the batches of the pass that makes BatchNorm's statistics anew, each as one",
     "train_seconds": "of the training steps, and of the pass for an average's BatchNorm; without evaluation",
-    "images_per_second": "trained on",
+    "images_per_second": "trained on, over `train_seconds`: the pass for an average's BatchNorm adds time alone",
     "protocol_version": "of the records; a newer one moves numbers under equal settings",
     "workers": "trainings at a time on that machine",
     "threads": "of torch",

@@ -82,6 +82,8 @@ def make_notes(compared: Compared, quantities: Sequence[Quantity], cells: Sequen
         notes.append(
             f"Without marks, as no `{compared.baseline}` equals them in all else: {len(alone)} of {total} arms."
         )
+    if not several:
+        notes += _describe_unused(compared, against)
     return notes
 
 
@@ -173,6 +175,17 @@ def _describe_divergence(compared: Compared) -> Iterator[str]:
         tested = any("(p" in each for each in counts)
         test = "; p of McNemar's exact test against the baseline, after Holm" * tested
         yield f"Diverged: {', '.join(counts)}{test}."
+
+
+def _describe_unused(compared: Compared, against: set[str]) -> Iterator[str]:
+    """The arms that are baselines by their name, of which no other arm is compared with any."""
+    used = against | {each.baseline.arm_id for each in compared.found}
+    unused = [key for key, arm in compared.arms.items() if compared.is_called(arm) and key not in used and arm.values]
+    if unused:
+        yield (
+            f"Compared with nothing, as no other arm equals it in all else: {', '.join(map(compared.name, unused))}. "
+            f"To compare it: {compared.report} --baseline {unused[0]}"
+        )
 
 
 def _explain_missing(compared: Compared) -> list[str]:

@@ -4,6 +4,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from inspect import Parameter, signature
+from math import inf
 from numbers import Real
 from typing import NamedTuple
 
@@ -22,7 +23,7 @@ from bench.errors import UsageError
 from bench.model import build_model
 from bench.model.buffers import has_statistics
 from bench.optimizer import make_optimizer
-from bench.regularizer import Slots, make_slots
+from bench.regularizer import Average, SetsLearningRate, Slots, make_slots
 from bench.rng import global_stream, stream
 from bench.training.budget import count_evaluations, evaluations_at_end, total_steps, warmup_steps
 from bench.training.trainer import PlansSteps
@@ -91,6 +92,8 @@ def check_fit(run: Run, source: Source, tried: Tried) -> int:
     at_end = evaluations_at_end(slots.average, found.has_statistics, per_epoch)
     steps = total_steps(run.train, per_epoch, per_step, at_end)
     _check_budget(run, steps, per_epoch)
+    with as_usage_error(f"regularizer {run.regularizer}"):
+        _try_average(slots.average, steps, per_epoch)
     optimizer = str((model, run.optimizer))
     if optimizer not in tried:
         with as_usage_error(f"optimizer {run.optimizer.name}"), global_stream(_CPU, run.seed, "slots"):
@@ -153,9 +156,20 @@ def _try_slots(slots: Slots, source: Source) -> None:
         raise ValueError(f"gradient gives a loss of shape {tuple(loss.shape)}; it must be a detached scalar")
     if model.weight.grad is None:
         raise ValueError("gradient leaves no .grad behind")
-    for share in (slots.average(step, 4, 2) for step in range(4)):
+
+
+def _try_average(average: Average, steps: int, per_epoch: int) -> None:
+    """Asks an average for its share, and its learning rate, at some steps of the run: the first, ends, the middle."""
+    own = average if isinstance(average, SetsLearningRate) else None
+    if own and not callable(own.learning_rate):
+        raise ValueError(f"average has learning_rate={own.learning_rate!r:.100}; it must be a method")
+    for step in sorted({*range(min(4, steps)), min(per_epoch, steps) - 1, steps // 2, steps - 1}):
+        share = average(step, steps, per_epoch)
         if not isinstance(share, Real) or not 0 <= share <= 1:
-            raise ValueError(f"average gives {share!r:.100}; it must be a number in [0, 1]")
+            raise ValueError(f"average gives {share!r:.100} at step {step}; it must be a number in [0, 1]")
+        rate = own.learning_rate(step, steps) if own else None
+        if rate is not None and not (isinstance(rate, Real) and 0 < rate < inf):
+            raise ValueError(f"learning_rate gives {rate!r:.100} at step {step}; it must be None or a number above 0")
 
 
 def _kind(value: object) -> str:

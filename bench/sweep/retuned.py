@@ -27,10 +27,11 @@ def check_tuned_once(results: Path, exp: str, runs: Sequence[Run], tuned: tuple[
     if not tuned:
         return
     arms = {arm_id(run): {key: value for key, value in identity(run).items() if key != "seed"} for run in runs}
-    asked = {rest(arm, ()): arm for i, each in arms.items() if (arm := Arm({"arm_id": i}, each, tuned=tuned))}
+    asked = [Arm({"arm_id": i}, each, tuned=tuned) for i, each in arms.items()]
+    by_rest = {rest(arm, ()): arm for arm in asked}
     for each in Experiment.load(results, exp).arms.values():
         old = replace(each, tuned=tuned)
-        new = asked.get(rest(old, ()))
+        new = by_rest.get(rest(old, ()))
         if new and old.arm_id not in arms and old.show_tuned() != new.show_tuned():
             name = next(name for n in count(2) if not (results / (name := f"{exp}_{n}")).exists())
             raise UsageError(

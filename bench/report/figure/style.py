@@ -39,6 +39,14 @@ _LOOKS: dict[str, tuple[str, Any]] = {
     "asam": ("#45a6de", "*"),
     "weight_decay": ("#707480", "<"),
     "dropout": ("#d36ba6", ">"),
+    # These share colours with those above.
+    "cutout": ("#d36ba6", "h"),
+    "random_erasing": ("#cf9200", (3, 1, 0)),
+    "focal": ("#009e73", "d"),
+    "confidence_penalty": ("#45a6de", "p"),
+    "ema": ("#0072b2", (4, 1, 0)),
+    "swa": ("#cf4f00", (6, 1, 0)),
+    "stochastic_depth": ("#707480", (8, 1, 0)),
 }
 _OTHER_MARKERS = ("h", "d", "p", (4, 1, 0), (6, 1, 0))
 
@@ -79,7 +87,16 @@ class Look:
     def style(self, size: float = 6.5) -> dict[str, Any]:
         """Keywords for a line with markers of that size, in points."""
         face = self.colour if self.filled else "none"
-        bigger = {"*": 1.5, "d": 1.2, "P": 1.25, "X": 1.2, (4, 1, 0): 1.4, (6, 1, 0): 1.3}.get(self.marker, 1)
+        bigger = {
+            "*": 1.5,
+            "d": 1.2,
+            "P": 1.25,
+            "X": 1.2,
+            (3, 1, 0): 1.4,
+            (4, 1, 0): 1.4,
+            (6, 1, 0): 1.3,
+            (8, 1, 0): 1.3,
+        }.get(self.marker, 1)
         return {
             "color": self.colour,
             "marker": self.marker,
@@ -99,7 +116,7 @@ def look_of(regularizer: str, filled: bool = True) -> Look:
 def _look_of_part(name: str) -> tuple[str, Any]:
     if name in _LOOKS:
         return _LOOKS[name]
-    colours = [colour for colour, _ in _LOOKS.values() if colour != INK]
+    colours = [*dict.fromkeys(colour for colour, _ in _LOOKS.values() if colour != INK)]
     by_colour, by_marker = divmod(zlib.crc32(name.encode()), len(_OTHER_MARKERS))
     return colours[by_colour % len(colours)], _OTHER_MARKERS[by_marker]
 
