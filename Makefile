@@ -42,7 +42,7 @@ report: $(READY) ## print EXP's table again from its records, the committed one 
 list: $(READY) ## list datasets, models, regularizers, optimizers and experiments
 	$(BIN)/regbench list
 
-test: $(READY) ## run the tests (7 minutes on 2 cores)
+test: $(READY) ## run the tests (5 minutes on 2 cores)
 	$(PYTEST) -m 'not slow and not cluster'
 
 test-slow: $(READY) ## run the slow tests

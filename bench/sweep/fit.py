@@ -92,7 +92,7 @@ def check_fit(run: Run, source: Source, tried: Tried) -> int:
     at_end = evaluations_at_end(slots.average, found.has_statistics, per_epoch)
     steps = total_steps(run.train, per_epoch, per_step, at_end)
     _check_budget(run, steps, per_epoch)
-    with as_usage_error(f"regularizer {run.regularizer}"):
+    with as_usage_error(f"regularizer {run.regularizer}"), global_stream(_CPU, run.seed, "average"):
         _try_average(slots.average, steps, per_epoch)
     optimizer = str((model, run.optimizer))
     if optimizer not in tried:
