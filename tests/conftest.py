@@ -179,6 +179,16 @@ def flat(tmp_path):
 
 
 @pytest.fixture
+def folder(tmp_path):
+    """54 pictures of three classes, higher than wide, without a test split; five of them are there twice."""
+    for i in range(54):
+        path = draw_picture(tmp_path / "pictures" / "abc"[i % 3] / f"{i}.png", size=(9, 11))
+        if i % 12 == 0:
+            Image.open(path).save(path.with_name(f"{i}_again.png"))
+    return tmp_path / "pictures"
+
+
+@pytest.fixture
 def report(tmp_path, capsys, monkeypatch):
     """A function: flags -> what `regbench report digits` prints of the committed results; without figures."""
     shutil.copytree(Path(__file__).parent / "tables" / "digits", tmp_path / "digits")
