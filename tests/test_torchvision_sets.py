@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from conftest import compose
 from PIL import Image
-from published import SMALL, draw, md5
+from published import SMALL
+from published_parts import draw, md5
 from test_originals import write_cifar
 from torchvision import datasets
 
