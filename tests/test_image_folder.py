@@ -1,7 +1,6 @@
 """A user's own folder of images: both layouts, and every error."""
 
 import errno
-import os
 import shutil
 from unicodedata import normalize
 
@@ -16,7 +15,6 @@ from PIL import Image
 from bench.config.identity import identity
 from bench.dataset import _load, load_source, make_splits, pictures
 from bench.errors import UsageError
-from bench.machine.free_memory import find_free_memory
 from bench.record.folder import read_result
 from bench.sweep.plan import Command, make_plan
 from bench.training.run import train_run
@@ -247,10 +245,6 @@ def test_what_cannot_serve_is_told_by_its_name(split, flat, tmp_path, monkeypatc
 
 def refuse_room(path, size):
     raise OSError(errno.ENOSPC, "No space left on device", str(path))
-
-
-def test_the_memory_that_is_free_is_some_and_less_than_there_is():
-    assert 2**20 < find_free_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Images that are read from their file while a run trains: the same numbers, and no more memory than a few batches."""
 
+import os
 import threading
 from contextlib import closing
 from dataclasses import replace
@@ -244,3 +245,7 @@ def test_the_limit_of_a_container_or_a_job_is_known(groups, limits, expected, tm
     monkeypatch.setattr(free_memory, "_OWN", tmp_path / "own")
     found = free_memory.find_free_memory()
     assert found == expected if expected else found > 2**20
+
+
+def test_the_memory_that_is_free_is_some_and_less_than_there_is():
+    assert 2**20 < free_memory.find_free_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")

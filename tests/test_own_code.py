@@ -1,4 +1,4 @@
-"""What a user's own loader and classes may give, how their modules may be called, and what is told of their errors."""
+"""What a user's own loader and classes may give, which modules count as theirs, and what is told of their errors."""
 
 import sys
 
@@ -135,3 +135,64 @@ def test_settings_whose_keys_are_numbers_are_recorded_once(milestones, tmp_path,
     for _ in range(2):
         assert app.run([*own, "model=numbered", f"results_dir={tmp_path / 'results'}"]) == 0
     assert "1 on record, 0 to train" in capsys.readouterr().out
+
+
+def test_the_source_of_a_users_own_class_is_part_of_the_identity(tmp_path, plan):
+    own = write(
+        tmp_path / "own",
+        {
+            "scale.py": "FACTOR = 1.0\n",
+            "other.py": "UNUSED = 1\n",
+            "scaled.py": "from scale import FACTOR\n" + LOSS,
+            "regularizer/scaled.yaml": "# @package regularizer.scaled\nslot: loss\n_target_: scaled.Sharpened\n"
+            "gamma: 1\n",
+        },
+    )
+    plugins.use_folder(own)
+
+    def identify(*overrides):
+        own_code.source_fingerprint.cache_clear()
+        return [planned.run_id for planned in plan("regularizer=none,scaled", *overrides)]
+
+    none, scaled = identify()
+    assert identify() == [none, scaled]
+    write(own, {"other.py": "UNUSED = 2\n"})
+    assert identify() == [none, scaled]
+    write(own, {"scale.py": "FACTOR = 2.0\n"})  # what the class's module imports
+    assert identify()[0] == none
+    assert identify()[1] != scaled
+    write(own, {"scale.py": "FACTOR = 1.0\n"})
+    assert identify() == [none, scaled]
+    assert own_code.source_fingerprint("torch.optim.SGD") is None
+    assert own_code.source_fingerprint("textwrap.dedent")  # installed, and neither ours nor torch's
+    assert own_code.source_fingerprint("bench.regularizer.sam.SAM") is None
+
+
+@pytest.mark.parametrize(
+    ("form", "read", "unread"),
+    [
+        ("from . import blocks\nNet = blocks.X", "pack/blocks.py", "other.py"),
+        ("from .blocks import X as Net", "pack/blocks.py", "other.py"),
+        ("import plain.part\nNet = plain.part.X", "plain/part.py", "pack/blocks.py"),
+        ("from functools import partial\nfrom other import X\nNet = partial(X, 1)", "other.py", "pack/blocks.py"),
+        ("from torch.nn import Linear as Net", "pack/net.py", "other.py"),
+        ("def load():\n    import other\nNet = load", "other.py", "plain/part.py"),
+        ("import yaml\nNet = 1", "pack/__init__.py", "plain/part.py"),
+    ],
+)
+def test_whatever_way_a_users_modules_are_imported_they_count(form, read, unread, tmp_path):
+    """`yaml` is a plain folder there, too: Python takes the library, and so does the hash."""
+    files = dict.fromkeys(("pack/blocks.py", "other.py", "plain/part.py"), "X = int\n")
+    files |= {"pack/__init__.py": "", "pack/net.py": form + "\n", "yaml/data.txt": ""}
+    own = write(tmp_path / "own", files)
+    plugins.use_folder(own)
+
+    def hashed():
+        own_code.source_fingerprint.cache_clear()
+        return own_code.source_fingerprint("pack.net.Net")
+
+    before = hashed()
+    write(own, {unread: "X = str\n"})
+    assert hashed() == before
+    write(own, {read: files[read] + "Y = 0\n"})
+    assert hashed() != before

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from conftest import TINY, compose, write
 
-from bench.config import CONF, own_code, plugins
+from bench.config import CONF, plugins
 from bench.disk.lock import this_process
 from bench.errors import UsageError
 from bench.sweep.launcher.joblib import Joblib
@@ -105,67 +105,6 @@ def test_a_user_may_fill_every_slot_and_stack_it(tmp_path, plan):
     with pytest.raises(UsageError, match="more sets momentum, but optimizer sgd has momentum"):
         plan("regularizer=more")
     assert plan("regularizer=more", "optimizer.sgd.momentum=0", "optimizer.sgd.nesterov=false")
-
-
-def test_the_source_of_a_users_own_class_is_part_of_the_identity(tmp_path, plan):
-    own = write(
-        tmp_path / "own",
-        {
-            "scale.py": "FACTOR = 1.0\n",
-            "other.py": "UNUSED = 1\n",
-            "scaled.py": "from scale import FACTOR\n" + LOSS,
-            "regularizer/scaled.yaml": "# @package regularizer.scaled\nslot: loss\n_target_: scaled.Sharpened\n"
-            "gamma: 1\n",
-        },
-    )
-    plugins.use_folder(own)
-
-    def identify(*overrides):
-        own_code.source_fingerprint.cache_clear()
-        return [planned.run_id for planned in plan("regularizer=none,scaled", *overrides)]
-
-    none, scaled = identify()
-    assert identify() == [none, scaled]
-    write(own, {"other.py": "UNUSED = 2\n"})
-    assert identify() == [none, scaled]
-    write(own, {"scale.py": "FACTOR = 2.0\n"})  # what the class's module imports
-    assert identify()[0] == none
-    assert identify()[1] != scaled
-    write(own, {"scale.py": "FACTOR = 1.0\n"})
-    assert identify() == [none, scaled]
-    assert own_code.source_fingerprint("torch.optim.SGD") is None
-    assert own_code.source_fingerprint("textwrap.dedent")  # installed, and neither ours nor torch's
-    assert own_code.source_fingerprint("bench.regularizer.sam.SAM") is None
-
-
-@pytest.mark.parametrize(
-    ("form", "read", "unread"),
-    [
-        ("from . import blocks\nNet = blocks.X", "pack/blocks.py", "other.py"),
-        ("from .blocks import X as Net", "pack/blocks.py", "other.py"),
-        ("import plain.part\nNet = plain.part.X", "plain/part.py", "pack/blocks.py"),
-        ("from functools import partial\nfrom other import X\nNet = partial(X, 1)", "other.py", "pack/blocks.py"),
-        ("from torch.nn import Linear as Net", "pack/net.py", "other.py"),
-        ("def load():\n    import other\nNet = load", "other.py", "plain/part.py"),
-        ("import yaml\nNet = 1", "pack/__init__.py", "plain/part.py"),
-    ],
-)
-def test_whatever_way_a_users_modules_are_imported_they_count(form, read, unread, tmp_path):
-    """`yaml` is a plain folder there, too: Python takes the library, and so does the hash."""
-    files = dict.fromkeys(("pack/blocks.py", "other.py", "plain/part.py"), "X = int\n")
-    files |= {"pack/__init__.py": "", "pack/net.py": form + "\n", "yaml/data.txt": ""}
-    own = write(tmp_path / "own", files)
-    plugins.use_folder(own)
-
-    def hashed():
-        own_code.source_fingerprint.cache_clear()
-        return own_code.source_fingerprint("pack.net.Net")
-
-    before = hashed()
-    write(own, {unread: "X = str\n"})
-    assert hashed() == before
-    write(own, {read: files[read] + "Y = 0\n"})
-    assert hashed() != before
 
 
 def in_another_process(worker):
