@@ -1,5 +1,6 @@
 """Images that are read from their file while a run trains: the same numbers, and no more memory than a few batches."""
 
+import multiprocessing
 import os
 import threading
 from contextlib import closing
@@ -15,10 +16,13 @@ from bench.dataset import load_source, make_splits, residency
 from bench.dataset.batches import PADDING, Batches
 from bench.dataset.mapped import MappedImages
 from bench.dataset.rows import Rows
+from bench.disk.lock import this_process
 from bench.errors import UsageError
 from bench.machine import free_memory
 from bench.probe import PROBES
+from bench.sweep.launcher.joblib import Joblib
 from bench.sweep.plan import Command, make_plan
+from bench.sweep.worker import Worker
 from bench.training import evaluate
 from bench.training.run import train_run
 
@@ -249,3 +253,17 @@ def test_the_limit_of_a_container_or_a_job_is_known(groups, limits, expected, tm
 
 def test_the_memory_that_is_free_is_some_and_less_than_there_is():
     assert 2**20 < free_memory.find_free_memory() <= os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+
+
+def work(worker, told):
+    worker(0)
+    told.put(free_memory.find_free_memory())
+
+
+def test_processes_that_share_the_runs_share_the_memory(tmp_path):
+    context = multiprocessing.get_context("spawn")
+    told = context.Queue()
+    process = context.Process(target=work, args=(Worker([], tmp_path, Joblib(jobs=4), this_process()), told))
+    process.start()
+    assert told.get(timeout=120) < free_memory.find_free_memory() / 2  # a quarter of what was free by then
+    process.join(120)

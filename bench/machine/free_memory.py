@@ -5,13 +5,22 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+_sharers = 1  # processes
+
 _GROUPS, _OWN = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 
 
-def find_free_memory() -> int:
-    """Bytes that a process can still get, or may have; where the system does not say, all that there are.
+def share_among(processes: int) -> None:
+    """From now on this process takes its part alone: so many like it load the same data at a time."""
+    global _sharers
+    _sharers = processes
 
-    What a container or a cluster's job may have counts whole: most of what it uses is the page cache, which gives way.
+
+def find_free_memory() -> int:
+    """Bytes that this process can still get, or may have; where the system does not say, all that there are.
+
+    Of processes that share them each is told its part. What a container or a cluster's job may have counts whole: most
+    of what it uses is the page cache, which gives way.
     """
     free = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     with suppress(OSError, StopIteration):
@@ -20,7 +29,7 @@ def find_free_memory() -> int:
     for file in _find_limits():
         with suppress(OSError, ValueError):  # "max" is none
             free = min(free, int(file.read_text("utf-8")))
-    return free
+    return free // _sharers
 
 
 def _find_limits() -> Iterator[Path]:

@@ -20,7 +20,7 @@ import torch
 from bench.console.streams import lasting
 from bench.disk.lock import Lock, Owner, take
 from bench.errors import LockLost
-from bench.machine import device
+from bench.machine import device, free_memory
 from bench.machine.cores import limit_threads
 from bench.machine.memory import release_and_settle
 from bench.record.folder import RunFolder, run_folder
@@ -83,6 +83,7 @@ class Worker:
             device.see(self.cards, number)
         runs = [planned.run for planned in self.todo]
         torch.set_num_threads(self.launcher.count_threads(runs) or torch.get_num_threads())
+        free_memory.share_among(self.launcher.count_workers(runs))
         mine = [*self.todo[number:], *self.todo[:number]] if self.launcher.shares else self.todo
         if self.launcher.shares:  # a cluster's jobs go on by themselves
             _follow(self.sweep)
