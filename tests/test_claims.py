@@ -117,6 +117,17 @@ def test_a_claim_of_ones_own_is_trained_judged_shown_and_judged_again(own, tmp_p
     assert table.strip() in elsewhere
 
 
+def test_a_claim_that_is_tuned_has_a_file_of_its_own(own, tmp_path, monkeypatch, capsys):
+    """All claims are one experiment, and the second one's rates replaced the first one's."""
+    monkeypatch.chdir(tmp_path)
+    folder, few = own(), ("seed=0", "regularizer=none", "trials=2", "tune_seeds=1", "results_dir=results")
+    with pytest.raises(SystemExit) as exit_:
+        main(["tune", "--config-dir", str(folder), "+exp=claims/too_much", *few, *SMALL])
+    assert exit_.value.code == 0, capsys.readouterr()
+    assert (folder / "exp" / "too_much_tuned.yaml").is_file()
+    assert (tmp_path / "results" / "too_much_tune" / "runs.csv").is_file()
+
+
 def test_what_overrides_take_away_beside_a_claim_is_left_out_and_of_itself_is_refused(own, tmp_path, capsys):
     typed = ["too_much", "--config-dir", str(own()), *SMALL, f"results_dir={tmp_path}", "seed=0"]
     printed = claims(capsys, *typed, "regularizer=none,dropout")

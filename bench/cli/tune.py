@@ -41,9 +41,10 @@ def tune(arguments: Sequence[str]) -> int:
 
 
 def _tune(typed: tuple[str, ...], trials: int, seeds: Sequence[int], command: Command, launch: Launch) -> int:
-    file, console = _find_place(command.exp), Terminal()
+    name, console = _find_name(command), Terminal()
+    file = _find_place(name)
     arms = find_arms(command, seeds)
-    sweep = command._replace(exp=f"{command.exp}_tune", arguments=typed, verb="tune", shown="val")
+    sweep = command._replace(exp=f"{name}_tune", arguments=typed, verb="tune", shown="val")
     if not search(sweep, arms, seeds, trials, launch, console):
         return 1
     _show(console, arms)
@@ -54,13 +55,21 @@ def _tune(typed: tuple[str, ...], trials: int, seeds: Sequence[int], command: Co
     folder = os.path.relpath(file.parent.parent)
     made_by = show_command("tune", ["--config-dir", folder, *typed])
     file.parent.mkdir(exist_ok=True)
-    write_atomically(file, _show_file(command, made_by, seeds, arms))
+    write_atomically(file, _show_file(name, command, made_by, seeds, arms))
     print_line(console, f"Tables of all rates: {sweep.results / sweep.exp}; the test split had no part in the choice.")
     print_line(console, f"Written: {file}. Best against best: regbench run --config-dir {folder} +exp={file.stem}")
     return 0
 
 
-def _show_file(command: Command, made_by: str, seeds: Sequence[int], arms: Sequence[Arm]) -> str:
+def _find_name(command: Command) -> str:
+    """The experiment's; of a claim its own, as all claims are one experiment."""
+    keys = (each.lstrip("+").partition("=") for each in command.combinations[0])
+    chosen = next((value.strip("'\"") for key, _, value in keys if key == "exp"), "")
+    folder, _, name = chosen.rpartition("/")
+    return name if folder == command.exp else command.exp
+
+
+def _show_file(name: str, command: Command, made_by: str, seeds: Sequence[int], arms: Sequence[Arm]) -> str:
     """The text of the tuned experiment's file."""
     how = f"Least mean validation NLL over seeds {', '.join(map(str, seeds))}. {' '.join(_show_grids(arms))}"
     chosen = [
@@ -71,7 +80,7 @@ def _show_file(command: Command, made_by: str, seeds: Sequence[int], arms: Seque
         )
         for arm in arms
     ]
-    return show_tuned(command.exp, made_by, how, chosen, dict.fromkeys(run.seed for run in command.runs))
+    return show_tuned(name, made_by, how, chosen, dict.fromkeys(run.seed for run in command.runs))
 
 
 def _find_place(exp: str) -> Path:

@@ -15,6 +15,7 @@ from bench.measure import QUALITIES
 from bench.measure.quantities import COSTS, Quantity
 from bench.record.claims import Judged
 from bench.report.differences import signed
+from bench.report.notes import count
 
 HEADER = ["claim", "verdict", "measure", "claimed", "effect", "95 % interval", "seeds", "needed"]
 
@@ -71,7 +72,8 @@ def describe_verdicts(judged: Sequence[Judged]) -> str:
     counts = ", ".join(f"{verdicts.count(each)} {each}" for each in (SUPPORTED, CONTRADICTED, INCONCLUSIVE))
     decided = len(verdicts) - verdicts.count(INCONCLUSIVE)
     return (
-        f"{len(judged)} claims: {counts}. Supported: the 95 % interval over paired seeds lies wholly inside what is "
-        f"claimed; contradicted: wholly outside. Were every effect at the very edge of its region, "
-        f"{LEVEL_OF_TESTS * len(judged):.2g} of {len(judged)} verdicts would be wrong by chance; {decided} are decided."
+        f"{count(len(judged), 'claim')}: {counts}. Supported: the 95 % interval over paired seeds lies wholly "
+        f"inside what is claimed; contradicted: wholly outside. Were every effect at the very edge of its region, "
+        f"{LEVEL_OF_TESTS * len(judged):.2g} of {count(len(judged), 'verdict')} would be wrong by chance; "
+        f"{decided} {'is' if decided == 1 else 'are'} decided."
     )

@@ -98,7 +98,7 @@ def describe_times(costs: Sequence[Cost], baseline: str) -> list[str]:
     if varying:
         text += f". Times are rough: seeds differ by more than a quarter in {varying} of {len(compared)} arms"
     if resumed:
-        text += f". {_count(resumed, 'pair')} of runs had one that was interrupted and resumed"
+        text += f". {count(resumed, 'pair')} of runs had one that was interrupted and resumed"
     return [f"{text}."]
 
 
@@ -121,8 +121,8 @@ def _describe_tests(compared: Compared, shown: Sequence[Comparison], marks: set[
     p = [math.nan if each.p is None or each.p_holm is None else each.p for each in shown]
     as_one = sum(each < LEVEL_OF_TESTS for each in holm(p, sum(sizes.values())))
     yield (
-        f"Corrected within each {within}: {sum(sizes.values())} tests in {_count(len(sizes), 'family', 'families')}, "
-        f"{_count(sum(each < LEVEL_OF_TESTS for each in corrected), 'mark')}; {as_one} if the whole table were one "
+        f"Corrected within each {within}: {sum(sizes.values())} tests in {count(len(sizes), 'family', 'families')}, "
+        f"{count(sum(each < LEVEL_OF_TESTS for each in corrected), 'mark')}; {as_one} if the whole table were one "
         "family. One family in 20 may hold a mark by chance."
     )
 
@@ -152,7 +152,7 @@ def _describe_survivors(compared: Compared, shown: Sequence[Comparison]) -> Iter
         text = format_number(quantity.factor * each.difference, quantity.digits, "+")
         of_baseline = (f"{count} of the baseline" for count in each.baseline.describe_unfinished())
         why = ", ".join([*each.arm.describe_unfinished(), *of_baseline])
-        name = f"{compared.name(each.arm.arm_id)} ({why}; {_count(each.seeds, 'common seed')})"
+        name = f"{compared.name(each.arm.arm_id)} ({why}; {count(each.seeds, 'common seed')})"
         broken.setdefault(name, []).append(f"{quantity.title} {text}")
     if broken:
         differences = [f"{name} {', '.join(those)}" for name, those in broken.items()]
@@ -214,5 +214,6 @@ def _find_several(compared: Compared) -> list[Arm]:
     return next((arms for arms in of_baseline.values() if len(arms) > 1), [])
 
 
-def _count(n: int, noun: str, plural: str = "") -> str:
+def count(n: int, noun: str, plural: str = "") -> str:
+    """A number and its noun."""
     return f"{n} {noun if n == 1 else plural or f'{noun}s'}"
