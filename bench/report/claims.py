@@ -71,9 +71,10 @@ def describe_verdicts(judged: Sequence[Judged]) -> str:
     verdicts = [each.finding.verdict for each in judged]
     counts = ", ".join(f"{verdicts.count(each)} {each}" for each in (SUPPORTED, CONTRADICTED, INCONCLUSIVE))
     decided = len(verdicts) - verdicts.count(INCONCLUSIVE)
+    wrong = LEVEL_OF_TESTS / 2  # an interval misses an edge on either side, and one of these verdicts is right
     return (
-        f"{count(len(judged), 'claim')}: {counts}. Supported: the 95 % interval over paired seeds lies wholly "
-        f"inside what is claimed; contradicted: wholly outside. Were every effect at the very edge of its region, "
-        f"{LEVEL_OF_TESTS * len(judged):.2g} of {count(len(judged), 'verdict')} would be wrong by chance; "
+        f"{count(len(judged), 'claim')}: {counts}. Supported: the 95 % interval over paired seeds (Holm's of several "
+        "values) lies wholly inside what is claimed; contradicted: wholly outside. Were every effect at the very edge "
+        f"of its region, {wrong * len(judged):.2g} of {count(len(judged), 'verdict')} would be wrong by chance; "
         f"{decided} {'is' if decided == 1 else 'are'} decided."
     )

@@ -1,11 +1,12 @@
 """What every column of every CSV means, as docs/columns.md: `python -m bench.report.columns` prints the page."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from bench.evidence.comparison import COMPARISON_COLUMNS
 from bench.evidence.confusion import CONFUSION_COLUMNS
 from bench.measure import OF_SOME_RUNS, QUALITIES
 from bench.measure.quantities import COSTS, DECLARED
+from bench.record.claims import CLAIM_COLUMNS, EFFECT_COLUMNS
 from bench.record.columns import RUN_COLUMNS, SUMMARISED, SUMMARY_COLUMNS
 from bench.record.corruptions import CORRUPTION_COLUMNS
 from bench.record.folder import HISTORY_COLUMNS
@@ -15,7 +16,7 @@ from bench.report.ranks import PAIR_COLUMNS, RANK_COLUMNS
 _INTRODUCTION = """\
 # Columns
 
-Every column of every CSV file, made by `python -m bench.report.columns`. Fractions lie in [0, 1] here, and are
+Every column of an experiment's CSV files, by `python -m bench.report.columns`. Fractions lie in [0, 1] here, and are
 percent in print. An empty cell is a number that there is not, as of a run without a validation split. Columns that
 you add stay. The runs of a tuned experiment have a further column `tuned`: the settings that each arm has of its own.
 """
@@ -99,6 +100,22 @@ _SHARED = {
     "losses": "places where it is worse",
     "friedman_p": "of the test that any arms differ at all",
 }
+_OF_CLAIMS = {  # where these words mean something else
+    "id": "of the claim, its file's name",
+    "claim": "its statement",
+    "number": "0 for the claim's own measure and arms; those that stand beside it count from 1",
+    "value": "which of the claim's arms it is, where there are several; in claims.csv the one that decides",
+    "measure": "a column of runs.csv",
+    "threshold": "the region in which the effect must lie, in the measure's unit",
+    "effect": "the arm less its baseline, or their ratio, mean over seeds",
+    "low": "lower end of the interval, of 95 %, or Holm's of several values",
+    "baseline": "the arm_id that the arm is set against",
+    "seeds": "that both arms have",
+    "verdict": "supported, contradicted or inconclusive; empty beside the claim",
+    "seeds_needed": "with which the interval would decide, were effect and spread to stay; empty where it does, or is "
+    "not known",
+    "gradient_evaluations": "of all runs that the claim rests on",
+}
 _PARTS = {"mean": "mean over seeds", "std": "deviation", "low": "lower end of the 95 % t interval", "high": "upper end"}
 
 
@@ -123,24 +140,27 @@ def as_markdown() -> str:
             "a row per arm, corruption and strength; only with evaluation=[robustness]",
             CORRUPTION_COLUMNS,
         ),
+        ("claims.csv", "a row per claim, dataset and model; of `regbench claims`", CLAIM_COLUMNS),
+        ("effects.csv", "a row per claim, measure and pair of arms; of `regbench claims`", EFFECT_COLUMNS),
         ("across/ranks.csv", "a row per metric, place and arm", RANK_COLUMNS),
         ("across/pairs.csv", "a row per metric and two arms", PAIR_COLUMNS),
     ):
-        rows = "\n".join(f"| `{column}` | {meaning} |" for column, meaning in _describe(columns))
+        own = _OF_CLAIMS if "seeds_needed" in columns else {}
+        rows = "\n".join(f"| `{column}` | {meaning} |" for column, meaning in _describe(columns, _SHARED | own))
         parts.append(f"## {name}\n\n{what}\n\n| column | holds |\n| --- | --- |\n{rows}\n")
     return "\n".join(parts)
 
 
-def _describe(columns: Sequence[str]) -> Iterator[tuple[str, str]]:
+def _describe(columns: Sequence[str], meanings: Mapping[str, str]) -> Iterator[tuple[str, str]]:
     metrics = _of_metrics()
     summarised = {f"{metric}_{part}" for metric in SUMMARISED for part in _PARTS}
     for column in _once_per_metric(columns, summarised):
         if column.endswith("_*"):
             means = "`_mean`, `_std`, `_low`, `_high`: " + ", ".join(_PARTS.values())
-            of_one = _SHARED.get(column.removesuffix("_*"))
+            of_one = meanings.get(column.removesuffix("_*"))
             yield column, f"{of_one}. {means}" if of_one else f"for each of these metrics {means}"
         else:
-            yield column, _SHARED.get(column) or metrics[column]
+            yield column, meanings.get(column) or metrics[column]
 
 
 def _once_per_metric(columns: Iterable[str], summarised: set[str]) -> Iterator[str]:
