@@ -104,7 +104,7 @@ def _draw_parts(
     figure = make_figure(3.4 + 2.7 * len(rows), 1 + sum(heights), title, _make_note(has_bands))
     grid = figure.subplots(len(parts), len(rows), squeeze=False, sharex=True, sharey="col", height_ratios=heights)
     for part, labels, line in zip(parts, legends, grid, strict=True):
-        styles = {arm.arm_id: _make_style(arm, index) for index, arm in enumerate(part)}
+        styles = {arm.arm_id: _make_style(arm, index, index) for index, arm in enumerate(part)}
         for axes, (column, label, *_) in zip(line, rows, strict=True):
             axes.set_ylabel(label)
             here = {arm_id: curve for (arm_id, of), curve in curves.items() if of == column}
@@ -181,18 +181,21 @@ def list_lines(
 
 
 def make_styles(arms: Sequence[Arm]) -> dict[str, dict[str, Any]]:
-    """How each arm's line is drawn: those whose regularizers look alike differ in their dashes, as far as these go."""
-    seen: dict[Look, dict[tuple[str, str], int]] = {}
+    """How each arm's line is drawn: those of one colour differ in their dashes, those that look alike in any case."""
+    of_colour: dict[str, dict[Look, dict[tuple[str, str], int]]] = {}
     styles = {}
     for arm in arms:
-        names = seen.setdefault(look_of(arm.regularizer), {})
-        styles[arm.arm_id] = _make_style(arm, names.setdefault(_name(arm), len(names)))
+        look = look_of(arm.regularizer)
+        looks = of_colour.setdefault(look.colour, {})
+        names = looks.setdefault(look, {})
+        index = names.setdefault(_name(arm), len(names))
+        styles[arm.arm_id] = _make_style(arm, index, index + [*looks].index(look))
     return styles
 
 
-def _make_style(arm: Arm, index: int) -> dict[str, Any]:
+def _make_style(arm: Arm, index: int, dashes: int) -> dict[str, Any]:
     look = look_of(arm.regularizer, filled=index % 2 == 0)
-    return look.style(5) | {"linewidth": 1.3, "linestyle": _DASHES[index % len(_DASHES)]}
+    return look.style(5) | {"linewidth": 1.3, "linestyle": _DASHES[dashes % len(_DASHES)]}
 
 
 def _thin(curve: _Curve, curves: int) -> _Curve:

@@ -44,7 +44,7 @@ _LOOKS: dict[str, tuple[str, Any]] = {
     "random_erasing": ("#cf9200", (3, 1, 0)),
     "focal": ("#009e73", "d"),
     "confidence_penalty": ("#45a6de", "p"),
-    "ema": ("#0072b2", (4, 1, 0)),
+    "ema": ("#8b5cd6", (4, 1, 0)),
     "swa": ("#cf4f00", (6, 1, 0)),
     "stochastic_depth": ("#707480", (8, 1, 0)),
 }
