@@ -14,6 +14,7 @@ import torch
 from bench.cli.run import train_and_compare
 from bench.config.plugins import use_folder
 from bench.errors import UsageError
+from bench.machine.switches import read_switches
 from bench.record.experiment import Experiment
 from bench.rng import global_stream
 from bench.sweep.command import Launch
@@ -55,8 +56,7 @@ def _kept() -> Iterator[None]:
     threads, frozen = torch.get_num_threads(), gc.get_freeze_count()
     deterministic = torch.are_deterministic_algorithms_enabled()
     only_warns = torch.is_deterministic_algorithms_warn_only_enabled()
-    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
-    switches = cudnn.allow_tf32, cudnn.benchmark, matmul.allow_tf32
+    switches = [*read_switches()]
     handlers = {each: signal.getsignal(each) for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     loggers = [(each, each.level, each.disabled, [*each.handlers]) for each in _loggers()]
     device = torch.device("cuda" if torch.cuda.is_initialized() else "cpu")  # type: ignore[no-untyped-call]
@@ -66,7 +66,8 @@ def _kept() -> Iterator[None]:
     finally:
         torch.set_num_threads(threads)
         torch.use_deterministic_algorithms(deterministic, warn_only=only_warns)
-        cudnn.allow_tf32, cudnn.benchmark, matmul.allow_tf32 = switches
+        for owner, name, value in switches:
+            setattr(owner, name, value)
         for each, handler in handlers.items():
             if signal.getsignal(each) is not handler:
                 signal.signal(each, handler)

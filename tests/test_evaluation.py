@@ -1,6 +1,7 @@
 """What is measured of trained models: after a training, or of kept weights; it is no part of a run's identity."""
 
 import pytest
+import torch
 from conftest import TINY
 
 from bench.cli import run as app
@@ -88,6 +89,33 @@ def test_what_a_probe_cannot_measure_leaves_the_run_as_it_is_and_is_not_tried_ag
     assert "no second derivative" in before
     run(tmp_path, ASKED)
     assert log.read_text() == before
+
+
+def test_a_probe_that_runs_out_of_memory_gets_a_second_try_with_a_cleaned_cache(tmp_path, monkeypatch):
+    measure, left = PROBES["sharpness"], [torch.OutOfMemoryError("CUDA out of memory")]
+
+    def fail_once(*arguments):
+        if left:
+            raise left.pop()
+        return measure(*arguments)
+
+    monkeypatch.setitem(PROBES, "sharpness", fail_once)
+    assert run(tmp_path, ASKED)[COLUMNS].notna().all(axis=None)
+
+
+def test_kept_weights_are_measured_under_the_switches_of_a_training(tmp_path, monkeypatch):
+    """In a new process convolutions were TF32, and after other runs those runs' switches held."""
+    run(tmp_path, "keep_weights=true")
+    measure, seen = PROBES["sharpness"], []
+
+    def look(*arguments):
+        seen.append(torch.backends.cudnn.allow_tf32)
+        return measure(*arguments)
+
+    monkeypatch.setitem(PROBES, "sharpness", look)
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    run(tmp_path, ASKED)
+    assert seen == [False]
 
 
 def test_what_was_measured_of_another_training_does_not_count(tmp_path):

@@ -17,7 +17,6 @@ from bench.config.settings import apply_settings
 from bench.dataset import load_source, make_splits
 from bench.dataset.batches import PADDING, Batches, normalise
 from bench.model.buffers import remake_statistics
-from bench.training import evaluate
 from bench.training import run as run_module
 from bench.training.trainer import Trainer
 
@@ -114,7 +113,7 @@ def test_no_model_of_ours_reads_anything(model):
     assert train(trainer, batches)[0].device == META
     with NothingWaits():
         trainer.model.eval()
-        assert evaluate._compute(trainer.model, data.test, data, 16).device == META
+        assert trainer.model(normalise(data.test.images, data)).device == META
 
 
 @pytest.mark.parametrize("model", ["resnet8", "preact_resnet18", "wide_resnet"])

@@ -28,6 +28,7 @@ from bench.dataset.residency import is_resident
 from bench.dataset.rows import Rows
 from bench.dataset.splits import SPLIT_SEED, Indices, split_indices
 from bench.dataset.splits import stratified_order as stratified_order
+from bench.machine.memory import release
 from bench.rng import global_stream
 
 _NAMED = 5  # of many classes that a split lacks
@@ -195,6 +196,7 @@ def make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
     key = (source, choice.name, *(choice.values[key] for key in PROTOCOL if key != "augment"), device)
     if key not in _kept:
         _kept.clear()  # first: large ones would not fit twice
+        release()  # so that the memory that they had counts as free
         _kept[key] = _make_splits(choice, source, device)
     return _kept[key]
 

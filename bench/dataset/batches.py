@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import one_hot, pad
+from torch.nn.functional import pad
 
 from bench.dataset import Data
 from bench.dataset.augment import draw_transform
@@ -52,7 +52,7 @@ class Batches:
         self.padding = PADDING[augment]
         images = data.train.images
         self.images = images if isinstance(images, MappedImages) else self._pad(images)
-        self.targets = one_hot(data.train.labels, data.classes).float()
+        self.classes = torch.arange(data.classes, device=data.train.labels.device)
 
     @property
     def per_epoch(self) -> int:
@@ -74,7 +74,8 @@ class Batches:
             some = Draws._make(each[part] for each in draws)
             plain = self.augment == "none"
             images = images.index_select(0, at) if plain else gather(images, some._replace(which=at), height, width)
-            images, targets = normalise(transform(images, part), self.data), self.targets[some.which]
+            images = normalise(transform(images, part), self.data)
+            targets = (self.data.train.labels[some.which][:, None] == self.classes).float()
             yield from zip(torch.split(images, self.batch_size), torch.split(targets, self.batch_size), strict=True)
 
     def _read(self, parts: Sequence[slice], order: Indices, which: Tensor) -> Iterator[tuple[Tensor, Tensor]]:

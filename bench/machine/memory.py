@@ -9,8 +9,12 @@ import torch
 
 from bench.machine.exit import end_quickly
 
-# The CPU's allocator; CUDA's and ROCm's runtime; their libraries, such as cuBLAS and cuDNN.
-_NO_MEMORY = re.compile("can't allocate memory|error: out of memory|_ALLOC(ATION)?_FAILED")
+# The CPU's allocator; CUDA's and ROCm's runtime; their libraries, such as cuBLAS and cuDNN, which on a full card finds
+# none of its plans to fit; compiled kernels.
+_NO_MEMORY = re.compile(
+    "can't allocate memory|error: out of memory|_ALLOC(ATION)?_FAILED|unable to find an engine to execute|"
+    r"Triton Error \[CUDA\]: out of memory"
+)
 _STATUS, _RESET = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 

@@ -54,7 +54,7 @@ def score_corrupted(model: nn.Module, data: Data, seed: int) -> Rows:
         drawn = stream(seed, "noise", position).standard_normal(images.shape, dtype=np.float32)
         noise = torch.from_numpy(drawn).to(images.device)
         for name, strength, copy in (("none", 0.0, images), *corrupted_copies(images, noise)):
-            logits[name, strength].append(model(normalise(copy.permute(0, 2, 3, 1) * white, data)).float())
+            logits[name, strength].append(model(normalise(copy.permute(0, 2, 3, 1) * white, data)).float().cpu())
     labels = data.test.labels.cpu().numpy()
     return [
         {"corruption": name, "strength": strength, **_score(torch.cat(parts), labels)}
@@ -63,7 +63,7 @@ def score_corrupted(model: nn.Module, data: Data, seed: int) -> Rows:
 
 
 def _score(logits: Tensor, labels: Labels) -> dict[str, float]:
-    values = logits.cpu().numpy()
+    values = logits.numpy()
     if not np.isfinite(values).all():
         return dict.fromkeys(METRICS, nan)
     return {name: metric(values, labels) for name, metric in METRICS.items()}

@@ -23,6 +23,7 @@ from bench.dataset import Data
 from bench.dataset.batches import PADDING, Batches, normalise
 from bench.dataset.mapped import MappedImages
 from bench.machine.cores import count_cores
+from bench.machine.switches import set_switches
 from bench.training.evaluate import BATCH_SIZE, compute_logits
 from bench.training.rates import scale_lrs
 from bench.training.run import make_trainer
@@ -122,10 +123,11 @@ def make_script(run: Run, data: Data, steps: int, *, default: bool) -> Contestan
 
     def turn() -> int:
         # As torch has it by itself; it has cudnn.benchmark off, which stays on here, in the script's favour.
-        torch.backends.cudnn.allow_tf32 = default
+        if default:
+            torch.backends.cudnn.allow_tf32 = True
         for _ in range(steps):
             step()
-        torch.backends.cudnn.allow_tf32 = False
+        set_switches(deterministic=run.train.deterministic)
         return steps * run.train.batch_size
 
     def prepare() -> None:  # the workers have batches ready that they made while others took their turns

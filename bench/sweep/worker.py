@@ -140,12 +140,13 @@ class Worker:
 
         workers = self.launcher.count_workers([each.run for each in self.todo])
         folder = run_folder(self.results, planned.run_id)
-        if planned.has_model(self.results):
-            return measure_kept(planned.run, RunFolder(folder, lock.check), planned.evaluation)
         asked = planned.evaluation
-        result = train_run(planned.run, folder, on_epoch, self.keep_weights, workers, lock.check, asked, self.exp)
-        if self.fail_fast and result["status"] == Status.FAILED:
-            self.fail_fast.note()
+        if planned.has_model(self.results):
+            measure_kept(planned.run, RunFolder(folder, lock.check), asked)
+        else:
+            result = train_run(planned.run, folder, on_epoch, self.keep_weights, workers, lock.check, asked, self.exp)
+            if self.fail_fast and result["status"] == Status.FAILED:
+                self.fail_fast.note()
         if device.is_lost(torch.device(planned.run.train.device)):
             raise device.DeviceLost(f"{planned.run.train.device} answers no more in this process, which ends.")
 

@@ -25,7 +25,7 @@ def compute_logits(model: nn.Module, split: Split, data: Data) -> NDArray[np.flo
         Diverged: a logit is not finite.
     """
     model.eval()
-    logits: NDArray[np.float32] = _compute(model, split, data, BATCH_SIZE).cpu().numpy()
+    logits: NDArray[np.float32] = _compute(model, split, data, BATCH_SIZE).numpy()
     if not np.isfinite(logits).all():
         raise Diverged("the model's logits are not finite")
     return logits
@@ -33,7 +33,8 @@ def compute_logits(model: nn.Module, split: Split, data: Data) -> NDArray[np.flo
 
 def _compute(model: nn.Module, split: Split, data: Data, batch_size: int) -> Tensor:
     try:
-        parts = [model(normalise(images, data)).float() for images in split.images.split(batch_size)]
+        # Moved one by one: of all training images of a large set they would fill a GPU's memory.
+        parts = [model(normalise(images, data)).float().cpu() for images in split.images.split(batch_size)]
         return torch.cat(parts)
     except Exception as error:
         if batch_size == 1 or not ran_out(error):

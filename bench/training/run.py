@@ -20,6 +20,7 @@ from bench.disk.gone import is_file, remove, unless_gone
 from bench.errors import Diverged, LockLost
 from bench.machine.device import describe_hardware
 from bench.machine.memory import ran_out, read_peak, release, reset_peak
+from bench.machine.switches import set_switches
 from bench.measure.scores import score_run
 from bench.model import build_model
 from bench.model.weights import weights_fingerprint, write_weights
@@ -291,10 +292,7 @@ def _describe(run: Run) -> dict[str, Any]:
 
 
 def configure_torch(run: Run) -> None:
-    """fp32 is IEEE float32, without TF32; `deterministic` gives equal rows for equal commands on CUDA too."""
-    torch.backends.cuda.matmul.allow_tf32 = False
-    torch.backends.cudnn.allow_tf32 = False
-    torch.backends.cudnn.benchmark = not run.train.deterministic
-    torch.use_deterministic_algorithms(run.train.deterministic)
+    """torch's switches as the run needs them; what an earlier one compiled is forgotten."""
+    set_switches(deterministic=run.train.deterministic)
     if run.train.compile:
         forget_compiled()
