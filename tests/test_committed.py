@@ -12,6 +12,7 @@ from scipy import stats
 from bench.config.identity import data_id
 from bench.dataset import load_source
 from bench.disk.files import to_csv
+from bench.measure.probed import PROBED
 from bench.record import tables
 from bench.record.data import read_data
 from bench.sweep.data import describe_data
@@ -27,7 +28,7 @@ def find_range(column):
     """The least and the largest value that a column can have."""
     if column in ("test_ece_debiased", "test_confidence_gap", "accuracy_gap"):
         return -1, 1
-    if column == "nll_gap":
+    if column == "nll_gap" or column in PROBED["sharpness"]:
         return -np.inf, np.inf
     if any(word in column for word in ("nll", "temperature", "entropy", "evaluations", "second")):
         return 0, np.inf
