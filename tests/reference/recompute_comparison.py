@@ -14,8 +14,9 @@ import pandas as pd
 from scipy import optimize, stats
 
 _LOWER = ("nll", "ece", "brier", "mce", "aurc", "ece_scaled", "nll_scaled", "ece_equal_mass", "ece_classwise")
+_FLAT = ("sharpness", "adaptive_sharpness", "m_sharpness", "hessian")  # begin a column; lower is better
 _NEARER_0 = ("test_ece_debiased", "test_confidence_gap")
-_NEITHER = ("test_entropy", "accuracy_gap", "nll_gap", "temperature")
+_NEITHER = ("test_entropy", "accuracy_gap", "nll_gap", "temperature", "hessian_trace_error")
 _POINT = dict.fromkeys(("ece", "ece_debiased", "ece_equal_mass", "ece_scaled"), lambda _: 0.01)
 _HALF_A_POINT = dict.fromkeys(("accuracy", "balanced_accuracy"), lambda _: 0.005)
 _MARGINS = {**_POINT, **_HALF_A_POINT, **dict.fromkeys(("nll", "nll_scaled"), lambda baseline: 0.02 * baseline)}
@@ -51,8 +52,12 @@ def _judge(row):
         return "unknown"
     if max(abs(row.low), abs(row.high)) < row.margin:
         return "the same"
-    up = -1 if row.metric.partition("_")[2] in _LOWER else 1
+    up = -1 if _is_lower_better(row.metric) else 1
     return "unknown" if row.p_holm >= 0.05 else "better" if up * row.difference > 0 else "worse"
+
+
+def _is_lower_better(column):
+    return column.startswith(_FLAT) or column.partition("_")[2] in _LOWER
 
 
 def _detect(row):
@@ -119,7 +124,7 @@ def _improved(column, arm, baseline):
     if column in _NEARER_0:
         gain = abs(baseline) - abs(arm)
     else:
-        gain = (baseline - arm) if column.partition("_")[2] in _LOWER else (arm - baseline)
+        gain = (baseline - arm) if _is_lower_better(column) else (arm - baseline)
     return np.mean((gain > 0) + (gain == 0) / 2)
 
 
