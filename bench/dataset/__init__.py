@@ -195,8 +195,9 @@ def make_splits(choice: Choice, source: Source, device: torch.device) -> Data:
     """The splits of a checked dataset choice on `device`, kept for the process's next run."""
     key = (source, choice.name, *(choice.values[key] for key in PROTOCOL if key != "augment"), device)
     if key not in _kept:
-        _kept.clear()  # first: large ones would not fit twice
-        release()  # so that the memory that they had counts as free
+        if _kept:
+            _kept.clear()  # first: large ones would not fit twice
+            release()  # so that the memory that they had counts as free
         _kept[key] = _make_splits(choice, source, device)
     return _kept[key]
 

@@ -150,7 +150,7 @@ def _describe_survivors(compared: Compared, shown: Sequence[Comparison]) -> Iter
             continue
         quantity = QUALITIES[each.metric]
         text = format_number(quantity.factor * each.difference, quantity.digits, "+")
-        of_baseline = (f"{count} of the baseline" for count in each.baseline.describe_unfinished())
+        of_baseline = (f"{those} of the baseline" for those in each.baseline.describe_unfinished())
         why = ", ".join([*each.arm.describe_unfinished(), *of_baseline])
         name = f"{compared.name(each.arm.arm_id)} ({why}; {count(each.seeds, 'common seed')})"
         broken.setdefault(name, []).append(f"{quantity.title} {text}")
