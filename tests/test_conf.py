@@ -36,7 +36,7 @@ RUNS = {
     **{exp: len(names) * 2 * 5 for exp, names in ON_ALL.items()},
     "cifar_fast_all": (len(ON_ALL["cifar_fast_all"]) + 1) * 5,
     **{"digits_smoke": 4, "cifar_sam": 20, "cifar_fast": 5, "speed": 12},
-    "digits_noisy": 35,
+    "digits_noisy": 40,
     "cheap_sam": 45,  # of which 25 are distinct: intervals are SAM's alone
     "averaging": 45,
 }
