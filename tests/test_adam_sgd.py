@@ -48,6 +48,12 @@ def test_a_share_of_one_is_adam_and_of_none_is_sgd():
     assert torch.equal(descend(lambda weight: make(weight, switch=0.0, sgd_lr=0.02), factor=halving), other)
 
 
+def test_a_small_share_leaves_adam_a_step_to_find_the_rate_from():
+    optimizer = make(nn.Parameter(torch.ones(1)), switch=0.001, steps=20)
+    assert optimizer.last == 1
+    assert optimizer.sgd_lr is None  # found at the switch, and not yet made up
+
+
 def test_the_switch_is_after_its_share_of_the_steps_with_a_momentum_of_its_own():
     given = descend(lambda weight: make(weight, switch=0.25, sgd_lr=0.02))
     adam = descend(lambda weight: make(weight, switch=1.0))
@@ -100,5 +106,5 @@ def test_it_trains_with_any_stack(stack, tiny, tmp_path):
 def test_nothing_to_find_a_rate_from_and_a_share_beyond_one_are_refused(plan):
     with pytest.raises(ValueError, match="give sgd_lr, or raise switch"):
         make(nn.Parameter(torch.ones(1)), switch=0.0)
-    with pytest.raises(UsageError, match=r"switch=1.5"):
+    with pytest.raises(UsageError, match=r"^optimizer\.adam_sgd\.switch=1.5"):
         plan("optimizer=adam_sgd", "optimizer.adam_sgd.switch=1.5")

@@ -10,6 +10,7 @@ from bench.config import plugins
 from bench.config.claim import claim_files, read_claim
 from bench.config.compose import compose_command
 from bench.config.identity import arm_id, identity
+from bench.console.lines import Terminal
 from bench.errors import UsageError
 from bench.evidence.claim import parse_region
 from bench.record.claims import CLAIM_COLUMNS, check_measures, find_all_pairs
@@ -73,7 +74,7 @@ def test_every_claim_has_arms_a_measure_a_region_a_source_and_a_line_for_the_lis
     assert plugins.read_sources(file)
     composed = compose_command([f"+exp=claims/{identifier}"])
     claim = read_claim(identifier, composed.claim)
-    check_measures(claim)
+    check_measures(claim, composed.switches["evaluation"])
     arms = {arm_id(run): identity(run) for run in composed.runs}
     assert all(find_all_pairs(claim, arms))
     assert {run.seed for run in composed.runs} == {0, 1, 2, 3, 4}
@@ -120,12 +121,32 @@ def test_a_claim_of_ones_own_is_trained_judged_shown_and_judged_again(own, tmp_p
 def test_a_claim_that_is_tuned_has_a_file_of_its_own(own, tmp_path, monkeypatch, capsys):
     """All claims are one experiment, and the second one's rates replaced the first one's."""
     monkeypatch.chdir(tmp_path)
-    folder, few = own(), ("seed=0", "regularizer=none", "trials=2", "tune_seeds=1", "results_dir=results")
+    folder, few = own(), ("trials=2", "tune_seeds=1", "results_dir=results")
     with pytest.raises(SystemExit) as exit_:
         main(["tune", "--config-dir", str(folder), "+exp=claims/too_much", *few, *SMALL])
     assert exit_.value.code == 0, capsys.readouterr()
-    assert (folder / "exp" / "too_much_tuned.yaml").is_file()
+    assert (folder / "exp" / "claims" / "too_much_tuned.yaml").is_file()
     assert (tmp_path / "results" / "too_much_tune" / "runs.csv").is_file()
+    command = re.search(r"Best against best: regbench claims (.*)", capsys.readouterr().out.replace("\n", " "))
+    printed = claims(capsys, *command[1].split(), "results_dir=results")
+    assert re.search(r"too_much_tuned +(supported|contradicted|inconclusive)", printed)
+    assert (tmp_path / "results" / "too_much_tuned" / "claims.csv").is_file()
+
+
+@pytest.mark.parametrize("identifier", CLAIMS)
+def test_a_claim_of_ours_is_an_experiment_that_a_file_elsewhere_can_bring_along(identifier, tmp_path, monkeypatch):
+    text = f"# @package _global_\n# mine\ndefaults:\n  - /exp/claims/{identifier}\n"
+    monkeypatch.setenv(plugins.VARIABLE, str(write(tmp_path / "own", {"exp/mine.yaml": text})))
+    assert len(compose_command(["+exp=mine"]).runs) == len(compose_command([f"+exp=claims/{identifier}"]).runs)
+
+
+def test_the_width_of_the_tasks_net_is_for_that_net_alone():
+    widths = {
+        model: compose_command(["+exp=claims/ls_accuracy", f"model={model}"]).runs[0].model.values.get("width")
+        for model in ("convnet", "mlp", "resnet8")
+    }
+    assert widths == {"convnet": 16, "mlp": 256, "resnet8": None}
+    assert compose_command(["+exp=claims/ls_accuracy", "model=mlp", "model.width=8"]).runs[0].model.values["width"] == 8
 
 
 def test_what_overrides_take_away_beside_a_claim_is_left_out_and_of_itself_is_refused(own, tmp_path, capsys):
@@ -137,12 +158,55 @@ def test_what_overrides_take_away_beside_a_claim_is_left_out_and_of_itself_is_re
     assert "claim too_much: no arm has the settings of claim.arm: {'regularizer': 'dropout'}" in refused
 
 
+def test_all_claims_are_checked_before_the_first_one_trains(own, tmp_path, capsys):
+    folder = own()
+    write(folder, {"exp/claims/a.yaml": (folder / "exp/claims/too_much.yaml").read_text()})
+    other = (folder / "exp/claims/a.yaml").read_text().replace("arm: {regularizer: dropout}", "arm: {seed: 0}")
+    write(folder, {"exp/claims/b.yaml": other})
+    printed = claims(capsys, "a", "b", "--config-dir", str(folder), *SMALL, f"results_dir={tmp_path}", code=2)
+    assert "claim b: no arm has the settings of claim.arm: {'seed': 0}" in printed
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_claim_has_a_row_for_each_dataset_and_model(own, tmp_path, capsys):
+    typed = ["too_much", "--config-dir", str(own()), f"results_dir={tmp_path}", *SMALL, "model=mlp,convnet"]
+    printed = claims(capsys, *typed)
+    assert "claims: mlp on synthetic" in printed
+    assert "claims: convnet on synthetic" in printed
+    runs = {(row["arm_id"], row["seed"]): row for row in read_csv(tmp_path / "claims" / "runs.csv")}
+    effects = [row for row in read_csv(tmp_path / "claims" / "effects.csv") if row["number"] == "0"]
+    assert [(row["model"], row["value"]) for row in effects] == [
+        (model, f"value={value}") for model in ("convnet", "mlp") for value in (0.1, 0.6)
+    ]
+    for row in effects:
+        pairs = [[runs[row[arm], seed] for arm in ("arm_id", "baseline")] for seed in "012"]
+        assert {each["model"] for pair in pairs for each in pair} == {row["model"]}
+        differences = [float(arm["test_accuracy"]) - float(baseline["test_accuracy"]) for arm, baseline in pairs]
+        assert float(row["effect"]) == pytest.approx(sum(differences) / 3)
+
+
+def test_runs_that_diverge_are_named_and_make_the_exit_code_1(own, tmp_path, capsys):
+    typed = ["too_much", "--config-dir", str(own()), f"results_dir={tmp_path}", *SMALL, "optimizer.sgd.lr=1e30"]
+    for _ in range(2):  # on record they are no less diverged
+        assert "too_much: 9 runs diverged or failed; those seeds do not count." in claims(capsys, *typed, code=1)
+    shown = claims(capsys, "--config-dir", str(own()), "--from", str(tmp_path / "claims"))
+    assert "9 runs diverged" in shown
+
+
+def test_a_measure_that_no_run_has_is_said(own, tmp_path, capsys):
+    typed = ["too_much", "--config-dir", str(own("test_minority_accuracy")), f"results_dir={tmp_path}", *SMALL]
+    assert "too_much: no run has test_minority_accuracy, so that nothing is known." in claims(capsys, *typed)
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
         ({"measure": "accuracyy"}, "there is no measure accuracyy"),
         ({"region": "0"}, "'0' is no region: write `> 0.01`"),
-        ({"arm": "dropout"}, "hold settings, such as {regularizer: sam}"),
+        ({"measure": "sharpness_0_1"}, "nothing measures sharpness_0_1.\nIt needs evaluation=[sharpness]"),
+        ({"measure": "[test_accuracy, test_nll]"}, "measure is a text"),
+        ({"arm": "dropout"}, "arm is settings, such as {regularizer: sam}"),
+        ({"arm": "{regularizer: none}"}, "no arm but those of claim.arm has the settings of claim.against"),
         ({"arm": "{}"}, "its claim lacks arm"),
     ],
 )
@@ -151,6 +215,43 @@ def test_a_claim_that_cannot_be_judged_is_refused_before_anything_trains(values,
     assert message in printed
     assert len(printed.strip().splitlines()) <= 3
     assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "mended", "message"),
+    [
+        ('region: "< 0"', "region: 0.5", "claim.region=0.5 is not allowed.\nregion is a text"),
+        ("any_suffices: true", "any_suffices: 'false'", "any_suffices is true or false"),
+        ("statement: Too much", "statement: 42 #", "statement is a text"),
+        ("statement: Too much", "statement: ${foo}", "foo"),
+        ("beside: [test_nll,", "beside: test_nll #", "beside is a list"),
+        ('["my notes: it does"]', "[1]", "claim.reported is a list of texts"),
+    ],
+)
+def test_a_value_of_another_type_is_refused(line, mended, message, own, tmp_path, capsys):
+    file = own() / "exp/claims/too_much.yaml"
+    assert line in file.read_text()
+    file.write_text(file.read_text().replace(line, mended))
+    printed = claims(capsys, "too_much", "--config-dir", str(file.parents[2]), f"results_dir={tmp_path}", code=2)
+    assert message in printed
+    assert len(printed.strip().splitlines()) <= 3
+    assert not (tmp_path / "runs").exists()
+
+
+def test_of_tables_only_what_they_hold_is_shown(own, tmp_path, capsys):
+    typed = ["--config-dir", str(own())]
+    claims(capsys, "too_much", *typed, *SMALL, f"results_dir={tmp_path}")
+    typed += ["--from", str(tmp_path / "claims")]
+    assert "has no claim sam_flat.\nIt has: too_much" in claims(capsys, *typed, "sam_flat", code=2)
+    assert "--from trains nothing" in claims(capsys, *typed, "model=mlp", code=2)
+    (tmp_path / "other").mkdir()
+    assert "too_much: there is no file of this claim" in claims(
+        capsys, "--config-dir", str(tmp_path / "other"), *typed[2:]
+    )
+    own(arm="{regularizer: mixup}")
+    changed = claims(capsys, *typed)
+    assert "too_much: its file has other arms by now" in changed
+    assert "0 claims" in changed
 
 
 def test_an_unknown_claim_and_a_folder_without_claims_are_refused_and_claims_are_listed(tmp_path, capsys):
@@ -169,9 +270,9 @@ def test_an_experiment_without_a_claim_is_none():
 def test_the_picture_holds_every_effect_and_shades_what_is_claimed(own, tmp_path, capsys):
     results = tmp_path / "results"
     claims(capsys, "too_much", "--config-dir", str(own(region="|effect| < 0.02")), *SMALL, f"results_dir={results}")
-    from bench.cli.claiming import _judge_again, _read_claims
+    from bench.cli.claiming import _judge_again
 
-    (judged,) = _judge_again([*_read_claims(["too_much"], [])], results / "claims")
+    (judged,) = _judge_again(["too_much"], [], results / "claims", Terminal())
     (axes,) = draw_claim(judged).axes
     low, high = axes.get_xlim()
     ends = [100 * each for effect in judged.finding.effects for each in (effect.low, effect.high, *effect.values)]

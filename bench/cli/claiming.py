@@ -3,15 +3,32 @@
 import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.console import Console
 
 from bench.config import plugins
 from bench.config.claim import Claim, claim_files, read_claim
-from bench.config.compose import compose_command
+from bench.config.compose import Composed, compose_command
+from bench.config.identity import arm_id, identity
 from bench.console.lines import Terminal, print_line
 from bench.errors import UsageError
-from bench.record.claims import Judged, check_measures, find_all_pairs, judge, read_pairs, write_claims
+from bench.record.claims import (
+    Judged,
+    Pair,
+    check_measures,
+    find_all_pairs,
+    is_about,
+    judge,
+    read_pairs,
+    write_claims,
+)
 from bench.record.experiment import Experiment
 from bench.report.claims import show_claims
+
+if TYPE_CHECKING:
+    from bench.sweep.command import Launch
+    from bench.sweep.plan import Command
 
 
 def claims(options: argparse.Namespace) -> int:
@@ -25,74 +42,99 @@ def claims(options: argparse.Namespace) -> int:
         width = max(map(len, files)) + 2
         print(*(f"{identifier:{width}}{plugins.first_comment(file)}" for identifier, file in files.items()), sep="\n")
         return 0
-    named = [each for each in options.arguments if "=" not in each]
+    named = list(dict.fromkeys(each for each in options.arguments if "=" not in each))
     overrides = [each for each in options.arguments if "=" in each]
     for identifier in named:
         if identifier not in files:
             raise UsageError(f"there is no claim {identifier}.\nThere are: {', '.join(files)}")
-    claims = list(_read_claims(named or [*files], overrides))
     if options.source:
-        return _show(list(_judge_again(claims, options.source)))
-    return _train_and_judge(claims, overrides)
+        console = Terminal()
+        show_claims(console, list(_judge_again(named, overrides, options.source, console)))
+        return 0
+    return _train_and_judge(list(_prepare(named or [*files], overrides)))
 
 
-def _read_claims(identifiers: Sequence[str], overrides: Sequence[str]) -> Iterator[Claim]:
+def _judge_again(named: Sequence[str], overrides: Sequence[str], folder: Path, console: Console) -> Iterator[Judged]:
+    """The verdicts of tables, whose effects.csv says which arms were compared."""
+    experiment = Experiment.load(folder.parent, folder.name)
+    pairs = read_pairs(experiment)
+    if not pairs:
+        raise UsageError(f"{folder} has no effects.csv with claims.\nName a folder that `regbench claims` wrote.")
+    there = list(dict.fromkeys(identifier for identifier, *_ in pairs))
+    if overrides:
+        raise UsageError(f"--from trains nothing, and {overrides[0]} would change nothing.\nLeave it out.")
+    if lacking := [each for each in named if each not in there]:
+        raise UsageError(f"{folder} has no claim {', '.join(lacking)}.\nIt has: {', '.join(there)}")
+    known = {each: _read(each, [])[0] for each in named or there if each in claim_files()}
+    for (identifier, *_), of_claim in pairs.items():
+        claim = known.get(identifier)
+        if claim and all(is_about(claim, experiment.settings[pair.arm]) for pair in of_claim[0]):
+            yield judge(claim, experiment, of_claim)
+        elif claim:
+            print_line(
+                console, f"{identifier}: its file has other arms by now; `regbench claims {identifier}` trains them"
+            )
+        elif not named:
+            print_line(
+                console, f"{identifier}: there is no file of this claim; --config-dir names the folder that has it"
+            )
+
+
+class _Prepared(NamedTuple):
+    """A claim, all that trains its runs, and the pairs of arms that it compares on each dataset and model."""
+
+    claim: Claim
+    command: "Command"
+    launch: "Launch"
+    pairs: Sequence[Sequence[Sequence[Pair]]]
+
+
+def _prepare(identifiers: Sequence[str], overrides: Sequence[str]) -> Iterator[_Prepared]:
     """The claims, checked before anything is trained."""
+    from bench.sweep.launch import with_command  # here and below because it imports torch
+    from bench.sweep.plan import make_plan
+
     for identifier in identifiers:
-        composed = compose_command([_choose(identifier), *overrides])
-        claim = read_claim(identifier, composed.claim)
-        check_measures(claim)
-        yield claim
+        claim, composed = _read(identifier, overrides)
+        check_measures(claim, composed.switches["evaluation"])
+        command, launch = with_command([_choose(identifier), *overrides], lambda *both: both) or (None, None)
+        assert command is not None
+        assert launch is not None
+        places: dict[tuple[str, str], dict[str, Any]] = {}
+        for planned in make_plan(command):
+            settings = {key: value for key, value in identity(planned.run).items() if key != "seed"}
+            places.setdefault((settings["dataset"], settings["model"]), {})[arm_id(planned.run)] = settings
+        yield _Prepared(claim, command, launch, [find_all_pairs(claim, arms) for arms in places.values()])
+
+
+def _read(identifier: str, overrides: Sequence[str]) -> tuple[Claim, Composed]:
+    composed = compose_command([_choose(identifier), *overrides])
+    return read_claim(identifier, composed.claim), composed
 
 
 def _choose(identifier: str) -> str:
     return f"+exp=claims/{identifier}"
 
 
-def _judge_again(claims: Sequence[Claim], folder: Path) -> Iterator[Judged]:
-    """The verdicts of tables, whose effects.csv says which arms were compared."""
-    experiment = Experiment.load(folder.parent, folder.name)
-    known = {claim.id: claim for claim in claims}
-    pairs = read_pairs(experiment)
-    if not pairs:
-        raise UsageError(f"{folder} has no effects.csv with claims.\nName a folder that `regbench claims` wrote.")
-    for (identifier, *_), of_claim in pairs.items():
-        if identifier in known:
-            yield judge(known[identifier], experiment, of_claim)
-
-
-def _train_and_judge(claims: Sequence[Claim], overrides: Sequence[str]) -> int:
-    from bench.sweep.command import Launch, train_missing  # here because they import torch
-    from bench.sweep.launch import with_command
-    from bench.sweep.plan import Command
+def _train_and_judge(prepared: Sequence[_Prepared]) -> int:
+    from bench.sweep.command import train_missing
 
     console, judged, places, code = Terminal(), [], set(), 0
-
-    for number, claim in enumerate(claims, 1):
-        print_line(console, f"claim {number} of {len(claims)}: {claim.id}: {claim.statement}")
-
-        def train(command: Command, launch: Launch, claim: Claim = claim) -> Judged | None:
-            outcome = train_missing(command, launch, console)
-            experiment = Experiment.load(command.results, command.exp)
-            arms = dict.fromkeys(row["arm_id"] for row in experiment.rows if row["run_id"] in {*outcome.asked})
-            settings = {arm: experiment.settings[arm] for arm in arms}
-            found = judge(claim, experiment, find_all_pairs(claim, settings))
-            write_claims(experiment, [found])
-            places.add((command.results, command.exp))
-            return None if outcome.missing else found
-
-        found = with_command([_choose(claim.id), *overrides], train)
-        judged += [found] if found else []
-        code = code if found else 1
+    for number, (claim, command, launch, all_pairs) in enumerate(prepared, 1):
+        print_line(console, f"claim {number} of {len(prepared)}: {claim.id}: {claim.statement}")
+        outcome = train_missing(command, launch, console)
+        experiment = Experiment.load(command.results, command.exp)
+        found = [judge(claim, experiment, pairs) for pairs in all_pairs]
+        write_claims(experiment, found)
+        places.add((command.results, command.exp))
+        if outcome.missing:
+            code = 1
+        else:
+            judged += found
     show_claims(console, judged)
     for results, exp in places:  # one, unless overrides name several
         print_line(console, f"Page: {_write_page(Experiment.load(results, exp), judged)}")
-    return code
-
-
-def _show(judged: Sequence[Judged]) -> int:
-    show_claims(Terminal(), judged)
-    return 0
+    return 1 if any(each.unfinished for each in judged) else code
 
 
 def _write_page(experiment: Experiment, judged: Sequence[Judged]) -> Path:

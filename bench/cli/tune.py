@@ -42,9 +42,10 @@ def tune(arguments: Sequence[str]) -> int:
 
 def _tune(typed: tuple[str, ...], trials: int, seeds: Sequence[int], command: Command, launch: Launch) -> int:
     name, console = _find_name(command), Terminal()
-    file = _find_place(name)
+    folder_of_user = _need_folder()
+    file = _find_place(folder_of_user, name)
     arms = find_arms(command, seeds)
-    sweep = command._replace(exp=f"{name}_tune", arguments=typed, verb="tune", shown="val")
+    sweep = command._replace(exp=f"{Path(name).name}_tune", arguments=typed, verb="tune", shown="val")
     if not search(sweep, arms, seeds, trials, launch, console):
         return 1
     _show(console, arms)
@@ -52,21 +53,23 @@ def _tune(typed: tuple[str, ...], trials: int, seeds: Sequence[int], command: Co
     if lost:
         print_line(console, f"No learning rate has a finite validation NLL: {', '.join(lost)}. Nothing is written.")
         return 1
-    folder = os.path.relpath(file.parent.parent)
+    folder = os.path.relpath(folder_of_user)
     made_by = show_command("tune", ["--config-dir", folder, *typed])
-    file.parent.mkdir(exist_ok=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
     write_atomically(file, _show_file(name, command, made_by, seeds, arms))
     print_line(console, f"Tables of all rates: {sweep.results / sweep.exp}; the test split had no part in the choice.")
-    print_line(console, f"Written: {file}. Best against best: regbench run --config-dir {folder} +exp={file.stem}")
+    claim = f"claims --config-dir {folder} {file.stem} exp={file.stem}"  # apart from claims at other rates
+    then = claim if name != Path(name).name else f"run --config-dir {folder} +exp={file.stem}"
+    print_line(console, f"Written: {file}. Best against best: regbench {then}")
     return 0
 
 
 def _find_name(command: Command) -> str:
-    """The experiment's; of a claim its own, as all claims are one experiment."""
+    """The experiment's; of a claim its own with its folder, as all claims are one experiment."""
     keys = (each.lstrip("+").partition("=") for each in command.combinations[0])
     chosen = next((value.strip("'\"") for key, _, value in keys if key == "exp"), "")
-    folder, _, name = chosen.rpartition("/")
-    return name if folder == command.exp else command.exp
+    folder = chosen.rpartition("/")[0]
+    return chosen if folder == command.exp else command.exp
 
 
 def _show_file(name: str, command: Command, made_by: str, seeds: Sequence[int], arms: Sequence[Arm]) -> str:
@@ -83,22 +86,31 @@ def _show_file(name: str, command: Command, made_by: str, seeds: Sequence[int], 
     return show_tuned(name, made_by, how, chosen, dict.fromkeys(run.seed for run in command.runs))
 
 
-def _find_place(exp: str) -> Path:
+def _need_folder() -> Path:
+    """The user's config folder.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if folder := user_folder():
+        return folder
+    raise UsageError(
+        f"the tuned experiment is written into a config folder of yours, and none is given.\n"
+        f"Name one, an empty one for a start: --config-dir DIR, or {VARIABLE}=DIR"
+    )
+
+
+def _find_place(folder: Path, exp: str) -> Path:
     """Where the tuned experiment is written.
 
     Raises:
-        UsageError: there is no config folder of the user's, or an experiment of that name that was written by hand.
+        UsageError: there is an experiment of that name that was written by hand.
     """
-    folder, name = user_folder(), f"{exp}_tuned"
-    if folder is None:
-        raise UsageError(
-            f"the tuned experiment is written into a config folder of yours, and none is given.\n"
-            f"Name one, an empty one for a start: --config-dir DIR, or {VARIABLE}=DIR"
-        )
-    for file in config_files("exp"):
-        if file.stem == name and MADE_BY not in file.read_text("utf-8"):
+    place = folder / "exp" / f"{exp}_tuned.yaml"
+    for file in config_files(str(Path("exp", exp).parent)):
+        if file.stem == place.stem and MADE_BY not in file.read_text("utf-8"):
             raise UsageError(f"{file} was not made by regbench tune, and is not replaced.\nRename it, or remove it.")
-    return folder / "exp" / f"{name}.yaml"
+    return place
 
 
 def _show_grids(arms: Sequence[Arm]) -> list[str]:

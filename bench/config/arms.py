@@ -36,10 +36,10 @@ class _Parts(NamedTuple):
 
 
 class _File(NamedTuple):
-    """A config file's own values, not resolved, and whether it brings other files' along."""
+    """A config file's own values, not resolved, and what its list of defaults brings along."""
 
     values: dict[str, Any]
-    brings: bool
+    brings: Sequence[Any] = ()
 
 
 class Arms:
@@ -103,6 +103,9 @@ class Arms:
         config = hydra.compose("config", [*self.shared, *overrides], return_hydra_config=True)
         choices = dict(config.hydra.runtime.choices)
         config = OmegaConf.masked_copy(config, [str(key) for key in config if key not in ("hydra", "claim")])
+        own = _find_model(f"exp/{choices.get('exp')}")
+        if own not in (None, choices["model"]) and not any(override.startswith("~") for override in overrides):
+            config.model = hydra.compose("config", [f"model={choices['model']}"]).model
         restore_text(config, choices)
         return config, choices
 
@@ -150,5 +153,18 @@ def _read_file(name: str) -> _File:
     for folder in filter(None, (CONF, user_folder())):
         if (file := folder / f"{name}.yaml").is_file():
             content: Any = OmegaConf.to_container(OmegaConf.load(file))
-            return _File({str(key): content[key] for key in content if key != "defaults"}, "defaults" in content)
-    return _File({}, False)
+            values = {str(key): content[key] for key in content if key != "defaults"}
+            return _File(values, content.get("defaults") or ())
+    return _File({})
+
+
+def _find_model(name: str) -> str | None:
+    """The model that an experiment's file chooses, itself or by those that it brings: its `model` is for that one."""
+    for each in _read_file(name).brings:
+        if isinstance(each, str):
+            found = _find_model(each[1:] if each.startswith("/") else f"exp/{each}")
+        else:
+            found = each.get("override /model")
+        if found:
+            return str(found)
+    return None

@@ -14,6 +14,12 @@ from bench.errors import UsageError
 GROUP = "exp/claims"
 _EFFECTS = ("difference", "ratio")
 _BESIDE = ("measure", "arm", "against")
+_TYPES: dict[str, tuple[type, str]] = {
+    **dict.fromkeys(("statement", "measure", "region", "effect"), (str, "a text")),
+    **dict.fromkeys(("arm", "against"), (Mapping, "settings, such as {regularizer: sam}")),
+    "any_suffices": (bool, "true or false"),
+    **dict.fromkeys(("beside", "reported"), (list, "a list")),
+}
 
 
 @dataclass(frozen=True)
@@ -61,15 +67,15 @@ def read_claim(identifier: str, node: Any) -> Claim:
     if not isinstance(node, Mapping) or unknown_keys(node, known):
         there = f"has {', '.join(unknown_keys(node, known))}" if isinstance(node, Mapping) else "has no node `claim`"
         raise UsageError(f"{file} {there}.\nA claim has the keys: {', '.join(known)}")
-    if lacking := [key for key in ("statement", "measure", "region", "arm", "against") if not node.get(key)]:
+    if lacking := [
+        key for key in ("statement", "measure", "region", "arm", "against") if node.get(key) in (None, "", {})
+    ]:
         raise UsageError(f"{file}: its claim lacks {', '.join(lacking)}.\nSee {GROUP}/sam_flat.yaml for an example.")
+    _check_types(file, node)
     claim = Claim(identifier, **{key: node[key] for key in known if key in node and key != "beside"})
     if claim.effect not in _EFFECTS:
         raise UsageError(f"{file}: claim.effect={claim.effect} is not allowed.\nIt is one of: {', '.join(_EFFECTS)}")
     beside = [_read_beside(file, claim, each) for each in node.get("beside") or ()]
-    for each in (claim, *beside):
-        if not (isinstance(each.arm, Mapping) and isinstance(each.against, Mapping)):
-            raise UsageError(f"{file}: claim.arm and claim.against hold settings, such as {{regularizer: sam}}.")
     return replace(claim, beside=beside)
 
 
@@ -78,7 +84,17 @@ def _read_beside(file: str, claim: Claim, node: Any) -> Claim:
     values = {"measure": node} if isinstance(node, str) else node
     if not isinstance(values, Mapping) or unknown_keys(values, dict.fromkeys(_BESIDE)):
         raise UsageError(f"{file}: beside holds {node}.\nIt lists columns, or mappings of: {', '.join(_BESIDE)}")
+    _check_types(f"{file}: beside", values)
     return replace(claim, effect="difference", **values)
+
+
+def _check_types(file: str, node: Mapping[str, Any]) -> None:
+    """Raises UsageError where a value is of another type than its key has."""
+    for key, value in node.items():
+        if not isinstance(value, _TYPES[key][0]):
+            raise UsageError(f"{file}: claim.{key}={value} is not allowed.\n{key} is {_TYPES[key][1]}.")
+    if not all(isinstance(line, str) for line in node.get("reported", ())):
+        raise UsageError(f"{file}: claim.reported is a list of texts.\nQuote each line.")
 
 
 def unknown_keys(node: Mapping[str, Any], known: Mapping[str, Any]) -> list[str]:

@@ -55,9 +55,10 @@ class Composed(NamedTuple):
 
     @property
     def claim(self) -> Any:
-        """What its experiment claims, as plain values; None where it claims nothing."""
-        node = self.config.get("claim")
-        return None if node is None else OmegaConf.to_container(node, resolve=True)
+        """What its experiment claims, as plain values; None where it claims nothing. Raises UsageError as composing."""
+        with explaining():
+            node = self.config.get("claim")
+            return None if node is None else OmegaConf.to_container(node, resolve=True)
 
 
 def compose_command(arguments: Sequence[str]) -> Composed:

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import PurePath
 from typing import Any, NamedTuple
 
 import yaml
@@ -40,10 +41,10 @@ def show_tuned(name: str, command: str, how: str, arms: Sequence[TunedArm], seed
     params = {**shared, "seed": ",".join(map(str, seeds))}
     lines = [
         "# @package _global_",
-        f"# {name}, each arm at a learning rate of its own",
+        f"# {PurePath(name).name}, each arm at a learning rate of its own",
         MADE_BY + " ".join(command.split()),
         f"# {how}",
-        *(["defaults:", f"  - {_flow(exp)}"] if exp else []),
+        *(["defaults:", f"  - {_flow(f'/exp/{exp}')}"] if exp else []),
         *("", "hydra:", "  mode: MULTIRUN", "  sweeper:", "    tuned: [optimizer.lr]", "    params:"),
         *(f"      {_flow({key: value})[1:-1]}" for key, value in params.items()),
         "    arms:",

@@ -20,5 +20,5 @@ def make_optimizer(choice: Choice, parameters: Iterable[nn.Parameter]) -> Optimi
     takes = target.__module__.startswith("torch.optim.") and "foreach" in signature(target).parameters
     if takes and not {"foreach", "fused"} & values.keys():
         values = {**values, "foreach": True}
-    optimizer: Optimizer = make(values, parameters)
+    optimizer: Optimizer = make(values, parameters, path=f"optimizer.{choice.name}")
     return optimizer

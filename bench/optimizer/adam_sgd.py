@@ -62,7 +62,7 @@ class AdamSGD(Adam):
 
     def plan(self, steps: int) -> None:
         """Says how many steps the training has; the switch is after its share of them."""
-        self.last = round(self.switch * steps)
+        self.last = max(round(self.switch * steps), 1) if self.switch else 0  # one at least, to find sgd_lr from
         if self.made == self.last:
             self._switch()
 

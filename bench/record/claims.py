@@ -18,6 +18,7 @@ from bench.errors import UsageError
 from bench.evidence.claim import Effect, Finding, judge_claim, measure_effect, parse_region
 from bench.measure import QUALITIES
 from bench.measure.arrays import Floats
+from bench.measure.probed import PROBED
 from bench.measure.quantities import COSTS
 from bench.record.experiment import Experiment
 from bench.record.read_tables import Row
@@ -54,13 +55,18 @@ class Compared:
 
 @dataclass(frozen=True)
 class Judged:
-    """A claim on one dataset and model: its finding, and the effects that it rests on, before those beside."""
+    """A claim on one dataset and model: its finding, and the effects that it rests on, before those beside.
+
+    Of the runs that decide it `unfinished` diverged or failed, and `measured` have a number in its measure's column.
+    """
 
     claim: Claim
     place: tuple[str, str]
     finding: Finding
     compared: Sequence[Compared]
     gradient_evaluations: int
+    unfinished: int
+    measured: int
 
 
 def find_all_pairs(claim: Claim, arms: Mapping[str, Mapping[str, Any]]) -> list[list[Pair]]:
@@ -88,7 +94,11 @@ def find_pairs(claim: Claim, arms: Mapping[str, Mapping[str, Any]]) -> list[Pair
     others = [arm for arm, settings in arms.items() if _matches(settings, claim.against) and arm not in chosen]
     if not chosen or not others:
         which, selector = ("arm", claim.arm) if not chosen else ("against", claim.against)
-        raise UsageError(f"claim {claim.id}: no arm has the settings of claim.{which}: {dict(selector)}.")
+        but = " but those of claim.arm" * (chosen != [] and any(_matches(arms[arm], claim.against) for arm in chosen))
+        raise UsageError(
+            f"claim {claim.id}: no arm{but} has the settings of claim.{which}: {dict(selector)}.\n"
+            "The arms are those of its file and of what was typed: overrides must leave both sides there."
+        )
     shared = set.intersection(*({*arms[arm]} for arm in chosen))
     varying = [key for key in arms[chosen[0]] if key in shared and len({str(arms[arm][key]) for arm in chosen}) > 1]
     pairs = []
@@ -102,6 +112,11 @@ def find_pairs(claim: Claim, arms: Mapping[str, Mapping[str, Any]]) -> list[Pair
         value = " ".join([*words, *shorten(own, arms[arm]["regularizer"])])
         pairs.append(Pair(value, arm, nearest[0]))
     return pairs
+
+
+def is_about(claim: Claim, settings: Mapping[str, Any]) -> bool:
+    """Whether an arm of these settings is one that the claim is about."""
+    return _matches(settings, claim.arm)
 
 
 def _matches(settings: Mapping[str, Any], selector: Mapping[str, Any]) -> bool:
@@ -127,7 +142,11 @@ def judge(claim: Claim, experiment: Experiment, pairs: Sequence[Sequence[Pair]])
         effects = [measure_effect(pair.value, _pair_seeds(rows, pair, each.measure)) for pair in of_each]
         compared.append(Compared(each.measure, of_each, effects))
     place = next(((row["dataset"], row["model"]) for row in rows), ("", ""))
-    return Judged(claim, place, finding, compared, sum(int(row["gradient_evaluations"] or 0) for row in rows))
+    deciding = [row for row in rows if row["arm_id"] in {arm for pair in pairs[0] for arm in (pair.arm, pair.baseline)}]
+    unfinished = sum(row["status"] != Status.DONE for row in deciding)
+    measured = sum(bool(row.get(claim.measure)) for row in deciding)
+    evaluations = sum(int(row["gradient_evaluations"] or 0) for row in rows)
+    return Judged(claim, place, finding, compared, evaluations, unfinished, measured)
 
 
 def _pair_seeds(rows: Iterable[Row], pair: Pair, column: str, *, ratio: bool = False) -> Floats:
@@ -141,12 +160,15 @@ def _pair_seeds(rows: Iterable[Row], pair: Pair, column: str, *, ratio: bool = F
     return np.array([ours[each] / theirs[each] if ratio else ours[each] - theirs[each] for each in seeds])
 
 
-def check_measures(claim: Claim) -> None:
-    """Raises UsageError where runs.csv has no such column, or the region is none."""
+def check_measures(claim: Claim, evaluation: Sequence[str]) -> None:
+    """Raises UsageError where runs.csv has no such column, no probe measures it, or the region is none."""
     known = QUALITIES | COSTS
     for each in (claim, *claim.beside):
         if each.measure not in known:
             raise UsageError(f"claim {claim.id}: there is no measure {each.measure}.\nThere are: {', '.join(known)}")
+    for probe, columns in PROBED.items():
+        if claim.measure in columns and probe not in evaluation:
+            raise UsageError(f"claim {claim.id}: nothing measures {claim.measure}.\nIt needs evaluation=[{probe}].")
     try:
         parse_region(claim.region)
     except ValueError as error:

@@ -29,6 +29,15 @@ def show_claims(console: Console, judged: Sequence[Judged]) -> None:
         print_line(console, f"claims: {place[1]} on {place[0]}", style="bold")
         print_table(console, HEADER, [make_row(each) for each in here], names=2)
     console.print(Text(describe_verdicts(judged)))
+    for note in filter(None, map(describe_lost, judged)):
+        print_line(console, note)
+
+
+def describe_lost(each: Judged) -> str:
+    """A sentence on seeds that a claim does not rest on; empty where there are none."""
+    if each.unfinished:
+        return f"{each.claim.id}: {count(each.unfinished, 'run')} diverged or failed; those seeds do not count."
+    return "" if each.measured else f"{each.claim.id}: no run has {each.claim.measure}, so that nothing is known."
 
 
 def make_row(each: Judged) -> list[str]:

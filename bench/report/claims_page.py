@@ -12,7 +12,15 @@ from bench.disk.files import write_atomically
 from bench.disk.lock import wait_for
 from bench.record.claims import Judged
 from bench.record.experiment import Experiment
-from bench.report.claims import HEADER, describe_effect, describe_region, describe_verdicts, find_quantity, make_row
+from bench.report.claims import (
+    HEADER,
+    describe_effect,
+    describe_lost,
+    describe_region,
+    describe_verdicts,
+    find_quantity,
+    make_row,
+)
 from bench.report.figure.claims import draw_claim
 from bench.report.figure.figures import to_png, to_svg
 from bench.report.figure.style import house_style
@@ -49,6 +57,7 @@ def _describe(experiment: Experiment, each: Judged) -> dict[str, Any]:
         "place": f"{each.place[1]} on {each.place[0]}",
         "claimed": describe_region(claim),
         "measure": find_quantity(claim.measure).title,
+        "lost": describe_lost(each),
         "picture": _draw(experiment, each),
         "beside": _beside(each),
         "reported": claim.reported,
