@@ -54,6 +54,7 @@ def test_a_done_run_is_measured_of_its_kept_weights(tmp_path, capsys):
     planned = capsys.readouterr().out
     assert "2 partial" in planned
     assert "robustness, sharpness of its weights" in planned
+    assert "2 runs, 0 on record, 0 to train, 2 to measure" in planned
     assert "gradient evaluations left: 0" in planned
     later = run(results, BOTH, "seed=0,1")
     assert stamps(results) == before  # nothing was trained
@@ -76,7 +77,18 @@ def test_a_done_run_without_weights_is_trained_again_and_gives_the_same(tmp_path
     assert again[COLUMNS].notna().all(axis=None)
 
 
-def test_what_a_probe_cannot_measure_leaves_the_run_as_it_is_and_is_not_tried_again(tmp_path, monkeypatch):
+def test_a_training_for_one_probe_measures_what_was_on_record_again(tmp_path, capsys):
+    first = run(tmp_path, ASKED)
+    capsys.readouterr()
+    assert app.plan([*TINY, "evaluation=[sharpness,robustness]", f"results_dir={tmp_path}"]) == 0
+    assert "partial" in (planned := capsys.readouterr().out)
+    assert ": trained again, for robustness" in planned
+    again = run(tmp_path, "evaluation=[robustness]")
+    assert again[[*PROBED["robustness"]]].notna().all(axis=None)
+    assert again[COLUMNS].equals(first[COLUMNS])
+
+
+def test_what_a_probe_cannot_measure_leaves_the_run_as_it_is_and_is_not_tried_again(tmp_path, monkeypatch, capsys):
     def fail(*_):
         raise RuntimeError("no second derivative")
 
@@ -87,6 +99,8 @@ def test_what_a_probe_cannot_measure_leaves_the_run_as_it_is_and_is_not_tried_ag
     (log,) = tmp_path.glob("runs/*/log.txt")
     before = log.read_text()
     assert "no second derivative" in before
+    assert rows["message"].tolist() == ["sharpness was not measured: RuntimeError: no second derivative"]
+    assert "(sharpness was not measured: RuntimeError: no second derivative)" in capsys.readouterr().out
     run(tmp_path, ASKED)
     assert log.read_text() == before
 

@@ -54,10 +54,18 @@ def _plain(measured: Measured) -> dict[str, Any]:
     return {"numbers": numbers, "rows": [*measured.rows]}
 
 
-def read_numbers(folder: Path, record: Mapping[str, Any]) -> dict[str, float]:
-    """What probes have measured of a record's model, by column of runs.csv."""
-    of_probes = [_read(folder, record).get(name, {}).get("numbers", {}) for name in PROBED]
-    return {column: value for numbers in of_probes for column, value in numbers.items() if value is not None}
+def read_numbers(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
+    """What probes have measured of a record's model, by column of runs.csv; its `message` says what they could not."""
+    found = _read(folder, record)
+    values = {column: value for name in PROBED for column, value in found.get(name, {}).get("numbers", {}).items()}
+    lost = [f"{name} was not measured: {entry['message']}" for name, entry in found.items() if "message" in entry]
+    message = {"message": "; ".join(filter(None, [record["message"], *lost]))} if lost else {}
+    return {column: value for column, value in values.items() if value is not None} | message
+
+
+def measured_of(folder: Path, record: Mapping[str, Any]) -> list[str]:
+    """The probes whose numbers of a record's model are there."""
+    return [name for name, entry in _read(folder, record).items() if "numbers" in entry]
 
 
 def read_rows(folder: Path, record: Mapping[str, Any], name: str) -> list[dict[str, Any]]:

@@ -67,7 +67,7 @@ def train_missing(command: Command, launch: Launch, console: Console) -> Outcome
     notes = _ask(command, plan)
     for line in find_unused(command):
         print_line(console, line)
-    show_counts(console, command.exp, [planned.run for planned in plan], len(plan) - len(todo))
+    show_counts(console, command.exp, plan, todo)
     for note in [*notes, *note_device(command.launcher, command.runs)]:
         print_line(console, note)
     with interrupt.handling(), live_line(console) as show:

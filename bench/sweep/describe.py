@@ -12,13 +12,16 @@ from bench.config.settings import Run
 from bench.console.lines import first_line, print_line
 from bench.measure.quantities import format_number
 from bench.status import Status
+from bench.sweep.plan import Planned
 
 
-def show_counts(console: Console, exp: str, runs: Sequence[Run], done: int) -> None:
-    """What a command asks for: how many of what, and how many are on record already."""
+def show_counts(console: Console, exp: str, plan: Sequence[Planned], todo: Sequence[Planned]) -> None:
+    """What a command asks for: how many of what, how many are on record already, and what is to be done."""
+    runs, measured = [planned.run for planned in plan], sum(planned.is_trained for planned in todo)
     counts = [(len({run.words[axis] for run in runs}), axis) for axis in AXES]
     counts += [(len({arm_id(run) for run in runs}), "arm"), (len({run.seed for run in runs}), "seed")]
-    print_line(console, f"{exp}: {_count(len(runs), 'run')}, {done} on record, {len(runs) - done} to train")
+    left = f"{len(todo) - measured} to train" + f", {measured} to measure" * (measured > 0)
+    print_line(console, f"{exp}: {_count(len(runs), 'run')}, {len(runs) - len(todo)} on record, {left}")
     console.print(f"({', '.join(_count(n, noun) for n, noun in counts)})")
 
 

@@ -41,7 +41,7 @@ def show_forecast(command: Command) -> int:
         print_line(console, f"{state:{width}}  {planned.run_id}  {name}{note}")
     for line in find_unused(command):
         print_line(console, line)
-    show_counts(console, command.exp, runs, len(plan) - len(todo))
+    show_counts(console, command.exp, plan, todo)
     console.print(", ".join(f"{n} {state}" for state, n in Counter(state for state, _ in states).items()))
     left = {planned.run_id: _evaluations_left(planned, command.results) for planned in todo}
     console.print(f"gradient evaluations left: {sum(left.values()):,}")
@@ -58,8 +58,10 @@ def _state(planned: Planned, command: Command) -> tuple[str, str]:
     owner = holder(folder)
     if owner:
         return f"{Status.RUNNING} elsewhere", f": {owner}"
-    if planned.is_trained and command.asks_for(planned):
-        return Status.PARTIAL, ": " + ", ".join(planned.evaluation) + " of its weights"
+    if planned.status == Status.DONE and command.asks_for(planned) and not command.force:
+        lacking = ", ".join(command.find_lacking(planned))
+        again = "trained again, for " + (lacking or "its weights")
+        return Status.PARTIAL, f": {f'{lacking} of its weights' if planned.is_trained else again}"
     return planned.status or (Status.PARTIAL if is_file(folder / CHECKPOINT) else Status.MISSING), ""
 
 

@@ -17,7 +17,7 @@ from bench.disk.gone import is_file
 from bench.errors import UsageError
 from bench.model.weights import weights_fingerprint
 from bench.record.folder import WEIGHTS, read_result, record_stamp, run_folder
-from bench.record.probes import lacking
+from bench.record.probes import lacking, measured_of
 from bench.status import Status
 from bench.sweep.device import resolve_device
 from bench.sweep.fit import Tried, as_usage_error, check_fit
@@ -35,7 +35,7 @@ class Planned:
         run_id: of the run.
         result: its record, if any.
         stamp: the record's, to tell it from the one that a new training makes.
-        evaluation: the probes that are asked for.
+        evaluation: the probes that are asked for, or were before.
         is_trained: whether its record and its weights stand, and only probes are left to be measured.
         evaluations: gradient evaluations of the whole run; 0 where it is not to be trained.
     """
@@ -88,19 +88,20 @@ class Command(NamedTuple):
 
     def asks_for(self, planned: Planned) -> bool:
         """Whether a run is to be trained or measured; one on record, too, if it lacks weights or probes."""
-        return self._trains(planned) or bool(self._find_lacking(planned))
+        return self._trains(planned) or bool(self.find_lacking(planned))
 
     def _trains(self, planned: Planned) -> bool:
         if planned.status is None or self.force:
             return True
         failed = self.retry_failed and planned.status == Status.FAILED
-        wanted = self.keep_weights or self._find_lacking(planned)
+        wanted = self.keep_weights or self.find_lacking(planned)
         return failed or bool(wanted and planned.status == Status.DONE and not self._has_weights(planned))
 
     def _has_weights(self, planned: Planned) -> bool:
         return is_file(run_folder(self.results, planned.run_id) / WEIGHTS)
 
-    def _find_lacking(self, planned: Planned) -> list[str]:
+    def find_lacking(self, planned: Planned) -> list[str]:
+        """The probes that are asked for, and that it lacks."""
         return lacking(run_folder(self.results, planned.run_id), planned.result, self.evaluation)
 
     def look_up(self, run: Run, identifier: str) -> Planned:
@@ -112,7 +113,11 @@ class Command(NamedTuple):
         folder = run_folder(self.results, identifier)
         stamp = record_stamp(folder)  # before the record is read: if it is replaced in between, that counts as new
         try:
-            planned = Planned(run, identifier, read_result(folder), stamp, evaluation=tuple(self.evaluation))
+            result = read_result(folder)
+            # Trained again, it loses what was measured of its old weights: that is measured anew, too.
+            kept = measured_of(folder, result) if result else []
+            evaluation = tuple(dict.fromkeys([*self.evaluation, *kept]))
+            planned = Planned(run, identifier, result, stamp, evaluation=evaluation)
         except OSError as error:
             raise UsageError(f"{error.filename} cannot be read: {error.strerror}.") from error
         return replace(planned, is_trained=planned.status == Status.DONE and not self._trains(planned))

@@ -10,6 +10,8 @@ from rich.console import Console
 from bench.console.lines import print_line
 from bench.errors import UsageError
 from bench.record import tables
+from bench.record.folder import run_folder
+from bench.record.probes import read_numbers
 from bench.status import Status
 from bench.sweep.describe import describe_result, name_runs
 from bench.sweep.fail_fast import FailFast
@@ -57,7 +59,9 @@ class Watch:
                 del self.left[identifier]
                 if self.fail_fast and result["status"] == Status.FAILED:  # maybe another sweep's
                     self.fail_fast.note()
-                if not self.console.is_terminal or result["status"] != Status.DONE:
+                measured = read_numbers(run_folder(self.command.results, identifier), result)
+                result |= measured
+                if not self.console.is_terminal or result["status"] != Status.DONE or "message" in measured:
                     place = f"[{self._done()}/{len(self.names)}]"
                     self.print_line(f"{place} {self.names[identifier]}: {describe_result(result, self.command.shown)}")
         if not self.command.launcher.in_process:
