@@ -173,6 +173,8 @@ def test_a_claim_has_a_row_for_each_dataset_and_model(own, tmp_path, capsys):
     printed = claims(capsys, *typed)
     assert "claims: mlp on synthetic" in printed
     assert "claims: convnet on synthetic" in printed
+    figures = {path.stem for path in (tmp_path / "claims" / "figures").glob("*.svg")}
+    assert figures == {"claim_too_much_synthetic_mlp", "claim_too_much_synthetic_convnet"}
     runs = {(row["arm_id"], row["seed"]): row for row in read_csv(tmp_path / "claims" / "runs.csv")}
     effects = [row for row in read_csv(tmp_path / "claims" / "effects.csv") if row["number"] == "0"]
     assert [(row["model"], row["value"]) for row in effects] == [

@@ -30,7 +30,7 @@ from bench.version import __version__
 
 
 def write_claims_page(experiment: Experiment, judged: Sequence[Judged]) -> None:
-    """Writes the page, and each claim's picture as figures/claim_<id>.svg and .png.
+    """Writes the page, and each claim's picture as figures/claim_<id>.svg and .png, of several places with its place.
 
     Raises:
         OSError: they could not be written.
@@ -40,33 +40,37 @@ def write_claims_page(experiment: Experiment, judged: Sequence[Judged]) -> None:
         html_table=html_table,
         summary=describe_verdicts(judged),
         grid=Grid(HEADER, [[(text.replace("\n ", ":"), None) for text in make_row(each)] for each in judged]),
-        claims=[_describe(experiment, each) for each in judged],
+        claims=[_describe(experiment, each, name) for each, name in zip(judged, _name(judged), strict=True)],
         version=__version__,
     )
     with wait_for(experiment.folder):
         write_atomically(experiment.folder / "claims.html", page)
 
 
-def _describe(experiment: Experiment, each: Judged) -> dict[str, Any]:
+def _name(judged: Sequence[Judged]) -> list[str]:
+    several = len({each.place for each in judged}) > 1
+    return ["_".join(["claim", each.claim.id, *(each.place if several else ())]) for each in judged]
+
+
+def _describe(experiment: Experiment, each: Judged, name: str) -> dict[str, Any]:
     claim, files = each.claim, claim_files()
     sources = plugins.read_sources(files[claim.id]) if claim.id in files else []
     return {
-        "id": claim.id,
+        "id": name.removeprefix("claim_"),
         "statement": claim.statement,
         "verdict": each.finding.verdict.capitalize(),
         "place": f"{each.place[1]} on {each.place[0]}",
         "claimed": describe_region(claim),
         "measure": find_quantity(claim.measure).title,
         "lost": describe_lost(each),
-        "picture": _draw(experiment, each),
+        "picture": _draw(experiment, each, name),
         "beside": _beside(each),
         "reported": claim.reported,
         "sources": [plugins.split_source(source) for source in sources],
     }
 
 
-def _draw(experiment: Experiment, each: Judged) -> Markup | None:
-    name = f"claim_{each.claim.id}"
+def _draw(experiment: Experiment, each: Judged, name: str) -> Markup | None:
     with house_style(name):
         figure = draw_claim(each)
     if figure is None:
