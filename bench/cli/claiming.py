@@ -92,19 +92,26 @@ class _Prepared(NamedTuple):
 def _prepare(identifiers: Sequence[str], overrides: Sequence[str]) -> Iterator[_Prepared]:
     """The claims, checked before anything is trained."""
     from bench.sweep.launch import with_command  # here and below because it imports torch
-    from bench.sweep.plan import make_plan
 
     for identifier in identifiers:
         claim, composed = _read(identifier, overrides)
         check_measures(claim, composed.switches["evaluation"])
-        command, launch = with_command([_choose(identifier), *overrides], lambda *both: both) or (None, None)
-        assert command is not None
-        assert launch is not None
-        places: dict[tuple[str, str], dict[str, Any]] = {}
-        for planned in make_plan(command):
-            settings = {key: value for key, value in identity(planned.run).items() if key != "seed"}
-            places.setdefault((settings["dataset"], settings["model"]), {})[arm_id(planned.run)] = settings
-        yield _Prepared(claim, command, launch, [find_all_pairs(claim, arms) for arms in places.values()])
+
+        def prepare(command: "Command", launch: "Launch", claim: Claim = claim) -> _Prepared:
+            return _Prepared(claim, command, launch, _find_pairs_by_place(claim, command))
+
+        if prepared := with_command([_choose(identifier), *overrides], prepare):
+            yield prepared
+
+
+def _find_pairs_by_place(claim: Claim, command: "Command") -> list[list[list[Pair]]]:
+    from bench.sweep.plan import make_plan
+
+    places: dict[tuple[str, str], dict[str, Any]] = {}
+    for planned in make_plan(command):
+        settings = {key: value for key, value in identity(planned.run).items() if key != "seed"}
+        places.setdefault((settings["dataset"], settings["model"]), {})[arm_id(planned.run)] = settings
+    return [find_all_pairs(claim, arms) for arms in places.values()]
 
 
 def _read(identifier: str, overrides: Sequence[str]) -> tuple[Claim, Composed]:
