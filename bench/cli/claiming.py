@@ -9,7 +9,7 @@ from rich.console import Console
 
 from bench.config import plugins
 from bench.config.claim import Claim, claim_files, read_claim
-from bench.config.compose import Composed, compose_command
+from bench.config.compose import compose_command
 from bench.config.identity import arm_id, identity
 from bench.console.lines import Terminal, print_line
 from bench.errors import UsageError
@@ -65,7 +65,11 @@ def _judge_again(named: Sequence[str], overrides: Sequence[str], folder: Path, c
         raise UsageError(f"--from trains nothing, and {overrides[0]} would change nothing.\nLeave it out.")
     if lacking := [each for each in named if each not in there]:
         raise UsageError(f"{folder} has no claim {', '.join(lacking)}.\nIt has: {', '.join(there)}")
-    known = {each: _read(each, [])[0] for each in named or there if each in claim_files()}
+    known = {
+        each: read_claim(each, compose_command([_choose(each)]).claim)
+        for each in named or there
+        if each in claim_files()
+    }
     for (identifier, *_), of_claim in pairs.items():
         claim = known.get(identifier)
         if claim and all(is_about(claim, experiment.settings[pair.arm]) for pair in of_claim[0]):
@@ -94,10 +98,10 @@ def _prepare(identifiers: Sequence[str], overrides: Sequence[str]) -> Iterator[_
     from bench.sweep.launch import with_command  # here and below because it imports torch
 
     for identifier in identifiers:
-        claim, composed = _read(identifier, overrides)
-        check_measures(claim, composed.switches["evaluation"])
 
-        def prepare(command: "Command", launch: "Launch", claim: Claim = claim) -> _Prepared:
+        def prepare(command: "Command", launch: "Launch", identifier: str = identifier) -> _Prepared:
+            claim = read_claim(identifier, command.claim)
+            check_measures(claim, command.evaluation)
             return _Prepared(claim, command, launch, _find_pairs_by_place(claim, command))
 
         if prepared := with_command([_choose(identifier), *overrides], prepare):
@@ -112,11 +116,6 @@ def _find_pairs_by_place(claim: Claim, command: "Command") -> list[list[list[Pai
         settings = {key: value for key, value in identity(planned.run).items() if key != "seed"}
         places.setdefault((settings["dataset"], settings["model"]), {})[arm_id(planned.run)] = settings
     return [find_all_pairs(claim, arms) for arms in places.values()]
-
-
-def _read(identifier: str, overrides: Sequence[str]) -> tuple[Claim, Composed]:
-    composed = compose_command([_choose(identifier), *overrides])
-    return read_claim(identifier, composed.claim), composed
 
 
 def _choose(identifier: str) -> str:

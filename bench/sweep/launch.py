@@ -60,6 +60,7 @@ def with_command(arguments: Sequence[str], act: Callable[[Command, "Launch"], T]
         combinations=composed.combinations,
         tuned=composed.tuned,
         left_out=composed.left_out,
+        claim=composed.claim,
     )
     return act(command, functools.partial(_launch, composed))
 

@@ -84,6 +84,7 @@ class Command(NamedTuple):
     combinations: Sequence[tuple[str, ...]] = ()  # Hydra's overrides of each run
     tuned: tuple[str, ...] = ()  # the settings that each arm has of its own
     left_out: tuple[str, ...] = ()  # a line for each choice that the model has no place for
+    claim: Any = None  # what its experiment claims, as plain values
     shown: str = "test"  # the split of which a finished run's metrics are printed
 
     def asks_for(self, planned: Planned) -> bool:
