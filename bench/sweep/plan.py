@@ -116,7 +116,7 @@ class Command(NamedTuple):
         try:
             result = read_result(folder)
             # Trained again, it loses what was measured of its old weights: that is measured anew, too.
-            kept = measured_of(folder, result) if result else []
+            kept = measured_of(folder, result) if result and not self.force else []
             evaluation = tuple(dict.fromkeys([*self.evaluation, *kept]))
             planned = Planned(run, identifier, result, stamp, evaluation=evaluation)
         except OSError as error:
