@@ -59,7 +59,7 @@ def read_numbers(folder: Path, record: Mapping[str, Any]) -> dict[str, Any]:
     found = _read(folder, record)
     values = {column: value for name in PROBED for column, value in found.get(name, {}).get("numbers", {}).items()}
     lost = [f"{name} was not measured: {entry['message']}" for name, entry in found.items() if "message" in entry]
-    message = {"message": "; ".join(filter(None, [record["message"], *lost]))} if lost else {}
+    message = {"message": "; ".join(filter(None, [record.get("message"), *lost]))} if lost else {}
     return {column: value for column, value in values.items() if value is not None} | message
 
 
