@@ -33,8 +33,9 @@ constraints: ## remake constraints.txt by uv, with what changed in pyproject.tom
 # results/ holds the committed tables: what is trained here goes beside it, and leaves them as they are.
 TRAINED ?= trained
 
-run: $(READY) ## train EXP into trained/ and print its table
-	REGBENCH_RESULTS=$(TRAINED) $(BIN)/regbench run +exp=$(EXP) $(ARGS)
+run: $(READY) ## train EXP into trained/, a run on each core or GPU, and print its table
+	REGBENCH_RESULTS=$(TRAINED) $(BIN)/regbench run +exp=$(EXP) \
+		$(if $(findstring hydra/launcher=,$(ARGS)),,hydra/launcher=joblib) $(ARGS)
 
 report: $(READY) ## print EXP's table again from its records, the committed one where there are none
 	REGBENCH_RESULTS=$(if $(wildcard $(TRAINED)/$(EXP)),$(TRAINED),results) $(BIN)/regbench report $(EXP) $(ARGS)
