@@ -35,7 +35,7 @@ class Planned:
         run_id: of the run.
         result: its record, if any.
         stamp: the record's, to tell it from the one that a new training makes.
-        evaluation: the probes that are asked for, or were before.
+        evaluation: the probes that are asked for; of a run that is trained again, those on record, too.
         is_trained: whether its record and its weights stand, and only probes are left to be measured.
         evaluations: gradient evaluations of the whole run; 0 where it is not to be trained.
     """
@@ -114,14 +114,14 @@ class Command(NamedTuple):
         folder = run_folder(self.results, identifier)
         stamp = record_stamp(folder)  # before the record is read: if it is replaced in between, that counts as new
         try:
-            result = read_result(folder)
-            # Trained again, it loses what was measured of its old weights: that is measured anew, too.
-            kept = measured_of(folder, result) if result and not self.force else []
-            evaluation = tuple(dict.fromkeys([*self.evaluation, *kept]))
-            planned = Planned(run, identifier, result, stamp, evaluation=evaluation)
+            planned = Planned(run, identifier, read_result(folder), stamp, evaluation=tuple(self.evaluation))
         except OSError as error:
             raise UsageError(f"{error.filename} cannot be read: {error.strerror}.") from error
-        return replace(planned, is_trained=planned.status == Status.DONE and not self._trains(planned))
+        if planned.status != Status.DONE or not self._trains(planned):
+            return replace(planned, is_trained=planned.status == Status.DONE)
+        # Trained again, it loses what was measured of its old weights: that is measured anew, too.
+        kept = [] if self.force else measured_of(folder, planned.result or {})
+        return replace(planned, evaluation=tuple(dict.fromkeys([*self.evaluation, *kept])))
 
 
 def make_plan(command: Command) -> list[Planned]:
